@@ -1,0 +1,22 @@
+//! The gRPC interfaces that Coracle's parts speak: the Container Runtime Interface, whole, and `coracle.node.v1`.
+//!
+//! Both are generated, client and server, from the files in `proto/`.
+
+/// The Container Runtime Interface, version 1 (package `runtime.v1`, proto3).
+#[allow(missing_docs, deprecated, clippy::all)]
+pub mod cri {
+    tonic::include_proto!("runtime.v1");
+}
+
+/// `coracle.node.v1`: what the CRI has no word for.
+#[allow(missing_docs, clippy::all)]
+pub mod node {
+    tonic::include_proto!("coracle.node.v1");
+}
+
+/// The encoded `FileDescriptorSet` of both interfaces.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The largest message that a client or server of these services accepts, in bytes. kubelet uses the same; tonic's
+/// default of 4 MiB cuts an ExecSync answer short.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
