@@ -1,0 +1,94 @@
+//! Kubernetes manifests: text in, validated objects out. Pure: nothing is read from or written to anywhere.
+//!
+//! [`read`] goes through three stages. The text becomes a tree that knows its positions and reads scalars as kubectl
+//! does (`yaml`); the tree is checked against a schema made from the Kubernetes types (`schema`, `check`); what fits is
+//! converted to those types, validated and defaulted as the API server does it (`validate`, `defaults`). Each stage
+//! reports everything it finds.
+
+mod check;
+mod defaults;
+mod diagnostic;
+mod kinds;
+mod path;
+pub mod quantity;
+mod read;
+mod report;
+mod schema;
+mod suggest;
+mod support_table;
+mod validate;
+mod yaml;
+
+pub use diagnostic::{Diagnostic, Severity};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+pub use read::read;
+pub use support_table::support_table;
+
+/// A text with the name that diagnostics call it by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// A path, or `<stdin>`.
+    pub name: String,
+    /// YAML or JSON, one object or many.
+    pub text: String,
+}
+
+/// What the sources hold, and what there is to say about them.
+#[derive(Clone, Debug, Default)]
+pub struct Manifest {
+    /// The valid objects, in the order of the sources.
+    pub objects: Vec<Located>,
+    /// Everything found, in the order of the sources.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// An object and where it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located {
+    /// The object, with defaults filled in.
+    pub object: Object,
+    /// Name of its source.
+    pub file: String,
+    /// Line at which it begins, from 1.
+    pub line: usize,
+}
+
+/// An object of a kind that runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// `v1` Pod.
+    Pod(Box<Pod>),
+    /// `v1` ConfigMap.
+    ConfigMap(Box<ConfigMap>),
+    /// `v1` Secret.
+    Secret(Box<Secret>),
+}
+
+impl Object {
+    /// The name of its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Object::Pod(_) => "Pod",
+            Object::ConfigMap(_) => "ConfigMap",
+            Object::Secret(_) => "Secret",
+        }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Object::Pod(pod) => &pod.metadata,
+            Object::ConfigMap(map) => &map.metadata,
+            Object::Secret(secret) => &secret.metadata,
+        }
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Object::Pod(pod) => &mut pod.metadata,
+            Object::ConfigMap(map) => &mut map.metadata,
+            Object::Secret(secret) => &mut secret.metadata,
+        }
+    }
+}

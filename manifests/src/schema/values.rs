@@ -1,0 +1,33 @@
+//! Strings of which Kubernetes knows only a few.
+
+const ALL: &[(&str, &str, &[&str])] = &[
+    ("AppArmorProfile", "type", &["RuntimeDefault", "Localhost", "Unconfined"]),
+    ("Container", "imagePullPolicy", &["Always", "IfNotPresent", "Never"]),
+    ("Container", "terminationMessagePolicy", &["File", "FallbackToLogsOnError"]),
+    ("ContainerPort", "protocol", &["TCP", "UDP", "SCTP"]),
+    (
+        "HostPathVolumeSource",
+        "type",
+        &["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"],
+    ),
+    ("PodOS", "name", &["linux"]),
+    ("PodSecurityContext", "fsGroupChangePolicy", &["Always", "OnRootMismatch"]),
+    ("PodSecurityContext", "supplementalGroupsPolicy", &["Merge", "Strict"]),
+    ("PodSpec", "dnsPolicy", &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]),
+    ("PodSpec", "preemptionPolicy", &["PreemptLowerPriority", "Never"]),
+    ("PodSpec", "restartPolicy", &["Always", "OnFailure", "Never"]),
+    ("SeccompProfile", "type", &["RuntimeDefault", "Localhost", "Unconfined"]),
+    ("SecurityContext", "procMount", &["Default", "Unmasked"]),
+    ("VolumeMount", "mountPropagation", &["None", "HostToContainer", "Bidirectional"]),
+    ("VolumeMount", "recursiveReadOnly", &["Disabled", "IfPossible", "Enabled"]),
+];
+
+/// The values that a field may have, if they are few.
+pub(crate) fn of(object: &str, field: &str) -> Option<&'static [&'static str]> {
+    ALL.iter().find(|(o, f, _)| *o == object && *f == field).map(|(_, _, values)| *values)
+}
+
+#[cfg(test)]
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ALL.iter().map(|(object, field, _)| (*object, *field))
+}

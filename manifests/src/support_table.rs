@@ -1,0 +1,128 @@
+//! The support document, written from the tables that the checks use.
+
+use crate::kinds;
+use crate::schema::support::{self, Support};
+use crate::schema::{Field, OBJECTS, Type, values};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// What becomes of every field of every kind that runs, as Markdown.
+pub fn support_table() -> String {
+    let mut out = String::from(HEADER);
+    for kind in kinds::RUN {
+        let _ = write!(out, "\n## {kind}\n\n| field | type | here |\n|---|---|---|\n");
+        let mut table = Table { out: &mut out, described: BTreeMap::new() };
+        table.object(kind, "");
+    }
+    out.push_str("\n## Other kinds\n\nKnown, and left out with a warning:\n\n");
+    for (version, kinds) in kinds::not_run_yet() {
+        let _ = writeln!(out, "- `{version}`: {}", kinds.join(", "));
+    }
+    out.push_str("\nA `List` of any kinds is read as its items. Any other kind is an error.\n");
+    out
+}
+
+const HEADER: &str = "\
+# What runs of a Kubernetes manifest
+
+Generated from the code by the tests of the `manifests` crate; do not edit.
+
+- **runs**: it means here what it means in Kubernetes.
+- **warning**: accepted, said, and without effect, for the reason given. `--strict` makes it an error. Values that say \
+nothing (`\"\"`, `0`, `false`, `[]`, `{}`) pass in silence.
+- **error**: without it something else would run than what is written, so nothing is created.
+
+Any other field does not exist in Kubernetes and is an error. Fields within one that does not run are checked too, but \
+not listed.
+";
+
+struct Table<'a> {
+    out: &'a mut String,
+    /// Where an object type was described first.
+    described: BTreeMap<&'static str, String>,
+}
+
+impl Table<'_> {
+    fn object(&mut self, object: &'static str, prefix: &str) {
+        self.described.insert(object, prefix.to_owned());
+        for field in OBJECTS.fields(object) {
+            self.field(object, field, prefix);
+        }
+    }
+
+    fn field(&mut self, object: &'static str, field: &Field, prefix: &str) {
+        let dot = if prefix.is_empty() { "" } else { "." };
+        let path = format!("{prefix}{dot}{}", field.name);
+        let (held, suffix) = match &field.ty {
+            Type::List(item) => (&**item, "[]"),
+            Type::Map(item) => (&**item, "[KEY]"),
+            ty => (ty, ""),
+        };
+        let support = support::of(object, field.name);
+        let mut here = describe(support);
+        let nested = match held {
+            Type::Object(name) if support == Some(Support::Runs) => Some(*name),
+            _ => None,
+        };
+        if let Some(first) = nested.and_then(|name| self.described.get(name)) {
+            let _ = write!(here, ", as `{first}`");
+        } else if let Some(values) = values::of(object, field.name).filter(|_| support == Some(Support::Runs)) {
+            let values: Vec<String> = values.iter().filter(|v| !v.is_empty()).map(|v| format!("`{v}`")).collect();
+            let _ = write!(here, ": {}", values.join(", "));
+        }
+        let required = if field.required { ", required" } else { "" };
+        let _ = writeln!(self.out, "| `{path}{suffix}` | {}{required} | {here} |", name(&field.ty));
+        if let Some(name) = nested.filter(|name| !self.described.contains_key(name)) {
+            self.object(name, &format!("{path}{suffix}"));
+        }
+    }
+}
+
+fn describe(support: Option<Support>) -> String {
+    match support {
+        Some(Support::Runs) => "runs".to_owned(),
+        Some(Support::Ignored(why)) => format!("warning: {why}"),
+        Some(Support::NotYet { harmless }) => {
+            let harmless: Vec<String> =
+                harmless.iter().filter(|v| !matches!(**v, "" | "false" | "0")).map(|v| format!("`{v}`")).collect();
+            match harmless.as_slice() {
+                [] => "error: not run yet".to_owned(),
+                harmless => format!("error: not run yet, except {}", harmless.join(", ")),
+            }
+        }
+        None => "error: not run".to_owned(),
+    }
+}
+
+fn name(ty: &Type) -> String {
+    match ty {
+        Type::Bool => "boolean".to_owned(),
+        Type::Int32 | Type::Int64 => "integer".to_owned(),
+        Type::Float => "number".to_owned(),
+        Type::Str => "string".to_owned(),
+        Type::Bytes => "base64".to_owned(),
+        Type::Quantity => "quantity".to_owned(),
+        Type::Time => "time".to_owned(),
+        Type::IntOrString => "integer or string".to_owned(),
+        Type::Any => "anything".to_owned(),
+        Type::List(item) => format!("list of {}", name(item)),
+        Type::Map(item) => format!("map of {}", name(item)),
+        Type::Object(object) => (*object).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    #[test]
+    fn the_committed_table_is_the_one_the_code_gives() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kubernetes-support.md");
+        let table = super::support_table();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &table).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == table, "docs/kubernetes-support.md is out of date: run this test with UPDATE_DOCS=1");
+    }
+}

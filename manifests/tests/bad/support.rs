@@ -1,0 +1,154 @@
+//! Fields that exist and are not run, or have no effect.
+
+use crate::Row;
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "a liveness probe",
+        change: &[("    args:", "    livenessProbe: {tcpSocket: {port: 80}}\n    args:")],
+        says: &[
+            "error 20:5 spec.containers[0].livenessProbe: `livenessProbe` is not run yet [remove it only if the pod is right without it]",
+        ],
+    },
+    Row {
+        name: "a lifecycle hook",
+        change: &[("    args:", "    lifecycle: {preStop: {sleep: {seconds: 1}}}\n    args:")],
+        says: &[
+            "error 20:5 spec.containers[0].lifecycle: `lifecycle` is not run yet [remove it only if the pod is right without it]",
+        ],
+    },
+    Row {
+        name: "a deadline",
+        change: &[("restartPolicy: Never", "activeDeadlineSeconds: 10")],
+        says: &[
+            "error 10:3 spec.activeDeadlineSeconds: `activeDeadlineSeconds` is not run yet [remove it only if the pod is right without it]",
+        ],
+    },
+    Row {
+        name: "a user namespace",
+        change: &[("restartPolicy: Never", "hostUsers: false")],
+        says: &[
+            "error 10:3 spec.hostUsers: `hostUsers` is not run yet [remove it only if the pod is right without it]",
+        ],
+    },
+    Row {
+        name: "a runtime class",
+        change: &[("restartPolicy: Never", "runtimeClassName: gvisor")],
+        says: &[
+            "error 10:3 spec.runtimeClassName: `runtimeClassName` is not run yet [remove it only if the pod is right without it]",
+        ],
+    },
+    Row {
+        name: "a claim as a volume",
+        change: &[("emptyDir: {}", "persistentVolumeClaim: {claimName: x}")],
+        says: &[
+            "error 13:5 spec.volumes[0].persistentVolumeClaim: `persistentVolumeClaim` is not run yet [remove it only if the pod is right without it]",
+        ],
+    },
+    Row {
+        name: "an empty projected volume",
+        change: &[("emptyDir: {}", "projected: {}")],
+        says: &[
+            "error 13:5 spec.volumes[0].projected: `projected` is not run yet [remove it only if the pod is right without it]",
+        ],
+    },
+    Row {
+        name: "a subPathExpr",
+        change: &[("mountPath: /data", "mountPath: /data\n      subPathExpr: $(A)")],
+        says: &[
+            "error 30:7 spec.containers[0].volumeMounts[0].subPathExpr: `subPathExpr` is not run yet [remove it only if the pod is right without it]",
+        ],
+    },
+    Row {
+        name: "a port of the host without the host's network",
+        change: &[("containerPort: 8080", "containerPort: 8080\n      hostPort: 80")],
+        says: &[
+            "error 27:7 spec.containers[0].ports[0].hostPort: `hostPort` is not run yet [a pod's own addresses come later; `hostNetwork: true` uses the host's]",
+        ],
+    },
+    Row {
+        name: "a device",
+        change: &[("    args:", "    volumeDevices: [{name: data, devicePath: /dev/x}]\n    args:")],
+        says: &[
+            "error 20:5 spec.containers[0].volumeDevices: `volumeDevices` is not run yet [remove it only if the pod is right without it]",
+        ],
+    },
+    Row {
+        name: "a sidecar",
+        change: &[(
+            "  containers:",
+            "  initContainers: [{name: side, image: x, restartPolicy: Always}]\n  containers:",
+        )],
+        says: &[
+            "error 17:43 spec.initContainers[0].restartPolicy: `restartPolicy` is not run yet [remove it only if the pod is right without it]",
+        ],
+    },
+    Row {
+        name: "a name to be generated",
+        change: &[("  name: web\n  labels", "  generateName: web-\n  labels")],
+        says: &[
+            "error 4:3 metadata.generateName: `generateName` is not run yet [remove it only if the pod is right without it]",
+        ],
+    },
+    Row {
+        name: "an extended resource",
+        change: &[("memory: 64Mi", "nvidia.com/gpu: 1")],
+        says: &[
+            "error 32:9 spec.containers[0].resources.limits[nvidia.com/gpu]: the resource `nvidia.com/gpu` is not run yet",
+        ],
+    },
+    Row {
+        name: "an annotation of Coracle that is not run yet",
+        change: &[("example.com/note", "coracle.dev/network")],
+        says: &["error 8:5 metadata.annotations[coracle.dev/network]: `coracle.dev/network` is not run yet"],
+    },
+    Row {
+        name: "tolerations",
+        change: &[("restartPolicy: Never", "tolerations: [{operator: Exists}]")],
+        says: &["warning 10:3 spec.tolerations: `tolerations` has no effect [there is only this node]"],
+    },
+    Row {
+        name: "a node selector",
+        change: &[("restartPolicy: Never", "nodeSelector: {disk: ssd}")],
+        says: &["warning 10:3 spec.nodeSelector: `nodeSelector` has no effect [there is only this node]"],
+    },
+    Row {
+        name: "a mistake within what has no effect",
+        change: &[("restartPolicy: Never", "tolerations: [{operater: Exists}]")],
+        says: &[
+            "warning 10:3 spec.tolerations: `tolerations` has no effect [there is only this node]",
+            "error 10:18 spec.tolerations[0].operater: unknown field `operater` [did you mean `operator`?]",
+        ],
+    },
+    Row {
+        name: "a status",
+        change: &[("apiVersion: v1\nkind: Pod", "apiVersion: v1\nstatus: {phase: Running}\nkind: Pod")],
+        says: &["warning 2:1 status: `status` has no effect [the API server writes it]"],
+    },
+    Row {
+        name: "a resource version",
+        change: &[("  name: web\n  labels", "  name: web\n  resourceVersion: \"7\"\n  labels")],
+        says: &["warning 5:3 metadata.resourceVersion: `resourceVersion` has no effect [the API server writes it]"],
+    },
+    Row {
+        name: "a service account",
+        change: &[("restartPolicy: Never", "serviceAccountName: robot")],
+        says: &[
+            "warning 10:3 spec.serviceAccountName: `serviceAccountName` has no effect [there is no API server for a service account to talk to]",
+        ],
+    },
+    Row {
+        name: "a limit of disk",
+        change: &[("memory: 64Mi", "ephemeral-storage: 1Gi")],
+        says: &[
+            "warning 32:9 spec.containers[0].resources.limits[ephemeral-storage]: `ephemeral-storage` has no effect [disk use is not counted yet]",
+        ],
+    },
+    Row {
+        name: "a fraction of a byte",
+        change: &[("memory: 64Mi", "memory: 64m")],
+        says: &[
+            "warning 32:9 spec.containers[0].resources.limits[memory]: `64m` is not a whole number of bytes and is rounded up [`m` is a thousandth; `M` and `Mi` are millions]",
+        ],
+    },
+];
