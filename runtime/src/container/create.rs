@@ -1,0 +1,199 @@
+//! Making a container, up to the gate before its program runs.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::mounts::Fds;
+use super::record::{Record, all};
+use super::request::Request;
+use super::{compile, devices, lifecycle, mounts};
+use crate::cgroup::Cgroup;
+use crate::core::{Core, make_private};
+use crate::error::{During as _, Error, Result};
+use crate::ids::{Owner, new_id};
+use crate::images::Image;
+use crate::launch::{ContainerSpec, LaunchSpec, PidNamespace, Place, ProcessSpec, sealed};
+use crate::rootfs;
+use crate::sandbox::{self, NamespaceMode};
+use crate::shim::now;
+use crate::shim::protocol::{self, CgroupFds};
+use crate::store::open_dir;
+use crate::undo::Undo;
+use crate::watch::Event;
+
+/// Makes a container and answers with its id.
+pub fn create(core: &Arc<Core>, owner: &Owner, sandbox: &str, request: Request) -> Result<String> {
+    let sandbox = sandbox::owned(core, owner, sandbox)?;
+    if !sandbox.is_ready(&core.boot_id) {
+        return Err(Error::Conflict(format!("sandbox {} is not ready: it was stopped, or its shim died", sandbox.id)));
+    }
+    reserve(core, &sandbox, &request)?;
+    let image = find_image(core, &request.image)?;
+    let id = new_id().during(|| "make an id".into())?;
+    let record = record(owner, &sandbox, &image, id, request)?;
+    let mut undo = Undo::default();
+    let (undone, taken_back) = (Arc::clone(core), record.clone());
+    undo.push(format!("remove container {}", record.id), move || lifecycle::remove(&undone, &taken_back));
+    let record = build(core, &sandbox, &image, record)?;
+    undo.disarm();
+    core.watcher.announce(Event::Created(record.id.clone()));
+    Ok(record.id)
+}
+
+/// The built-in image is made on its first use.
+pub fn find_image(core: &Core, name: &str) -> Result<Image> {
+    let builtin =
+        crate::images::Reference::parse(name).is_ok_and(|it| it.to_string() == crate::images::BUILTIN_REFERENCE);
+    Ok(if builtin { core.images.ensure_builtin()? } else { core.images.resolve(name)? })
+}
+
+fn reserve(core: &Core, sandbox: &sandbox::Record, request: &Request) -> Result<()> {
+    let same = |it: &Record| {
+        it.sandbox == sandbox.id && it.request.name == request.name && it.request.attempt == request.attempt
+    };
+    match all(core)?.into_iter().find(same) {
+        None => Ok(()),
+        Some(other) => Err(Error::Conflict(format!(
+            "container {} (attempt {}) exists in its sandbox as {}; remove it first",
+            request.name, request.attempt, other.id
+        ))),
+    }
+}
+
+fn record(owner: &Owner, sandbox: &sandbox::Record, image: &Image, id: String, request: Request) -> Result<Record> {
+    let stop_signal = match (request.stop_signal, image.config.stop_signal.as_str()) {
+        (Some(signal), _) => signal,
+        (None, "") => libc::SIGTERM,
+        (None, name) => compile::signal_number(name)?,
+    };
+    let log_path = log_path(&sandbox.request.log_directory, &request.log_path)?;
+    Ok(Record {
+        version: 1,
+        cgroup: format!("{}/{id}", sandbox.request.cgroup_parent.trim_matches('/')),
+        id,
+        sandbox: sandbox.id.clone(),
+        owner: owner.clone(),
+        boot_id: sandbox.boot_id.clone(),
+        image_id: image.id.to_string(),
+        image_ref: image.digests.first().cloned().unwrap_or_else(|| image.id.to_string()),
+        created_at: now(),
+        log_path: log_path.map(|it| it.to_string_lossy().into_owned()),
+        stop_signal,
+        notes: Vec::new(),
+        request,
+    })
+}
+
+fn log_path(directory: &str, path: &str) -> Result<Option<PathBuf>> {
+    if directory.is_empty() || path.is_empty() {
+        return Ok(None);
+    }
+    let down = |part| matches!(part, std::path::Component::Normal(_));
+    if !directory.starts_with('/') || !Path::new(path).components().all(down) {
+        return Err(Error::Invalid(format!("the log path {path:?} does not lead to a file below {directory:?}")));
+    }
+    Ok(Some(Path::new(directory).join(path)))
+}
+
+fn build(core: &Core, sandbox: &sandbox::Record, image: &Image, mut record: Record) -> Result<Record> {
+    make_private(&core.container_dir(&record.id))?;
+    record.save(core)?;
+    let root = rootfs::make(core, &record.id, image)?;
+    let compiled = compile::process(&record.request, image, sandbox, &root)?;
+    let devices = devices::of(&record.request)?;
+    let cgroup = make_cgroup(core, &mut record, devices.rules)?;
+    let mut fds = Fds::default();
+    let files = core.sandbox_dir(&sandbox.id);
+    let mounts = mounts::of(&record.request, sandbox, &files, &core.hierarchies, &mut fds)?;
+    let security = &record.request.security;
+    let privileged = security.privileged;
+    let spec = ContainerSpec {
+        pid: pid_namespace(core, &record, sandbox, &mut fds)?,
+        root: fds.add(root),
+        readonly_root: security.readonly_root,
+        mounts,
+        devices: devices.nodes,
+        masked_paths: if privileged { Vec::new() } else { security.masked_paths.clone() },
+        readonly_paths: if privileged { Vec::new() } else { security.readonly_paths.clone() },
+    };
+    record.notes.extend(compiled.notes);
+    record.save(core)?;
+    record.save_process(core, &compiled.process)?;
+    hand_over(core, &record, spec, compiled.process, &cgroup, fds)?;
+    Ok(record)
+}
+
+fn make_cgroup(core: &Core, record: &mut Record, rules: Vec<crate::cgroup::DeviceRule>) -> Result<Cgroup> {
+    let cgroup = core.hierarchies.create(&record.cgroup)?;
+    let mut resources = record.request.resources.clone();
+    resources.devices = Some(rules);
+    resources.memory_oom_group = Some(true);
+    for shortfall in cgroup.apply(&resources)? {
+        // Killing a container as a whole exists in cgroup v2 only, and nobody asked for it by name.
+        if shortfall.setting != "memory.oom.group" {
+            record.notes.push(format!("{} has no effect: {}", shortfall.setting, shortfall.why));
+        }
+    }
+    Ok(cgroup)
+}
+
+fn pid_namespace(core: &Core, record: &Record, sandbox: &sandbox::Record, fds: &mut Fds) -> Result<PidNamespace> {
+    let security = &record.request.security;
+    if let Some(target) = &security.pid_target {
+        let target = super::owned(core, &record.owner, target)?;
+        let pid = super::view(core, &target)?.map_or(0, |it| it.pid);
+        let pid = rustix::process::Pid::from_raw(pid).filter(|_| target.sandbox == sandbox.id);
+        let why = || Error::Invalid(format!("container {} is not running in this sandbox", target.id));
+        let pidfd = rustix::process::pidfd_open(pid.ok_or_else(why)?, rustix::process::PidfdFlags::empty());
+        return Ok(PidNamespace::Target(fds.add(pidfd.during(|| format!("open the process of {}", target.id))?)));
+    }
+    Ok(match security.pid {
+        NamespaceMode::Pod if sandbox.init.is_some() => PidNamespace::Pod,
+        NamespaceMode::Pod | NamespaceMode::Container => PidNamespace::Container,
+        NamespaceMode::Node => PidNamespace::Host,
+    })
+}
+
+/// Gives everything to the shim and waits until the container stands at its gate.
+fn hand_over(
+    core: &Core,
+    record: &Record,
+    container: ContainerSpec,
+    process: ProcessSpec,
+    cgroup: &Cgroup,
+    mut fds: Fds,
+) -> Result<()> {
+    let tty = process.tty;
+    let spec = LaunchSpec { place: Place::Container(Box::new(container)), process };
+    let spec = serde_json::to_vec(&spec).map_err(std::io::Error::from);
+    let spec = spec.and_then(|bytes| sealed("coracle-container", &bytes));
+    let spec = fds.add(spec.during(|| "write the container's specification".into())?);
+    let dir = core.container_dir(&record.id);
+    let state_dir = fds.add(open_dir(&dir).during(|| format!("open {}", dir.display()))?);
+    let log = record.log_path.as_deref().map(|path| open_log(Path::new(path))).transpose()?.map(|fd| fds.add(fd));
+    let first = fds.0.len();
+    for dir in cgroup.dir_fds() {
+        let own = dir.try_clone_to_owned().during(|| format!("keep the cgroup {}", record.cgroup))?;
+        fds.add(own);
+    }
+    let cgroup = CgroupFds { path: record.cgroup.clone(), parts: cgroup.parts(), first };
+    let stdin = record.request.stdin;
+    let create = protocol::Create { id: record.id.clone(), spec, state_dir, log, cgroup, stdin, tty };
+    let shim = core.shim(&record.sandbox).during(|| format!("connect to the shim of sandbox {}", record.sandbox))?;
+    let borrowed: Vec<BorrowedFd<'_>> = fds.0.iter().map(OwnedFd::as_fd).collect();
+    shim.call(&protocol::Request::Create(create), &borrowed)?;
+    Ok(())
+}
+
+/// Opens a log file for appending, making its directory.
+pub fn open_log(path: &Path) -> Result<OwnedFd> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).during(|| format!("make the log directory {}", dir.display()))?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    // No link is followed: who may write in the directory must not choose the file.
+    options.append(true).create(true).mode(0o640).custom_flags(libc::O_NOFOLLOW);
+    Ok(options.open(path).during(|| format!("open the log file {}", path.display()))?.into())
+}

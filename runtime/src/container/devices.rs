@@ -1,0 +1,48 @@
+//! The devices of a container: nodes in its /dev, and what its cgroup lets it use.
+
+use std::path::Path;
+
+use super::request::Request;
+use crate::cgroup::{Access, DeviceRule};
+use crate::devices::{self, Device};
+use crate::error::{Error, Result};
+use crate::launch::DeviceNode;
+
+/// Nodes to make, and rules to allow.
+pub struct Devices {
+    /// The nodes.
+    pub nodes: Vec<DeviceNode>,
+    /// The rules.
+    pub rules: Vec<DeviceRule>,
+}
+
+/// What a container gets.
+pub fn of(request: &Request) -> Result<Devices> {
+    let invalid = |error: devices::Error| match &error {
+        devices::Error::Io { source, .. } => Error::Invalid(format!("{error}: {source}")),
+        _ => Error::Invalid(error.to_string()),
+    };
+    let mut all: Vec<Device> = devices::default_devices().collect();
+    let mut rules = devices::default_rules();
+    if request.security.privileged {
+        rules = vec![DeviceRule::ALL];
+        replace(&mut all, devices::all_of_host(Path::new("/dev")).map_err(invalid)?);
+    }
+    for asked in &request.devices {
+        let permissions = if asked.permissions.is_empty() { "rwm" } else { &asked.permissions };
+        let access: Access = permissions.parse()?;
+        let target = if asked.target.is_empty() { &asked.source } else { &asked.target };
+        let found = devices::from_host(Path::new(&asked.source), Path::new(target)).map_err(invalid)?;
+        rules.extend(found.iter().map(|it| it.rule(access)));
+        replace(&mut all, found);
+    }
+    // It is a link to the container's own devpts.
+    all.retain(|it| it.path != Path::new("/dev/ptmx"));
+    Ok(Devices { nodes: all.iter().map(Device::node).collect(), rules })
+}
+
+/// A later device at the same path takes the place of an earlier one.
+fn replace(all: &mut Vec<Device>, with: Vec<Device>) {
+    all.retain(|it| !with.iter().any(|other| other.path == it.path));
+    all.extend(with);
+}

@@ -1,0 +1,114 @@
+//! What is known of a container: one record of this boot, beside the one that its shim writes.
+
+use serde::{Deserialize, Serialize};
+
+use super::request::Request;
+use crate::core::Core;
+use crate::error::{During as _, Error, Result};
+use crate::ids::{Owner, is_id};
+use crate::launch::ProcessSpec;
+use crate::store::{Durability, read_json, write_json};
+
+/// `container.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this record.
+    pub version: u32,
+    /// The container.
+    pub id: String,
+    /// Its sandbox.
+    pub sandbox: String,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The boot that its process belongs to.
+    pub boot_id: String,
+    /// What was asked for.
+    pub request: Request,
+    /// Digest of the image's configuration.
+    pub image_id: String,
+    /// The image as its registry names it by digest, or its id.
+    pub image_ref: String,
+    /// When it was made, in nanoseconds since 1970.
+    pub created_at: i64,
+    /// Its log file, absolute.
+    pub log_path: Option<String>,
+    /// Signal number that asks it to stop.
+    pub stop_signal: i32,
+    /// Its cgroup, relative to every hierarchy's root.
+    pub cgroup: String,
+    /// What could not be given as it was asked for.
+    pub notes: Vec<String>,
+}
+
+/// `process.json`: the identity that execs get too.
+const PROCESS: &str = "process.json";
+
+impl Record {
+    /// Writes it.
+    pub fn save(&self, core: &Core) -> Result<()> {
+        let dir = core.container_dir(&self.id);
+        write_json(&dir, "container.json", self, Durability::Volatile)
+            .during(|| format!("write the record of container {} in {}", self.id, dir.display()))
+    }
+
+    /// Writes down the identity of its process.
+    pub fn save_process(&self, core: &Core, process: &ProcessSpec) -> Result<()> {
+        let dir = core.container_dir(&self.id);
+        write_json(&dir, PROCESS, process, Durability::Volatile)
+            .during(|| format!("write the record of container {} in {}", self.id, dir.display()))
+    }
+
+    /// The identity of its process.
+    pub fn process(&self, core: &Core) -> Result<ProcessSpec> {
+        let path = core.container_dir(&self.id).join(PROCESS);
+        let missing = || Error::NotFound { what: "container", id: self.id.clone() };
+        read_json(&path).during(|| format!("read {}", path.display()))?.ok_or_else(missing)
+    }
+}
+
+/// The container `id`, of whatever owner.
+pub fn load(core: &Core, id: &str) -> Result<Record> {
+    let missing = || Error::NotFound { what: "container", id: id.to_owned() };
+    if !is_id(id) {
+        return Err(missing());
+    }
+    let path = core.container_dir(id).join("container.json");
+    read_json(&path).during(|| format!("read {}", path.display()))?.ok_or_else(missing)
+}
+
+/// The container that `id` is the beginning of, if it is `owner`'s.
+pub fn owned(core: &Core, owner: &Owner, id: &str) -> Result<Record> {
+    let missing = || Error::NotFound { what: "container", id: id.to_owned() };
+    let record = if is_id(id) {
+        load(core, id)?
+    } else {
+        let mut found = all(core)?.into_iter().filter(|it| !id.is_empty() && it.id.starts_with(id));
+        let first = found.next().ok_or_else(missing)?;
+        if found.next().is_some() {
+            return Err(Error::Invalid(format!("several containers begin with {id:?}: give more of the id")));
+        }
+        first
+    };
+    if record.owner == *owner { Ok(record) } else { Err(missing()) }
+}
+
+/// Every container of every owner. A record that cannot be read costs that container alone.
+pub fn all(core: &Core) -> Result<Vec<Record>> {
+    let dir = core.options.state_dir.join("containers");
+    let mut records = Vec::new();
+    for entry in std::fs::read_dir(&dir).during(|| format!("list {}", dir.display()))? {
+        let entry = entry.during(|| format!("list {}", dir.display()))?;
+        match read_json::<Record>(&entry.path().join("container.json")) {
+            Ok(Some(record)) => records.push(record),
+            // It is being made or removed.
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, path = %entry.path().display(), "a container's record cannot be read"),
+        }
+    }
+    Ok(records)
+}
+
+/// Every container of a sandbox.
+pub fn of_sandbox(core: &Core, sandbox: &str) -> Result<Vec<Record>> {
+    Ok(all(core)?.into_iter().filter(|it| it.sandbox == sandbox).collect())
+}

@@ -1,0 +1,110 @@
+//! What every part of the runtime works with: where things are, the stores, and what is known to be going on.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cgroup::Hierarchies;
+use crate::error::{During as _, Result};
+use crate::ids::{boot_id, short};
+use crate::images::ImageStore;
+use crate::shim::client::Client;
+use crate::watch::Watcher;
+use crate::zygote::Zygote;
+
+/// Where a runtime keeps what.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What survives a reboot: images, containers' writable layers.
+    pub root_dir: PathBuf,
+    /// What is of this boot: records, sockets, pins of namespaces.
+    pub state_dir: PathBuf,
+    /// The directory below every cgroup hierarchy's root under which everything is.
+    pub cgroup_root: String,
+}
+
+/// The runtime's inside.
+pub struct Core {
+    /// Where things are.
+    pub options: Options,
+    /// The images.
+    pub images: ImageStore,
+    /// The cgroups.
+    pub hierarchies: Hierarchies,
+    /// Which boot this is.
+    pub boot_id: String,
+    /// Who follows the shims.
+    pub watcher: Watcher,
+    /// Forks shims; none in a process that only looks.
+    zygote: Option<Zygote>,
+}
+
+impl Core {
+    /// Opens the directories and stores, making what is missing.
+    pub fn open(options: Options, zygote: Option<Zygote>) -> Result<Arc<Self>> {
+        for dir in [options.root_dir.clone(), options.state_dir.clone()] {
+            make_private(&dir)?;
+        }
+        for name in ["sandboxes", "containers", "shims", "ns", "runs", "pods"] {
+            make_private(&options.state_dir.join(name))?;
+        }
+        for name in ["containers", "pods"] {
+            make_private(&options.root_dir.join(name))?;
+        }
+        let core = Self {
+            images: ImageStore::open(&options.root_dir)?,
+            hierarchies: Hierarchies::discover(Path::new("/proc"), &options.cgroup_root)?,
+            boot_id: boot_id().during(|| "read the boot id".into())?,
+            watcher: Watcher::default(),
+            zygote,
+            options,
+        };
+        Ok(Arc::new(core))
+    }
+
+    /// What forks shims.
+    pub fn zygote(&self) -> Result<&Zygote> {
+        self.zygote.as_ref().ok_or(crate::error::Error::NoZygote)
+    }
+
+    /// Records of a sandbox.
+    pub fn sandbox_dir(&self, id: &str) -> PathBuf {
+        self.options.state_dir.join("sandboxes").join(id)
+    }
+
+    /// Records of a container.
+    pub fn container_dir(&self, id: &str) -> PathBuf {
+        self.options.state_dir.join("containers").join(id)
+    }
+
+    /// Writable layer of a container.
+    pub fn container_root(&self, id: &str) -> PathBuf {
+        self.options.root_dir.join("containers").join(id)
+    }
+
+    /// Pins of a sandbox's namespaces.
+    pub fn pins_dir(&self, sandbox: &str) -> PathBuf {
+        self.options.state_dir.join("ns").join(short(sandbox))
+    }
+
+    /// Where shims listen.
+    pub fn shims_dir(&self) -> PathBuf {
+        self.options.state_dir.join("shims")
+    }
+
+    /// The cgroup of a sandbox's shim.
+    pub fn shim_cgroup(&self, sandbox: &str) -> String {
+        format!("{}/coracle-shims/{}", self.options.cgroup_root, short(sandbox))
+    }
+
+    /// A connection to the shim of a sandbox.
+    pub fn shim(&self, sandbox: &str) -> std::io::Result<Client> {
+        Client::connect(&self.shims_dir(), short(sandbox))
+    }
+}
+
+/// Makes a directory that nobody but root looks into.
+pub fn make_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.during(|| format!("make the directory {}", path.display()))
+}

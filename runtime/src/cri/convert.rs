@@ -1,0 +1,232 @@
+//! Messages to validated requests. An error names the field.
+
+use cri_proto::cri;
+
+use crate::cgroup::{HugepageLimit, Resources};
+use crate::container::{Device, Mount, Propagation, Request, Seccomp, Security};
+use crate::error::{Error, Result};
+use crate::sandbox::{self, Dns, NamespaceMode, Namespaces};
+use crate::users::checked;
+
+/// A field that has to be there.
+pub fn required<T>(value: Option<T>, field: &str) -> Result<T> {
+    value.ok_or_else(|| Error::Invalid(format!("{field} is missing")))
+}
+
+/// A sandbox. `cgroup_root` is the parent where the client names none.
+pub fn sandbox(config: cri::PodSandboxConfig, cgroup_root: &str) -> Result<sandbox::Request> {
+    let metadata = required(config.metadata, "config.metadata")?;
+    let linux = config.linux.unwrap_or_default();
+    let security = linux.security_context.unwrap_or_default();
+    let options = security.namespace_options.unwrap_or_default();
+    if options.userns_options.as_ref().is_some_and(|it| it.mode() == cri::NamespaceMode::Pod) {
+        return Err(Error::Invalid("user namespaces are not supported yet: leave hostUsers unset".into()));
+    }
+    if !config.port_mappings.iter().all(|it| it.host_port == 0) {
+        return Err(Error::Invalid(
+            "host ports need pod addresses, which are not there yet: use the host's network".into(),
+        ));
+    }
+    let parent = linux.cgroup_parent.trim_matches('/');
+    let cgroup_parent =
+        if parent.is_empty() { format!("{cgroup_root}/pods/{}", metadata.uid) } else { parent.to_owned() };
+    if cgroup_parent.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        return Err(Error::Invalid(format!("linux.cgroup_parent {cgroup_parent:?} is no path of a cgroup")));
+    }
+    let dns =
+        config.dns_config.filter(|it| !(it.servers.is_empty() && it.searches.is_empty() && it.options.is_empty()));
+    Ok(sandbox::Request {
+        name: metadata.name,
+        uid: metadata.uid,
+        namespace: metadata.namespace,
+        attempt: metadata.attempt,
+        hostname: config.hostname,
+        log_directory: config.log_directory,
+        dns: dns.map(|it| Dns { servers: it.servers, searches: it.searches, options: it.options }),
+        labels: config.labels.into_iter().collect(),
+        annotations: config.annotations.into_iter().collect(),
+        cgroup_parent,
+        sysctls: linux.sysctls.into_iter().collect(),
+        namespaces: Namespaces {
+            net: mode(options.network(), "network")?,
+            pid: mode(options.pid(), "pid")?,
+            ipc: mode(options.ipc(), "ipc")?,
+        },
+    })
+}
+
+fn mode(mode: cri::NamespaceMode, field: &str) -> Result<NamespaceMode> {
+    match (mode, field) {
+        (cri::NamespaceMode::Pod, _) => Ok(NamespaceMode::Pod),
+        (cri::NamespaceMode::Node, _) => Ok(NamespaceMode::Node),
+        (cri::NamespaceMode::Container, "pid") => Ok(NamespaceMode::Container),
+        (other, _) => Err(Error::Invalid(format!("namespace_options.{field} cannot be {}", other.as_str_name()))),
+    }
+}
+
+/// A container.
+pub fn container(config: cri::ContainerConfig) -> Result<Request> {
+    let metadata = required(config.metadata, "config.metadata")?;
+    let image = required(config.image, "config.image")?;
+    if metadata.name.is_empty() || image.image.is_empty() {
+        return Err(Error::Invalid("config.metadata.name and config.image.image must not be empty".into()));
+    }
+    if !config.cdi_devices.is_empty() {
+        return Err(Error::Invalid("CDI devices are not supported yet".into()));
+    }
+    let linux = config.linux.unwrap_or_default();
+    let resources = linux.resources.unwrap_or_default();
+    let stop_signal = match cri::Signal::try_from(config.stop_signal) {
+        Ok(cri::Signal::RuntimeDefault) => None,
+        Ok(signal) => Some(signal_number(signal)?),
+        Err(_) => return Err(Error::Invalid(format!("stop_signal {} is not known", config.stop_signal))),
+    };
+    let user_image = if image.user_specified_image.is_empty() { &image.image } else { &image.user_specified_image };
+    Ok(Request {
+        name: metadata.name,
+        attempt: metadata.attempt,
+        user_image: user_image.clone(),
+        image: image.image,
+        command: config.command,
+        args: config.args,
+        working_dir: config.working_dir,
+        env: config.envs.into_iter().map(env).collect::<Result<_>>()?,
+        mounts: config.mounts.into_iter().map(mount).collect::<Result<_>>()?,
+        devices: config.devices.into_iter().map(device).collect(),
+        labels: config.labels.into_iter().collect(),
+        annotations: config.annotations.into_iter().collect(),
+        log_path: config.log_path,
+        stdin: config.stdin,
+        tty: config.tty,
+        oom_score_adj: i32::try_from(resources.oom_score_adj).map_err(|_| {
+            Error::Invalid(format!("resources.oom_score_adj {} is out of range", resources.oom_score_adj))
+        })?,
+        resources: limits(resources)?,
+        security: security(linux.security_context.unwrap_or_default())?,
+        stop_signal,
+    })
+}
+
+/// CRI names signals as `SIGNAL_SIGTERM`, and real-time ones as `SIGNAL_SIGRTMINPLUS3`.
+fn signal_number(signal: cri::Signal) -> Result<i32> {
+    let name = signal.as_str_name().trim_start_matches("SIGNAL_").replace("PLUS", "+").replace("MINUS", "-");
+    let name = if name == "SIGCLD" {
+        "SIGCHLD"
+    } else if name == "SIGPOLL" {
+        "SIGIO"
+    } else {
+        &name
+    };
+    crate::sys::process::signal_number(name).ok_or_else(|| Error::Invalid(format!("stop_signal {name} is not known")))
+}
+
+fn env(pair: cri::KeyValue) -> Result<(String, String)> {
+    let value = String::from_utf8(pair.value)
+        .map_err(|_| Error::Invalid(format!("the environment variable {} is not UTF-8", pair.key)))?;
+    Ok((pair.key, value))
+}
+
+fn device(device: cri::Device) -> Device {
+    Device { target: device.container_path, source: device.host_path, permissions: device.permissions }
+}
+
+fn mount(mount: cri::Mount) -> Result<Mount> {
+    let at = &mount.container_path;
+    let refuse = |what: &str| Err(Error::Invalid(format!("the mount at {at}: {what} are not supported yet")));
+    if mount.image.is_some() {
+        return refuse("image mounts");
+    }
+    if !(mount.uid_mappings.is_empty() && mount.gid_mappings.is_empty()) {
+        return refuse("id mappings");
+    }
+    if !mount.mount_options.is_empty() {
+        return refuse("mount options");
+    }
+    let propagation = match mount.propagation() {
+        cri::MountPropagation::PropagationPrivate => Propagation::Private,
+        cri::MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
+        cri::MountPropagation::PropagationBidirectional => Propagation::Bidirectional,
+    };
+    Ok(Mount {
+        target: mount.container_path,
+        source: mount.host_path,
+        readonly: mount.readonly,
+        recursive_readonly: mount.recursive_read_only,
+        propagation,
+    })
+}
+
+/// Limits; 0 means that nothing was said.
+pub fn limits(resources: cri::LinuxContainerResources) -> Result<Resources> {
+    let positive = |value: i64, field: &str| {
+        u64::try_from(value).map_err(|_| Error::Invalid(format!("resources.{field} is negative: {value}")))
+    };
+    let said = |value: u64| (value != 0).then_some(value);
+    let text = |value: String| (!value.is_empty()).then_some(value);
+    let hugepages = resources.hugepage_limits.into_iter();
+    Ok(Resources {
+        cpu_shares: said(positive(resources.cpu_shares, "cpu_shares")?),
+        cpu_period: said(positive(resources.cpu_period, "cpu_period")?),
+        cpu_quota: (resources.cpu_quota != 0).then_some(resources.cpu_quota),
+        cpuset_cpus: text(resources.cpuset_cpus),
+        cpuset_mems: text(resources.cpuset_mems),
+        memory_limit: (resources.memory_limit_in_bytes != 0).then_some(resources.memory_limit_in_bytes),
+        memory_swap: (resources.memory_swap_limit_in_bytes != 0).then_some(resources.memory_swap_limit_in_bytes),
+        hugepages: hugepages.map(|it| HugepageLimit { page_size: it.page_size, limit: it.limit }).collect(),
+        unified: resources.unified.into_iter().collect(),
+        ..Resources::default()
+    })
+}
+
+fn security(context: cri::LinuxContainerSecurityContext) -> Result<Security> {
+    let options = context.namespace_options.clone().unwrap_or_default();
+    let target = options.pid() == cri::NamespaceMode::Target;
+    let capabilities = context.capabilities.clone().unwrap_or_default();
+    let id = |value: Option<cri::Int64Value>| value.map(|it| checked(it.value)).transpose();
+    let apparmor = match &context.apparmor {
+        None => None,
+        Some(profile) => match profile.profile_type() {
+            cri::security_profile::ProfileType::RuntimeDefault => None,
+            cri::security_profile::ProfileType::Unconfined => Some("unconfined".to_owned()),
+            cri::security_profile::ProfileType::Localhost => Some(profile.localhost_ref.clone()),
+        },
+    };
+    if context.selinux_options.as_ref().is_some_and(|it| *it != cri::SeLinuxOption::default()) {
+        return Err(Error::Invalid("SELinux options were given and SELinux is not supported yet".into()));
+    }
+    Ok(Security {
+        privileged: context.privileged,
+        add: capabilities.add_capabilities,
+        drop: capabilities.drop_capabilities,
+        ambient: capabilities.add_ambient_capabilities,
+        user: id(context.run_as_user)?,
+        group: id(context.run_as_group)?,
+        groups: context.supplemental_groups.iter().map(|&gid| checked(gid)).collect::<Result<_>>()?,
+        strict_groups: context.supplemental_groups_policy == cri::SupplementalGroupsPolicy::Strict as i32,
+        seccomp: seccomp(context.seccomp.as_ref())?,
+        username: context.run_as_username,
+        readonly_root: context.readonly_rootfs,
+        no_new_privileges: context.no_new_privs,
+        masked_paths: context.masked_paths,
+        readonly_paths: context.readonly_paths,
+        apparmor,
+        pid: if target { NamespaceMode::Container } else { mode(options.pid(), "pid")? },
+        pid_target: target.then_some(options.target_id),
+    })
+}
+
+/// The interface does exactly what a request says: nothing said is Unconfined.
+fn seccomp(profile: Option<&cri::SecurityProfile>) -> Result<Seccomp> {
+    let Some(profile) = profile else { return Ok(Seccomp::Unconfined) };
+    match profile.profile_type() {
+        cri::security_profile::ProfileType::RuntimeDefault => Ok(Seccomp::RuntimeDefault),
+        cri::security_profile::ProfileType::Unconfined => Ok(Seccomp::Unconfined),
+        cri::security_profile::ProfileType::Localhost if profile.localhost_ref.starts_with('/') => {
+            Ok(Seccomp::Localhost(profile.localhost_ref.clone()))
+        }
+        cri::security_profile::ProfileType::Localhost => {
+            let path = &profile.localhost_ref;
+            Err(Error::Invalid(format!("the seccomp profile {path:?} is not an absolute path of this host")))
+        }
+    }
+}

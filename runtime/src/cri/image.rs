@@ -1,0 +1,155 @@
+//! ImageService.
+
+use std::collections::HashMap;
+
+use cri_proto::cri::{self, image_service_server::ImageService};
+use tonic::{Request, Response, Status};
+
+use super::events::Answers;
+use super::{Services, convert};
+use crate::Kind;
+use crate::container::{self, find_image};
+use crate::core::Core;
+use crate::error::Result;
+use crate::images::Image;
+
+/// An image as a client sees it.
+fn show(image: &Image) -> cri::Image {
+    let user = image.config.user.split(':').next().unwrap_or("");
+    let uid = user.parse::<u32>().ok().map(|uid| cri::Int64Value { value: uid.into() });
+    cri::Image {
+        id: image.id.to_string(),
+        repo_tags: image.references.iter().map(ToString::to_string).filter(|it| !it.contains('@')).collect(),
+        repo_digests: image.digests.clone(),
+        size: image.size,
+        username: if uid.is_some() { String::new() } else { user.to_owned() },
+        uid,
+        spec: None,
+        pinned: image.pinned,
+    }
+}
+
+/// Everything about an image that `verbose` asks for.
+fn info(image: &Image) -> HashMap<String, String> {
+    let text = serde_json::json!({
+        "config": image.config,
+        "created": image.created,
+        "layers": image.layers,
+    });
+    HashMap::from([("info".to_owned(), text.to_string())])
+}
+
+fn name(image: Option<cri::ImageSpec>) -> Result<String> {
+    let image = convert::required(image, "image")?;
+    if image.image.is_empty() { Err(crate::Error::Invalid("image.image is empty".into())) } else { Ok(image.image) }
+}
+
+fn find(core: &Core, name: &str) -> Result<Option<Image>> {
+    match find_image(core, name) {
+        Ok(image) => Ok(Some(image)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Services {
+    async fn images(&self, filter: Option<cri::ImageFilter>) -> std::result::Result<Vec<cri::Image>, Status> {
+        self.run(move |core, _| {
+            let wanted = filter.and_then(|it| it.image).map(|it| it.image).filter(|it| !it.is_empty());
+            let images = match wanted {
+                Some(name) => find(core, &name)?.into_iter().collect(),
+                None => core.images.list()?,
+            };
+            Ok(images.iter().map(show).collect())
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl ImageService for Services {
+    async fn list_images(
+        &self,
+        request: Request<cri::ListImagesRequest>,
+    ) -> std::result::Result<Response<cri::ListImagesResponse>, Status> {
+        let images = self.images(request.into_inner().filter).await?;
+        Ok(Response::new(cri::ListImagesResponse { images }))
+    }
+
+    type StreamImagesStream = Answers<cri::StreamImagesResponse>;
+
+    async fn stream_images(
+        &self,
+        request: Request<cri::StreamImagesRequest>,
+    ) -> std::result::Result<Response<Self::StreamImagesStream>, Status> {
+        let images = self.images(request.into_inner().filter).await?;
+        let answers = images.into_iter().map(|image| Ok(cri::StreamImagesResponse { images: vec![image] }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(answers))))
+    }
+
+    async fn image_status(
+        &self,
+        request: Request<cri::ImageStatusRequest>,
+    ) -> std::result::Result<Response<cri::ImageStatusResponse>, Status> {
+        let request = request.into_inner();
+        let answer = self.run(move |core, _| {
+            let image = find(core, &name(request.image)?)?;
+            let info = image.as_ref().filter(|_| request.verbose).map(info).unwrap_or_default();
+            Ok(cri::ImageStatusResponse { image: image.as_ref().map(show), info })
+        });
+        answer.await.map(Response::new)
+    }
+
+    /// Images come from archives so far: one that is present is pulled, so to say; any other is not found.
+    async fn pull_image(
+        &self,
+        request: Request<cri::PullImageRequest>,
+    ) -> std::result::Result<Response<cri::PullImageResponse>, Status> {
+        let request = request.into_inner();
+        let answer = self.run(move |core, _| {
+            let image = find_image(core, &name(request.image)?)?;
+            Ok(cri::PullImageResponse { image_ref: image.id.to_string() })
+        });
+        answer.await.map(Response::new)
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<cri::RemoveImageRequest>,
+    ) -> std::result::Result<Response<cri::RemoveImageResponse>, Status> {
+        let request = request.into_inner();
+        let answer = self.run(move |core, _| {
+            let used: Vec<String> = container::all(core)?.into_iter().map(|it| it.image_id).collect();
+            match core.images.remove(&name(request.image)?, &|id| used.iter().any(|it| it == id)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == crate::images::Kind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+            Ok(cri::RemoveImageResponse {})
+        });
+        answer.await.map(Response::new)
+    }
+
+    async fn image_fs_info(
+        &self,
+        _request: Request<cri::ImageFsInfoRequest>,
+    ) -> std::result::Result<Response<cri::ImageFsInfoResponse>, Status> {
+        let answer = self.run(|core, _| {
+            let usage = core.images.usage()?;
+            let amount = |value| Some(cri::UInt64Value { value });
+            let filesystem = |path: &std::path::Path, bytes, inodes| cri::FilesystemUsage {
+                timestamp: crate::shim::now(),
+                fs_id: Some(cri::FilesystemIdentifier { mountpoint: path.to_string_lossy().into_owned() }),
+                used_bytes: amount(bytes),
+                inodes_used: amount(inodes),
+            };
+            let containers = core.options.root_dir.join("containers");
+            let (bytes, inodes) = crate::container::disk_usage(&containers);
+            Ok(cri::ImageFsInfoResponse {
+                image_filesystems: vec![filesystem(core.images.path(), usage.bytes, usage.inodes)],
+                container_filesystems: vec![filesystem(&containers, bytes, inodes)],
+            })
+        });
+        answer.await.map(Response::new)
+    }
+}

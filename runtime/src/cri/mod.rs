@@ -1,0 +1,74 @@
+//! The Container Runtime Interface over the runtime: messages in, validated requests on, answers back.
+//!
+//! Every handler is the same shape: convert, do the work on a thread that may block, convert. What is slow is bounded by
+//! [`Bridge`]; what goes wrong becomes a status in one place.
+
+mod container;
+mod convert;
+mod events;
+mod image;
+mod runtime;
+mod sandbox;
+mod show;
+mod stats;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tonic::{Code, Status};
+
+use crate::core::Core;
+use crate::error::{Error, Kind, Result};
+use crate::ids::Owner;
+use crate::sessions::Sessions;
+
+/// Requests that may be at work at once; more wait. Stopping a container holds its place for its grace period, so that
+/// this is well above the number of containers which a client stops at a time.
+const MAX_AT_WORK: usize = 256;
+
+/// The services of one owner.
+#[derive(Clone)]
+pub struct Services {
+    core: Arc<Core>,
+    owner: Owner,
+    sessions: Sessions,
+    bridge: Arc<Semaphore>,
+}
+
+impl Services {
+    /// Services that show and change what is `owner`'s and nothing else.
+    pub fn new(core: Arc<Core>, owner: Owner, sessions: Sessions) -> Self {
+        Self { core, owner, sessions, bridge: Arc::new(Semaphore::new(MAX_AT_WORK)) }
+    }
+
+    /// Runs blocking work on a thread for it.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Core>, &Owner) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, Status> {
+        let place = Arc::clone(&self.bridge).acquire_owned().await;
+        let (core, owner) = (Arc::clone(&self.core), self.owner.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            // Given back when the work is over, even if nobody waits for it any more.
+            let _place = place;
+            work(&core, &owner)
+        });
+        match done.await {
+            Ok(result) => result.map_err(|error| status(&error)),
+            Err(error) => Err(Status::internal(format!("the request's thread failed: {error}"))),
+        }
+    }
+}
+
+/// An error as a client sees it.
+pub fn status(error: &Error) -> Status {
+    let code = match error.kind() {
+        Kind::NotFound => Code::NotFound,
+        Kind::Conflict => Code::FailedPrecondition,
+        Kind::Invalid => Code::InvalidArgument,
+        Kind::Transient => Code::Unavailable,
+        Kind::Timeout => Code::DeadlineExceeded,
+        Kind::Internal => Code::Internal,
+    };
+    Status::new(code, error.to_string())
+}

@@ -1,0 +1,328 @@
+//! RuntimeService: which verb is where. What is not there yet says so.
+
+use cri_proto::cri::{self, runtime_service_server::RuntimeService};
+use tonic::{Request, Response, Status};
+
+use super::events::Answers;
+use super::{Services, status};
+use crate::error::Error;
+
+/// The name that clients know this runtime by.
+const NAME: &str = "coracle";
+
+/// A verb that this version does not have.
+fn missing(verb: &str) -> Status {
+    Status::unimplemented(format!("{NAME} {} does not have {verb} yet", env!("CARGO_PKG_VERSION")))
+}
+
+/// A list in chunks: every item is a message of its own, so that no list is too long for one.
+fn chunks<T: Send + 'static, A: Send + 'static>(
+    items: Vec<T>,
+    wrap: impl Fn(T) -> A + Send + 'static,
+) -> Response<Answers<A>> {
+    Response::new(Box::pin(tokio_stream::iter(items.into_iter().map(move |item| Ok(wrap(item))))))
+}
+
+#[tonic::async_trait]
+impl RuntimeService for Services {
+    async fn version(&self, _request: Request<cri::VersionRequest>) -> Result<Response<cri::VersionResponse>, Status> {
+        Ok(Response::new(cri::VersionResponse {
+            version: "0.1.0".into(),
+            runtime_name: NAME.into(),
+            runtime_version: env!("CARGO_PKG_VERSION").into(),
+            runtime_api_version: "v1".into(),
+        }))
+    }
+
+    async fn status(&self, _request: Request<cri::StatusRequest>) -> Result<Response<cri::StatusResponse>, Status> {
+        let condition = |name: &str| cri::RuntimeCondition { r#type: name.into(), status: true, ..Default::default() };
+        Ok(Response::new(cri::StatusResponse {
+            status: Some(cri::RuntimeStatus { conditions: vec![condition("RuntimeReady"), condition("NetworkReady")] }),
+            runtime_handlers: vec![cri::RuntimeHandler {
+                name: String::new(),
+                features: Some(cri::RuntimeHandlerFeatures {
+                    recursive_read_only_mounts: true,
+                    user_namespaces: false,
+                }),
+            }],
+            features: Some(cri::RuntimeFeatures { supplemental_groups_policy: true, ..Default::default() }),
+            ..Default::default()
+        }))
+    }
+
+    async fn runtime_config(
+        &self,
+        _request: Request<cri::RuntimeConfigRequest>,
+    ) -> Result<Response<cri::RuntimeConfigResponse>, Status> {
+        let linux = cri::LinuxRuntimeConfiguration { cgroup_driver: cri::CgroupDriver::Cgroupfs as i32 };
+        Ok(Response::new(cri::RuntimeConfigResponse { linux: Some(linux) }))
+    }
+
+    async fn run_pod_sandbox(
+        &self,
+        request: Request<cri::RunPodSandboxRequest>,
+    ) -> Result<Response<cri::RunPodSandboxResponse>, Status> {
+        let request = request.into_inner();
+        self.run_sandbox(request).await.map(Response::new)
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<cri::StopPodSandboxRequest>,
+    ) -> Result<Response<cri::StopPodSandboxResponse>, Status> {
+        let request = request.into_inner();
+        self.stop_sandbox(request.pod_sandbox_id).await.map(Response::new)
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<cri::RemovePodSandboxRequest>,
+    ) -> Result<Response<cri::RemovePodSandboxResponse>, Status> {
+        let request = request.into_inner();
+        self.remove_sandbox(request.pod_sandbox_id).await.map(Response::new)
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<cri::PodSandboxStatusRequest>,
+    ) -> Result<Response<cri::PodSandboxStatusResponse>, Status> {
+        let request = request.into_inner();
+        self.sandbox_status(request).await.map(Response::new)
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<cri::ListPodSandboxRequest>,
+    ) -> Result<Response<cri::ListPodSandboxResponse>, Status> {
+        let request = request.into_inner();
+        Ok(Response::new(cri::ListPodSandboxResponse { items: self.list_sandboxes(request.filter).await? }))
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<cri::CreateContainerRequest>,
+    ) -> Result<Response<cri::CreateContainerResponse>, Status> {
+        let request = request.into_inner();
+        Services::create_container(self, request).await.map(Response::new)
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<cri::StartContainerRequest>,
+    ) -> Result<Response<cri::StartContainerResponse>, Status> {
+        let request = request.into_inner();
+        Services::start_container(self, request.container_id).await.map(Response::new)
+    }
+
+    async fn stop_container(
+        &self,
+        request: Request<cri::StopContainerRequest>,
+    ) -> Result<Response<cri::StopContainerResponse>, Status> {
+        let request = request.into_inner();
+        Services::stop_container(self, request).await.map(Response::new)
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<cri::RemoveContainerRequest>,
+    ) -> Result<Response<cri::RemoveContainerResponse>, Status> {
+        let request = request.into_inner();
+        Services::remove_container(self, request.container_id).await.map(Response::new)
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<cri::ListContainersRequest>,
+    ) -> Result<Response<cri::ListContainersResponse>, Status> {
+        let request = request.into_inner();
+        Ok(Response::new(cri::ListContainersResponse {
+            containers: Services::list_containers(self, request.filter).await?,
+        }))
+    }
+
+    async fn container_status(
+        &self,
+        request: Request<cri::ContainerStatusRequest>,
+    ) -> Result<Response<cri::ContainerStatusResponse>, Status> {
+        let request = request.into_inner();
+        Services::container_status(self, request).await.map(Response::new)
+    }
+
+    async fn exec_sync(
+        &self,
+        request: Request<cri::ExecSyncRequest>,
+    ) -> Result<Response<cri::ExecSyncResponse>, Status> {
+        let request = request.into_inner();
+        self.exec_sync_container(request).await.map(Response::new)
+    }
+
+    async fn exec(&self, request: Request<cri::ExecRequest>) -> Result<Response<cri::ExecResponse>, Status> {
+        let request = request.into_inner();
+        self.prepare_exec(request).await.map(Response::new)
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: Request<cri::ReopenContainerLogRequest>,
+    ) -> Result<Response<cri::ReopenContainerLogResponse>, Status> {
+        let request = request.into_inner();
+        self.reopen_log(request.container_id).await.map(Response::new)
+    }
+
+    async fn list_container_stats(
+        &self,
+        request: Request<cri::ListContainerStatsRequest>,
+    ) -> Result<Response<cri::ListContainerStatsResponse>, Status> {
+        let request = request.into_inner();
+        Ok(Response::new(cri::ListContainerStatsResponse { stats: self.stats_of(request.filter).await? }))
+    }
+
+    async fn container_stats(
+        &self,
+        request: Request<cri::ContainerStatsRequest>,
+    ) -> Result<Response<cri::ContainerStatsResponse>, Status> {
+        let id = request.into_inner().container_id;
+        let filter = cri::ContainerStatsFilter { id: id.clone(), ..Default::default() };
+        let stats = self.stats_of(Some(filter)).await?.into_iter().next();
+        let missing = || status(&Error::NotFound { what: "container", id });
+        Ok(Response::new(cri::ContainerStatsResponse { stats: Some(stats.ok_or_else(missing)?) }))
+    }
+
+    type GetContainerEventsStream = Answers<cri::ContainerEventResponse>;
+
+    async fn get_container_events(
+        &self,
+        _request: Request<cri::GetEventsRequest>,
+    ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
+        Ok(Response::new(self.container_events()))
+    }
+
+    type StreamPodSandboxesStream = Answers<cri::StreamPodSandboxesResponse>;
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<cri::StreamPodSandboxesRequest>,
+    ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
+        let items = self.list_sandboxes(request.into_inner().filter).await?;
+        Ok(chunks(items, |item| cri::StreamPodSandboxesResponse { pod_sandboxes: vec![item] }))
+    }
+
+    type StreamContainersStream = Answers<cri::StreamContainersResponse>;
+
+    async fn stream_containers(
+        &self,
+        request: Request<cri::StreamContainersRequest>,
+    ) -> Result<Response<Self::StreamContainersStream>, Status> {
+        let items = Services::list_containers(self, request.into_inner().filter).await?;
+        Ok(chunks(items, |item| cri::StreamContainersResponse { containers: vec![item] }))
+    }
+
+    type StreamContainerStatsStream = Answers<cri::StreamContainerStatsResponse>;
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<cri::StreamContainerStatsRequest>,
+    ) -> Result<Response<Self::StreamContainerStatsStream>, Status> {
+        let items = self.stats_of(request.into_inner().filter).await?;
+        Ok(chunks(items, |item| cri::StreamContainerStatsResponse { container_stats: vec![item] }))
+    }
+
+    type StreamPodSandboxStatsStream = Answers<cri::StreamPodSandboxStatsResponse>;
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        _request: Request<cri::StreamPodSandboxStatsRequest>,
+    ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
+        Err(missing("StreamPodSandboxStats"))
+    }
+
+    type StreamPodSandboxMetricsStream = Answers<cri::StreamPodSandboxMetricsResponse>;
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _request: Request<cri::StreamPodSandboxMetricsRequest>,
+    ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
+        Err(missing("StreamPodSandboxMetrics"))
+    }
+
+    async fn update_container_resources(
+        &self,
+        _request: Request<cri::UpdateContainerResourcesRequest>,
+    ) -> Result<Response<cri::UpdateContainerResourcesResponse>, Status> {
+        Err(missing("UpdateContainerResources"))
+    }
+
+    async fn attach(&self, _request: Request<cri::AttachRequest>) -> Result<Response<cri::AttachResponse>, Status> {
+        Err(missing("Attach"))
+    }
+
+    async fn port_forward(
+        &self,
+        _request: Request<cri::PortForwardRequest>,
+    ) -> Result<Response<cri::PortForwardResponse>, Status> {
+        Err(missing("PortForward"))
+    }
+
+    async fn pod_sandbox_stats(
+        &self,
+        _request: Request<cri::PodSandboxStatsRequest>,
+    ) -> Result<Response<cri::PodSandboxStatsResponse>, Status> {
+        Err(missing("PodSandboxStats"))
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        _request: Request<cri::ListPodSandboxStatsRequest>,
+    ) -> Result<Response<cri::ListPodSandboxStatsResponse>, Status> {
+        Err(missing("ListPodSandboxStats"))
+    }
+
+    async fn update_runtime_config(
+        &self,
+        _request: Request<cri::UpdateRuntimeConfigRequest>,
+    ) -> Result<Response<cri::UpdateRuntimeConfigResponse>, Status> {
+        Err(missing("UpdateRuntimeConfig"))
+    }
+
+    async fn checkpoint_container(
+        &self,
+        _request: Request<cri::CheckpointContainerRequest>,
+    ) -> Result<Response<cri::CheckpointContainerResponse>, Status> {
+        Err(missing("CheckpointContainer"))
+    }
+
+    async fn checkpoint_pod(
+        &self,
+        _request: Request<cri::CheckpointPodRequest>,
+    ) -> Result<Response<cri::CheckpointPodResponse>, Status> {
+        Err(missing("CheckpointPod"))
+    }
+
+    async fn restore_pod(
+        &self,
+        _request: Request<cri::RestorePodRequest>,
+    ) -> Result<Response<cri::RestorePodResponse>, Status> {
+        Err(missing("RestorePod"))
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _request: Request<cri::ListMetricDescriptorsRequest>,
+    ) -> Result<Response<cri::ListMetricDescriptorsResponse>, Status> {
+        Err(missing("ListMetricDescriptors"))
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _request: Request<cri::ListPodSandboxMetricsRequest>,
+    ) -> Result<Response<cri::ListPodSandboxMetricsResponse>, Status> {
+        Err(missing("ListPodSandboxMetrics"))
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        _request: Request<cri::UpdatePodSandboxResourcesRequest>,
+    ) -> Result<Response<cri::UpdatePodSandboxResourcesResponse>, Status> {
+        Err(missing("UpdatePodSandboxResources"))
+    }
+}

@@ -1,0 +1,37 @@
+//! Coracle's container runtime as a library: sandboxes, containers and images, the shim that holds a pod's processes,
+//! and the gRPC services at the rim.
+//!
+//! It knows no pod YAML and nothing of Kubernetes but the Container Runtime Interface.
+
+pub mod capabilities;
+pub mod cgroup;
+mod collect;
+mod container;
+mod core;
+mod cri;
+pub mod devices;
+mod error;
+mod ids;
+pub mod images;
+mod launch;
+mod node;
+pub mod probe;
+mod rootfs;
+mod runtime;
+mod sandbox;
+pub mod seccomp;
+mod sessions;
+mod shim;
+pub mod store;
+mod sys;
+mod undo;
+mod users;
+mod watch;
+pub mod zygote;
+
+pub use collect::CollectReport;
+pub use container::Session;
+pub use core::Options;
+pub use error::{Error, Kind};
+pub use ids::{Owner, new_id};
+pub use runtime::Runtime;

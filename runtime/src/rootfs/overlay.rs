@@ -1,0 +1,69 @@
+//! Mounting an overlay, detached.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree, unmount,
+};
+
+use crate::error::{During as _, Result};
+
+/// Mounts `layers`, lowest first, below `dir/upper`, with `dir/work` for the kernel's use.
+///
+/// `volatile`: the writable layer is not synced when the mount goes, or every exit would wait for the whole disk. A
+/// container's layer is mounted once in its life, so that mark is never in the way of a second time.
+pub fn mount(layers: &[&Path], dir: &Path) -> Result<OwnedFd> {
+    let operation = || format!("mount an overlay of {} layers with {}", layers.len(), dir.display());
+    match by_context(layers, dir) {
+        // Linux before 6.5 does not know `lowerdir+`.
+        Err(Errno::INVAL) => by_mount(layers, dir).during(operation),
+        other => other.during(operation),
+    }
+}
+
+fn by_context(layers: &[&Path], dir: &Path) -> std::result::Result<OwnedFd, Errno> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let set = |name: &str, value: &Path| fsconfig_set_string(context.as_fd(), name, value);
+    // The kernel wants the highest first.
+    for layer in layers.iter().rev() {
+        set("lowerdir+", layer)?;
+    }
+    set("upperdir", &dir.join("upper"))?;
+    set("workdir", &dir.join("work"))?;
+    fsconfig_set_flag(context.as_fd(), "volatile")?;
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+/// mount(2) takes one page of options: the layers are named relative to their directory, by a thread with a working
+/// directory and a mount namespace of its own, which is thrown away.
+fn by_mount(layers: &[&Path], dir: &Path) -> std::io::Result<OwnedFd> {
+    let Some(base) = layers.first().and_then(|layer| layer.parent()) else { return Err(Errno::INVAL.into()) };
+    let names: Vec<String> = layers
+        .iter()
+        .rev()
+        .filter_map(|layer| layer.file_name())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    let lower = names.join(":");
+    let (upper, work) = (dir.join("upper"), dir.join("work"));
+    let options = format!("lowerdir={lower},upperdir={},workdir={},volatile", upper.display(), work.display());
+    let mount = || -> std::io::Result<OwnedFd> {
+        use rustix::mount::{MountPropagationFlags, mount, mount_change};
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS)?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        rustix::process::chdir(base)?;
+        let place = dir.join("mnt");
+        std::fs::create_dir_all(&place)?;
+        let options = std::ffi::CString::new(options)?;
+        mount("overlay", &place, "overlay", MountFlags::empty(), options.as_c_str())?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(rustix::fs::CWD, &place, flags)?;
+        unmount(&place, UnmountFlags::DETACH)?;
+        Ok(tree)
+    };
+    std::thread::scope(|scope| scope.spawn(mount).join()).map_err(|_| std::io::Error::other("the thread panicked"))?
+}

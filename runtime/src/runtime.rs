@@ -1,0 +1,97 @@
+//! The runtime as the agent holds it.
+
+use std::sync::{Arc, Weak};
+
+use cri_proto::MAX_MESSAGE_BYTES;
+use cri_proto::cri::image_service_server::ImageServiceServer;
+use cri_proto::cri::runtime_service_server::RuntimeServiceServer;
+use cri_proto::node::node_service_server::NodeServiceServer;
+use tonic::service::Routes;
+
+use crate::collect::{self, CollectReport};
+use crate::container::{self, Session};
+use crate::core::{Core, Options};
+use crate::cri::Services;
+use crate::error::{Error, Result};
+use crate::ids::Owner;
+use crate::images::ImageStore;
+use crate::sandbox;
+use crate::sessions::Sessions;
+use crate::watch::Event;
+use crate::zygote::Zygote;
+
+/// The runtime. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    core: Arc<Core>,
+    sessions: Sessions,
+}
+
+impl Runtime {
+    /// Opens the directories. Without a zygote it can look, stop and remove, but start no sandbox.
+    pub fn open(options: Options, zygote: Option<Zygote>) -> Result<Self> {
+        let core = Core::open(options, zygote)?;
+        let weak = Arc::downgrade(&core);
+        core.watcher.on_death(Box::new(move |id| bury(&weak, id)));
+        Ok(Self { core, sessions: Sessions::default() })
+    }
+
+    /// The services of one owner: RuntimeService, ImageService and NodeService.
+    pub fn services(&self, owner: Owner) -> Routes {
+        let services = Services::new(Arc::clone(&self.core), owner, self.sessions.clone());
+        let runtime = RuntimeServiceServer::new(services.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let image = ImageServiceServer::new(services.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        Routes::new(runtime).add_service(image).add_service(NodeServiceServer::new(services)).prepare()
+    }
+
+    /// Follows the shims of an owner's sandboxes that were started by another process.
+    pub fn adopt(&self, owner: &Owner) -> Result<()> {
+        for record in sandbox::all(&self.core)?.into_iter().filter(|it| it.owner == *owner) {
+            if record.shim_lives(&self.core.boot_id) {
+                sandbox::follow(&self.core, &record.id)?;
+            } else {
+                sandbox::bury(&self.core, &record.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the command of an address that Exec answered with. Blocking.
+    pub fn take_session(&self, url: &str) -> Result<Session> {
+        let missing = || Error::NotFound { what: "session", id: url.to_owned() };
+        let waiting = self.sessions.take(url).ok_or_else(missing)?;
+        container::exec(&self.core, &container::load(&self.core, &waiting.container)?, &waiting.exec)
+    }
+
+    /// Removes what killed runs have left; with `all`, everything that the state directory knows. Blocking.
+    pub fn collect(&self, all: bool) -> Result<CollectReport> {
+        collect::collect(&self.core, all)
+    }
+
+    /// Declares this process the one that a run belongs to, until [`Runtime::end_run`].
+    pub fn begin_run(&self, id: &str) -> Result<()> {
+        collect::begin_run(&self.core, id)
+    }
+
+    /// The run is over and everything of it removed.
+    pub fn end_run(&self, id: &str) -> Result<()> {
+        collect::end_run(&self.core, id)
+    }
+
+    /// The images.
+    pub fn images(&self) -> &ImageStore {
+        &self.core.images
+    }
+}
+
+fn bury(core: &Weak<Core>, sandbox: &str) {
+    let Some(core) = core.upgrade() else { return };
+    if let Err(error) = sandbox::bury(&core, sandbox) {
+        tracing::error!(%error, sandbox, "what a shim left when it died could not be ended; run coracle gc");
+    }
+    core.watcher.announce(Event::ShimDied(sandbox.to_owned()));
+}

@@ -1,0 +1,218 @@
+//! Making a sandbox.
+//!
+//! The record comes first, then the socket, then the shim: whatever moment this process is killed at, `gc` finds the
+//! sandbox by its directory and its shim by its socket.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::{NamespaceMode, Record, Request, all};
+use super::{files, remove};
+use crate::core::{Core, make_private};
+use crate::error::{During as _, Error, Result};
+use crate::ids::{Owner, Process, new_id, short};
+use crate::shim::protocol::{self, CgroupFds, Config, Response};
+use crate::shim::{client, now};
+use crate::store::remove_dir;
+use crate::undo::Undo;
+
+/// Bytes of a pod's /dev/shm, as everywhere.
+const SHM_SIZE: u64 = 64 << 20;
+
+/// The longest host name that Linux takes (uname(2)), in bytes.
+const MAX_HOSTNAME: usize = 64;
+
+/// Sysctls that belong to an IPC or a network namespace, by their beginning.
+const IPC_SYSCTLS: [&str; 4] = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
+
+/// Makes a sandbox and answers with its id.
+pub fn create(core: &Arc<Core>, owner: &Owner, request: Request) -> Result<String> {
+    check(&request)?;
+    reserve(core, owner, &request)?;
+    let id = new_id().during(|| "make an id".into())?;
+    let mut record = Record {
+        version: 1,
+        id: id.clone(),
+        owner: owner.clone(),
+        boot_id: core.boot_id.clone(),
+        request,
+        created_at: now(),
+        shim: None,
+        init: None,
+        stopped: false,
+    };
+    let mut undo = Undo::default();
+    let undone = Arc::clone(core);
+    let taken_back = record.clone();
+    undo.push(format!("remove sandbox {id}"), move || remove::erase(&undone, &taken_back));
+    make_private(&core.sandbox_dir(&id))?;
+    record.save(core)?;
+    let hostname = hostname(&record.request)?;
+    files::write(&core.sandbox_dir(&id), &record.request, &hostname)?;
+    let shim = start_shim(core, &record, &hostname)?;
+    record.shim = Process::of(shim);
+    record.save(core)?;
+    let (init, namespaces) = greet(core, &id)?;
+    record.init = init.and_then(Process::of);
+    pin(core, &record, &namespaces)?;
+    follow(core, &id)?;
+    record.save(core)?;
+    undo.disarm();
+    Ok(id)
+}
+
+/// Refuses what cannot be, before anything is made.
+fn check(request: &Request) -> Result<()> {
+    if request.name.is_empty() || request.namespace.is_empty() || request.uid.is_empty() {
+        return Err(Error::Invalid("a sandbox needs a name, a namespace and a uid in its metadata".into()));
+    }
+    if request.hostname.len() > MAX_HOSTNAME {
+        let hostname = &request.hostname;
+        return Err(Error::Invalid(format!("the host name {hostname:?} is longer than {MAX_HOSTNAME} bytes")));
+    }
+    for name in request.sysctls.keys() {
+        check_sysctl(name, request)?;
+    }
+    Ok(())
+}
+
+/// Only what a namespace of the pod's own holds may be changed: anything else would be the host's.
+fn check_sysctl(name: &str, request: &Request) -> Result<()> {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+    if name.is_empty() || !name.bytes().all(word) || name.contains("..") {
+        return Err(Error::Invalid(format!("{name:?} is no name of a sysctl")));
+    }
+    let dotted = name.replace('/', ".");
+    let (namespace, mode) = if dotted.starts_with("net.") {
+        ("network", request.namespaces.net)
+    } else if IPC_SYSCTLS.iter().any(|it| dotted.starts_with(it)) {
+        ("IPC", request.namespaces.ipc)
+    } else {
+        let why = "it belongs to no namespace of a pod; set it on the host";
+        return Err(Error::Invalid(format!("the sysctl {name} cannot be set for a pod: {why}")));
+    };
+    if mode == NamespaceMode::Node {
+        let why = format!("the pod uses the host's {namespace} namespace");
+        return Err(Error::Invalid(format!("the sysctl {name} cannot be set for a pod: {why}")));
+    }
+    Ok(())
+}
+
+/// Two sandboxes of one owner cannot have the same name and attempt.
+fn reserve(core: &Core, owner: &Owner, request: &Request) -> Result<()> {
+    let key = |it: &Request| (it.namespace.clone(), it.name.clone(), it.uid.clone(), it.attempt);
+    let same = all(core)?.into_iter().find(|it| it.owner == *owner && key(&it.request) == key(request));
+    match same {
+        None => Ok(()),
+        Some(other) => Err(Error::Conflict(format!(
+            "sandbox {}/{} (uid {}, attempt {}) exists as {}; remove it first",
+            request.namespace, request.name, request.uid, request.attempt, other.id
+        ))),
+    }
+}
+
+/// What the request says, else the host's own name.
+fn hostname(request: &Request) -> Result<String> {
+    if request.hostname.is_empty() {
+        let name = rustix::system::uname();
+        return Ok(name.nodename().to_string_lossy().into_owned());
+    }
+    Ok(request.hostname.clone())
+}
+
+/// Forks the shim; answers with its process id.
+fn start_shim(core: &Core, record: &Record, hostname: &str) -> Result<i32> {
+    let namespaces = record.request.namespaces;
+    let own_pid = namespaces.pid == NamespaceMode::Pod;
+    let mut cgroups = vec![core.hierarchies.create(&core.shim_cgroup(&record.id))?];
+    if own_pid {
+        cgroups.push(core.hierarchies.create(&record.cgroup())?);
+    }
+    let mut first = 0;
+    let parts = cgroups.iter().map(|cgroup| {
+        let fds = CgroupFds { path: cgroup.path().to_owned(), parts: cgroup.parts(), first };
+        first += fds.parts.len();
+        fds
+    });
+    let config = Config {
+        version: protocol::VERSION,
+        pod: format!("{}/{}", record.request.namespace, record.request.name),
+        net: namespaces.net != NamespaceMode::Node,
+        ipc: (namespaces.ipc != NamespaceMode::Node).then_some(SHM_SIZE),
+        // On the host's network it has the host's name, and nothing to set it in.
+        hostname: (namespaces.net != NamespaceMode::Node).then(|| hostname.to_owned()),
+        pid: own_pid,
+        sysctls: record.request.sysctls.clone().into_iter().collect(),
+        cgroups: parts.collect(),
+    };
+    let config = serde_json::to_vec(&config).map_err(std::io::Error::from);
+    let config = config.and_then(|bytes| crate::launch::sealed("coracle-sandbox", &bytes));
+    let config = config.during(|| "write the shim's configuration".into())?;
+    let socket = client::listener(&core.shims_dir(), short(&record.id))
+        .during(|| format!("make the shim's socket in {}", core.shims_dir().display()))?;
+    let mut fds = vec![cgroups[0].unified_fd().unwrap_or(config.as_fd()), config.as_fd(), socket.as_fd()];
+    fds.extend(cgroups.iter().flat_map(|it| it.dir_fds()));
+    let spawned = core
+        .zygote()?
+        .spawn(&fds)
+        .during(|| format!("start the shim of {}/{}", record.request.namespace, record.request.name))?;
+    Ok(spawned.pid.as_raw_nonzero().get())
+}
+
+/// Waits until the shim has made the namespaces.
+fn greet(core: &Core, id: &str) -> Result<(Option<i32>, Vec<OwnedFd>)> {
+    let client = core.shim(id).during(|| format!("connect to the shim of sandbox {id}"))?;
+    match client.call(&protocol::Request::Hello, &[])? {
+        (Response::Sandbox { init, .. }, namespaces) => Ok((init, namespaces)),
+        (other, _) => {
+            let why = format!("an unexpected answer: {other:?}");
+            Err(Error::Shim { operation: "ask the shim to say that the sandbox is up".into(), why })
+        }
+    }
+}
+
+/// Binds the namespaces to files, so that they are found by name and outlive every process in them.
+fn pin(core: &Core, record: &Record, namespaces: &[OwnedFd]) -> Result<()> {
+    let dir = core.pins_dir(&record.id);
+    make_private(&dir)?;
+    let modes = record.request.namespaces;
+    let present = [
+        ("net", modes.net != NamespaceMode::Node),
+        ("ipc", modes.ipc != NamespaceMode::Node),
+        ("uts", modes.net != NamespaceMode::Node),
+    ];
+    let names = present.into_iter().filter(|(_, present)| *present).map(|(name, _)| name);
+    for (name, fd) in names.zip(namespaces) {
+        bind(fd, &dir.join(name))?;
+    }
+    Ok(())
+}
+
+fn bind(namespace: &OwnedFd, path: &Path) -> Result<()> {
+    let operation = || format!("pin a namespace at {}", path.display());
+    std::fs::File::create(path).during(operation)?;
+    rustix::mount::mount_bind(format!("/proc/self/fd/{}", namespace.as_raw_fd()), path).during(operation)
+}
+
+/// Follows a shim from now on.
+pub fn follow(core: &Core, id: &str) -> Result<()> {
+    if core.watcher.follows(id) {
+        return Ok(());
+    }
+    let client = core.shim(id).during(|| format!("connect to the shim of sandbox {id}"))?;
+    client.call(&protocol::Request::Watch, &[])?;
+    core.watcher.follow(id, client).during(|| format!("follow the shim of sandbox {id}"))
+}
+
+/// How long a sandbox's cgroups may take to become empty.
+pub const CGROUP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Removes the sandbox's directories.
+pub fn remove_dirs(core: &Core, id: &str) -> Result<()> {
+    let pins = core.pins_dir(id);
+    remove_dir(&pins).during(|| format!("remove {}", pins.display()))?;
+    let dir = core.sandbox_dir(id);
+    remove_dir(&dir).during(|| format!("remove {}", dir.display()))
+}

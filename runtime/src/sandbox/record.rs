@@ -1,0 +1,162 @@
+//! What is known of a sandbox: one record of this boot.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::Core;
+use crate::error::{During as _, Error, Result};
+use crate::ids::{Owner, Process, is_id};
+use crate::store::{Durability, read_json, write_json};
+
+/// Whose a namespace is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespaceMode {
+    /// The pod's containers share it.
+    #[default]
+    Pod,
+    /// Each container has its own.
+    Container,
+    /// The host's.
+    Node,
+}
+
+/// The modes of a sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Network: Pod or Node.
+    pub net: NamespaceMode,
+    /// Process ids.
+    pub pid: NamespaceMode,
+    /// System V IPC, message queues, /dev/shm: Pod or Node.
+    pub ipc: NamespaceMode,
+}
+
+/// What a sandbox is asked to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Name, unique id, namespace and attempt: together they are reserved.
+    pub name: String,
+    /// Unique id.
+    pub uid: String,
+    /// Namespace.
+    pub namespace: String,
+    /// How many sandboxes the pod had before.
+    pub attempt: u32,
+    /// Host name; empty is the host's.
+    pub hostname: String,
+    /// Where the containers' logs go; empty keeps none.
+    pub log_directory: String,
+    /// Name servers, search domains and options of resolv.conf.
+    pub dns: Option<Dns>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Cgroup below which the containers are, relative to every hierarchy's root.
+    pub cgroup_parent: String,
+    /// Sysctls of the pod's namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Namespaces.
+    pub namespaces: Namespaces,
+}
+
+/// Contents of a resolv.conf.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dns {
+    /// Name servers.
+    pub servers: Vec<String>,
+    /// Search domains.
+    pub searches: Vec<String>,
+    /// Options.
+    pub options: Vec<String>,
+}
+
+/// `sandbox.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this record.
+    pub version: u32,
+    /// The sandbox.
+    pub id: String,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The boot that its processes belong to.
+    pub boot_id: String,
+    /// What was asked for.
+    pub request: Request,
+    /// When, in nanoseconds since 1970.
+    pub created_at: i64,
+    /// Its shim; none until it was forked.
+    pub shim: Option<Process>,
+    /// The init of its pid namespace.
+    pub init: Option<Process>,
+    /// It was told to stop.
+    pub stopped: bool,
+}
+
+impl Record {
+    /// Its shim runs and it was not stopped.
+    pub fn is_ready(&self, boot_id: &str) -> bool {
+        !self.stopped && self.shim_lives(boot_id)
+    }
+
+    /// Its shim runs.
+    pub fn shim_lives(&self, boot_id: &str) -> bool {
+        self.boot_id == boot_id && self.shim.is_some_and(Process::is_running)
+    }
+
+    /// Writes it.
+    pub fn save(&self, core: &Core) -> Result<()> {
+        let dir = core.sandbox_dir(&self.id);
+        write_json(&dir, "sandbox.json", self, Durability::Volatile)
+            .during(|| format!("write the record of sandbox {} in {}", self.id, dir.display()))
+    }
+
+    /// Its cgroup, for the init.
+    pub fn cgroup(&self) -> String {
+        format!("{}/{}", self.request.cgroup_parent.trim_matches('/'), self.id)
+    }
+}
+
+/// The sandbox `id`, of whatever owner.
+pub fn load(core: &Core, id: &str) -> Result<Record> {
+    let missing = || Error::NotFound { what: "sandbox", id: id.to_owned() };
+    if !is_id(id) {
+        return Err(missing());
+    }
+    let path = core.sandbox_dir(id).join("sandbox.json");
+    read_json(&path).during(|| format!("read {}", path.display()))?.ok_or_else(missing)
+}
+
+/// The sandbox that `id` is the beginning of, if it is `owner`'s.
+pub fn owned(core: &Core, owner: &Owner, id: &str) -> Result<Record> {
+    let missing = || Error::NotFound { what: "sandbox", id: id.to_owned() };
+    let record = if is_id(id) {
+        load(core, id)?
+    } else {
+        let mut found = all(core)?.into_iter().filter(|it| !id.is_empty() && it.id.starts_with(id));
+        let first = found.next().ok_or_else(missing)?;
+        if found.next().is_some() {
+            return Err(Error::Invalid(format!("several sandboxes begin with {id:?}: give more of the id")));
+        }
+        first
+    };
+    if record.owner == *owner { Ok(record) } else { Err(missing()) }
+}
+
+/// Every sandbox of every owner. A record that cannot be read costs that sandbox alone, and is said in the log.
+pub fn all(core: &Core) -> Result<Vec<Record>> {
+    let dir = core.options.state_dir.join("sandboxes");
+    let mut records = Vec::new();
+    for entry in std::fs::read_dir(&dir).during(|| format!("list {}", dir.display()))? {
+        let entry = entry.during(|| format!("list {}", dir.display()))?;
+        match read_json::<Record>(&entry.path().join("sandbox.json")) {
+            Ok(Some(record)) => records.push(record),
+            // It is being made, or was when its maker died: `gc` tells.
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, path = %entry.path().display(), "a sandbox's record cannot be read"),
+        }
+    }
+    Ok(records)
+}

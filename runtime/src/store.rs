@@ -1,0 +1,108 @@
+//! State on disk: versioned JSON, one directory an object, replaced whole or not at all.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What a record has to survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The loss of power: the file and its directory are synced before this returns.
+    Durable,
+    /// The death of its writer: the file is replaced by rename and not synced. For what ends with this boot.
+    Volatile,
+}
+
+/// Writes `value` as `name` in the directory `dir`, atomically.
+///
+/// A failure leaves the old file as it was and no temporary behind.
+pub fn write_json<T: Serialize>(dir: &Path, name: &str, value: &T, durability: Durability) -> io::Result<()> {
+    let dir = open_dir(dir)?;
+    write_json_at(&dir, name, value, durability)
+}
+
+/// [`write_json`] in a directory that is open.
+pub fn write_json_at<T: Serialize>(dir: impl AsFd, name: &str, value: &T, durability: Durability) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(value)?;
+    bytes.push(b'\n');
+    let temporary = format!(".{name}.{}.{}", std::process::id(), unique());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut file = File::from(openat(&dir, temporary.as_str(), flags, Mode::from_raw_mode(0o600))?);
+    let written = file.write_all(&bytes).and_then(|()| match durability {
+        Durability::Durable => file.sync_all(),
+        Durability::Volatile => Ok(()),
+    });
+    let renamed = written.and_then(|()| Ok(renameat(&dir, temporary.as_str(), &dir, name)?));
+    if let Err(error) = renamed {
+        // The first cause is what matters; a temporary that stays is swept by its name's leading dot.
+        let _ = unlinkat(&dir, temporary.as_str(), AtFlags::empty());
+        return Err(error);
+    }
+    if durability == Durability::Durable {
+        rustix::fs::fsync(&dir)?;
+    }
+    Ok(())
+}
+
+/// Reads what [`write_json`] wrote. `None` when there is no such file; a file that cannot be parsed is `InvalidData`.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+    }
+}
+
+/// Opens a directory for use as the base of `*at` calls.
+pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// Removes a directory and all in it; one that is not there is success.
+pub fn remove_dir(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn unique() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_replaced_whole_and_leaves_no_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        for value in ["first", "second"] {
+            write_json(dir.path(), "a.json", &value, Durability::Durable).unwrap();
+        }
+        assert_eq!(read_json::<String>(&dir.path().join("a.json")).unwrap().as_deref(), Some("second"));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_missing_record_is_none_and_a_broken_one_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(read_json::<String>(&dir.path().join("a.json")).unwrap().is_none());
+        std::fs::write(dir.path().join("a.json"), "{").unwrap();
+        let error = read_json::<String>(&dir.path().join("a.json")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}

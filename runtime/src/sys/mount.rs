@@ -1,0 +1,38 @@
+//! mount_setattr(2), which no library wraps (Linux 5.12).
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// What to change of a mount: `MOUNT_ATTR_*` bits to set and to clear, and a propagation (`MS_PRIVATE`, `MS_SLAVE`,
+/// `MS_SHARED`), 0 to leave it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attributes {
+    /// Bits to set.
+    pub set: u64,
+    /// Bits to clear.
+    pub clear: u64,
+    /// New propagation, or 0.
+    pub propagation: u64,
+}
+
+/// Read-only.
+pub const RDONLY: u64 = 0x1;
+/// Changes the mount that `mount` is the root of, and with `recursive` every mount below it.
+pub fn set_attributes(mount: BorrowedFd<'_>, recursive: bool, attributes: Attributes) -> io::Result<()> {
+    // linux/mount.h, struct mount_attr.
+    let value: [u64; 4] = [attributes.set, attributes.clear, attributes.propagation, 0];
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: an empty C string, and a structure of the size that is passed, alive during the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            value.as_ptr(),
+            size_of_val(&value),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,35 @@
+//! Sandboxes and containers of the runtime, driven through its services in memory, on the real kernel.
+//!
+//! The built-in image is made from the running binary, which is this one: its applets are at the end.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod applets;
+mod cases;
+mod node;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|it| it == "tool") {
+        return applets::run(&args[2..]);
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: runtime/tests/pods: needs root");
+        return ExitCode::SUCCESS;
+    }
+    let filter = args.iter().skip(1).find(|it| !it.starts_with('-')).cloned().unwrap_or_default();
+    let zygote = runtime::zygote::prepare().unwrap();
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let node = node::Node::open(zygote);
+    let mut failed = 0;
+    for (name, case) in cases::ALL.iter().filter(|(name, _)| name.contains(&filter)) {
+        let begin = Instant::now();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tokio.block_on(case(&node))));
+        println!("{name} ... {} ({:?})", if outcome.is_ok() { "ok" } else { "FAILED" }, begin.elapsed());
+        failed += u32::from(outcome.is_err());
+    }
+    drop(node);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
