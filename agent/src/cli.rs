@@ -1,0 +1,136 @@
+//! The command line: the flags that go with every verb, and the verbs.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use runtime::zygote::Zygote;
+
+use crate::printer::Color;
+use crate::{tool, verbs};
+
+/// A node agent for one machine: runs Kubernetes pod YAML without a cluster, or as a node of one.
+#[derive(Debug, Parser)]
+#[command(name = "coracle", version, propagate_version = false, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Flags that go with every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags that go with every verb.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Directory of what lasts: images, volumes, container layers
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/coracle")]
+    pub root_dir: PathBuf,
+    /// Directory of what lasts until the next boot: running pods, sockets, records
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/coracle")]
+    pub state_dir: PathBuf,
+    /// Directory of the containers' logs
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/log/pods")]
+    pub log_dir: PathBuf,
+    /// Name of the cgroup, below each hierarchy's root, that holds the pods
+    #[arg(long, global = true, value_name = "NAME", default_value = "coracle")]
+    pub cgroup_root: String,
+    /// When to colour the output
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+/// What to do. Each verb lives in a module of its name under `verbs`.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the pods of manifests in the foreground
+    Run(verbs::run::Args),
+    /// Show pods
+    Get(verbs::get::Args),
+    /// Print a container's log
+    Logs(verbs::logs::Args),
+    /// Check manifests and show everything that is wrong with them
+    Validate(verbs::validate::Args),
+    /// Import, list, inspect and remove images
+    Image(verbs::image::Args),
+    /// Run a command in a container of a running pod
+    Exec(verbs::exec::Args),
+    /// Say what this host lacks and what follows from it
+    Doctor(verbs::doctor::Args),
+    /// Remove what runs that are gone have left behind
+    Gc(verbs::gc::Args),
+    /// Show the version
+    Version(verbs::version::Args),
+    /// Print a shell's completion script
+    Completion(verbs::completion::Args),
+    /// Run one of the small programs that the built-in image is made of
+    #[command(disable_help_flag = true)]
+    Tool {
+        /// The program and its arguments; `coracle tool help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "APPLET")]
+        args: Vec<OsString>,
+    },
+}
+
+impl Cli {
+    /// Carries out the verb.
+    pub fn run(self, zygote: Option<std::io::Result<Zygote>>) -> anyhow::Result<ExitCode> {
+        let global = self.global.absolute()?;
+        global.color.apply();
+        match self.verb {
+            Verb::Run(args) => verbs::run::main(args, &global, zygote),
+            Verb::Get(args) => verbs::get::main(args, &global),
+            Verb::Logs(args) => verbs::logs::main(args, &global),
+            Verb::Validate(args) => verbs::validate::main(args, &global),
+            Verb::Image(args) => verbs::image::main(args, &global),
+            Verb::Exec(args) => verbs::exec::main(args, &global),
+            Verb::Doctor(args) => verbs::doctor::main(args, &global),
+            Verb::Gc(args) => verbs::gc::main(args, &global),
+            Verb::Version(args) => verbs::version::main(args, &global),
+            Verb::Completion(args) => verbs::completion::main(args, &global),
+            Verb::Tool { args } => Ok(tool::run(&args)),
+        }
+    }
+}
+
+impl Global {
+    /// Makes the directories absolute: what is recorded below them must not depend on where a verb was typed.
+    fn absolute(mut self) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        for dir in [&mut self.root_dir, &mut self.state_dir, &mut self.log_dir] {
+            *dir = std::path::absolute(&*dir).with_context(|| format!("find directory {}", dir.display()))?;
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_verb() {
+        for line in [["coracle", "--state-dir", "/s", "version"], ["coracle", "version", "--state-dir", "/s"]] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert_eq!(cli.global.state_dir, PathBuf::from("/s"));
+            assert_eq!(cli.global.root_dir, PathBuf::from("/var/lib/coracle"));
+        }
+    }
+
+    #[test]
+    fn relative_directories_become_absolute() {
+        let cli = Cli::try_parse_from(["coracle", "--root-dir", "x", "version"]).unwrap();
+        assert!(cli.global.absolute().unwrap().root_dir.is_absolute());
+    }
+}

@@ -1,0 +1,117 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use serde_json::{Value, json};
+
+fn pod(container: Value) -> Pod {
+    serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "ns", "uid": "u-1", "labels": {"app": "web", "a/b": "c"}},
+        "spec": {"containers": [container, {"name": "other", "resources": {"limits": {"memory": "1Mi"}}}]}
+    }))
+    .unwrap()
+}
+
+fn objects() -> Objects {
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"},
+        "data": {"k": "v", "with.dot": "d"}, "binaryData": {"raw": "/wA="}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"},
+        "data": {"pw": "c2VjcmV0", "both": "b2xk"}, "stringData": {"both": "new"}});
+    let mut objects = Objects::default();
+    objects.config_maps.insert(("ns".into(), "m".into()), serde_json::from_value(map).unwrap());
+    objects.secrets.insert(("ns".into(), "s".into()), serde_json::from_value(secret).unwrap());
+    objects
+}
+
+fn environment(container: Value) -> Result<Environment, ConfigError> {
+    let pod = pod(container);
+    let node = Node { name: "n".into(), ips: vec!["10.0.0.1".into()], cpu_milli: 2000, memory_bytes: 1 << 30 };
+    let sources = Sources { pod: &pod, objects: &objects(), node: &node, ips: &["10.1.0.2".into()] };
+    of_container(&sources, &pod.spec.as_ref().unwrap().containers[0])
+}
+
+fn values(container: Value) -> Vec<(String, String)> {
+    let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
+    environment(container).unwrap().variables.into_iter().map(|(name, value)| (name, text(value))).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn variables_see_those_before_them_and_those_of_env_from() {
+    let container = json!({"name": "c",
+        "envFrom": [{"configMapRef": {"name": "m"}}],
+        "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)-$(k)-$(LATER)-$$(A)"},
+            {"name": "LATER", "value": "x"}, {"name": "A", "value": "2"}]});
+    let expected = [("k", "v"), ("with.dot", "d"), ("A", "2"), ("B", "1-v-$(LATER)-$(A)"), ("LATER", "x")];
+    assert_eq!(values(container), pairs(&expected));
+}
+
+#[test]
+fn env_from_takes_prefixes_and_later_ones_win_and_binary_data_is_left_out() {
+    let container = json!({"name": "c", "envFrom": [
+        {"prefix": "P_", "secretRef": {"name": "s"}}, {"configMapRef": {"name": "m"}},
+        {"configMapRef": {"name": "absent", "optional": true}}]});
+    let environment = environment(container).unwrap();
+    let names: Vec<_> = environment.variables.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["P_both", "P_pw", "k", "with.dot"]);
+    assert_eq!(environment.get(b"P_both"), Some(&b"new"[..]));
+    assert_eq!(environment.warnings, ["key \"raw\" of ConfigMap \"m\" is left out: it cannot be a variable"]);
+}
+
+#[test]
+fn an_invalid_name_is_left_out_with_a_warning() {
+    let container = json!({"name": "c", "envFrom": [{"prefix": "a=", "configMapRef": {"name": "m"}}]});
+    let environment = environment(container).unwrap();
+    assert_eq!((environment.variables.len(), environment.warnings.len()), (0, 3));
+}
+
+#[test]
+fn references_are_resolved() {
+    let key = |kind: &str, name: &str, key: &str| json!({kind: {"name": name, "key": key}});
+    let rows = [
+        (key("configMapKeyRef", "m", "k"), "v"),
+        (key("secretKeyRef", "s", "pw"), "secret"),
+        (json!({"fieldRef": {"fieldPath": "metadata.name"}}), "p"),
+        (json!({"fieldRef": {"fieldPath": "metadata.namespace"}}), "ns"),
+        (json!({"fieldRef": {"fieldPath": "metadata.uid"}}), "u-1"),
+        (json!({"fieldRef": {"fieldPath": "metadata.labels['a/b']"}}), "c"),
+        (json!({"fieldRef": {"fieldPath": "metadata.annotations['none']"}}), ""),
+        (json!({"fieldRef": {"fieldPath": "spec.nodeName"}}), "n"),
+        (json!({"fieldRef": {"fieldPath": "status.podIP"}}), "10.1.0.2"),
+        (json!({"fieldRef": {"fieldPath": "status.hostIP"}}), "10.0.0.1"),
+        (json!({"resourceFieldRef": {"resource": "limits.cpu"}}), "1"),
+        (json!({"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}), "250"),
+        (json!({"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}), "1024"),
+        (json!({"resourceFieldRef": {"resource": "requests.memory"}}), "0"),
+        (json!({"resourceFieldRef": {"containerName": "other", "resource": "limits.memory"}}), "1048576"),
+    ];
+    for (from, expected) in rows {
+        let container = json!({"name": "c", "resources": {"limits": {"cpu": "250m"}},
+            "env": [{"name": "X", "valueFrom": from.clone()}]});
+        assert_eq!(values(container), pairs(&[("X", expected)]), "{from}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_an_error_unless_optional() {
+    let rows = [
+        (json!({"configMapKeyRef": {"name": "x", "key": "k"}}), "ConfigMap \"x\" is not there in namespace \"ns\""),
+        (json!({"secretKeyRef": {"name": "s", "key": "x"}}), "Secret \"s\" has no key \"x\""),
+        (json!({"fieldRef": {"fieldPath": "spec.containers"}}), "field path \"spec.containers\" is not"),
+        (json!({"resourceFieldRef": {"resource": "limits.gpu"}}), "resource reference \"limits.gpu\" cannot"),
+    ];
+    for (from, expected) in rows {
+        let container = |from: &Value| json!({"name": "c", "env": [{"name": "X", "valueFrom": from}]});
+        let error = environment(container(&from)).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    for kind in ["configMapKeyRef", "secretKeyRef"] {
+        let from = json!({kind: {"name": "x", "key": "k", "optional": true}});
+        assert!(values(json!({"name": "c", "env": [{"name": "X", "valueFrom": from}]})).is_empty());
+    }
+    let absent = json!({"name": "c", "envFrom": [{"secretRef": {"name": "x"}}]});
+    assert!(matches!(environment(absent), Err(ConfigError::MissingObject { kind: "Secret", .. })));
+}

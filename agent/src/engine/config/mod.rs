@@ -1,0 +1,133 @@
+//! From a pod to the CRI's configurations: pure, so every rule is a table test.
+
+pub mod container;
+pub mod env;
+pub mod expand;
+pub mod names;
+pub mod quantity;
+pub mod resources;
+pub mod sandbox;
+pub mod security;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+
+/// ConfigMaps and Secrets by namespace and name.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// ConfigMaps.
+    pub config_maps: BTreeMap<(String, String), ConfigMap>,
+    /// Secrets.
+    pub secrets: BTreeMap<(String, String), Secret>,
+}
+
+/// What configurations need to know about the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its name: `spec.nodeName` of a pod that has none.
+    pub name: String,
+    /// Its addresses.
+    pub ips: Vec<String>,
+    /// Its processors, in thousandths.
+    pub cpu_milli: i64,
+    /// Its memory.
+    pub memory_bytes: i64,
+}
+
+/// How this agent is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Pod directories (`pods/UID`) and seccomp profiles (`seccomp/`) live below it.
+    pub root_dir: PathBuf,
+    /// Pod records live in `pods/` below it.
+    pub state_dir: PathBuf,
+    /// Log directories of pods live below it.
+    pub log_dir: PathBuf,
+    /// Pods' cgroups are `/CGROUP_ROOT/pods/UID`.
+    pub cgroup_root: String,
+    /// Pods that say nothing get seccomp's RuntimeDefault.
+    pub seccomp_default: bool,
+    /// Facts of the node.
+    pub node: Node,
+}
+
+/// Why no configuration can be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// An object that the pod refers to is not there.
+    #[error("{kind} \"{name}\" is not there in namespace \"{namespace}\"; put it into the same manifests")]
+    MissingObject {
+        /// `ConfigMap` or `Secret`.
+        kind: &'static str,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The object has no such key.
+    #[error("{kind} \"{name}\" has no key \"{key}\"")]
+    MissingKey {
+        /// `ConfigMap` or `Secret`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// A field reference that leads nowhere.
+    #[error("field path \"{0}\" is not one that a container can refer to")]
+    FieldPath(String),
+    /// A resource reference that leads nowhere.
+    #[error("resource reference \"{0}\" cannot be resolved")]
+    ResourceField(String),
+    /// A mount of a volume that is not there.
+    #[error("volume mount \"{0}\" has no volume of that name")]
+    MissingVolume(String),
+    /// A path in a volume that leaves it.
+    #[error("{what} \"{path}\" has to be a relative path without \"..\"")]
+    Path {
+        /// What the path is.
+        what: &'static str,
+        /// The path.
+        path: String,
+    },
+    /// A command or argument that is no text after expansion.
+    #[error("{0} is not valid UTF-8 after its variables are filled in")]
+    NotUtf8(&'static str),
+    /// The user breaks `runAsNonRoot`.
+    #[error("{0}")]
+    NonRoot(String),
+    /// What is asked for does not exist yet.
+    #[error("{0} is not supported")]
+    Unsupported(String),
+    /// A value out of its range, or not one of the known ones.
+    #[error("{field} has the value \"{value}\"; {expected}")]
+    Value {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What would do.
+        expected: &'static str,
+    },
+}
+
+impl Objects {
+    /// Data of a ConfigMap, text and binary, by key; `None` when there is no such object.
+    pub fn config_map(&self, namespace: &str, name: &str) -> Option<BTreeMap<&str, &[u8]>> {
+        let object = self.config_maps.get(&(namespace.to_owned(), name.to_owned()))?;
+        let text = object.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
+        let binary = object.binary_data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
+        Some(text.chain(binary).collect())
+    }
+
+    /// Data of a Secret by key; `stringData` wins, as the API server merges it.
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<&str, &[u8]>> {
+        let object = self.secrets.get(&(namespace.to_owned(), name.to_owned()))?;
+        let data = object.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
+        let strings = object.string_data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
+        Some(data.chain(strings).collect())
+    }
+}

@@ -1,0 +1,163 @@
+//! The sandbox's configuration.
+
+use std::collections::HashMap;
+
+use cri_proto::cri;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::super::plan::spec_of;
+use super::names::{PodKey, hostname};
+use super::{ConfigError, Settings, resources, security};
+
+/// Makes the configuration of a pod's sandbox.
+pub fn config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<cri::PodSandboxConfig, ConfigError> {
+    let key = PodKey::of(pod);
+    let spec = spec_of(pod);
+    let host_network = spec.host_network == Some(true);
+    let annotations: HashMap<_, _> = pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect();
+    Ok(cri::PodSandboxConfig {
+        metadata: Some(cri::PodSandboxMetadata {
+            name: key.name.clone(),
+            uid: key.uid.clone(),
+            namespace: key.namespace.clone(),
+            attempt,
+        }),
+        // With the host's network the name is the host's own.
+        hostname: if host_network { String::new() } else { hostname(pod) },
+        log_directory: key.log_directory(&settings.log_dir).to_string_lossy().into_owned(),
+        dns_config: dns(pod),
+        port_mappings: if host_network { vec![] } else { ports(pod)? },
+        labels: key.sandbox_labels(pod),
+        annotations,
+        linux: Some(cri::LinuxPodSandboxConfig {
+            cgroup_parent: format!("/{}/pods/{}", settings.cgroup_root.trim_matches('/'), key.uid),
+            security_context: Some(security::of_sandbox(pod, settings)?),
+            sysctls: sysctls(pod),
+            overhead: None,
+            resources: Some(resources::of_pod(spec)),
+        }),
+        windows: None,
+    })
+}
+
+/// The pod's resolver. With the policies `Default` and `ClusterFirst` it is the host's (there is no cluster here): the
+/// runtime writes that by itself, so nothing is sent unless the pod adds something.
+fn dns(pod: &Pod) -> Option<cri::DnsConfig> {
+    let spec = spec_of(pod);
+    let config = spec.dns_config.as_ref()?;
+    let options = config.options.iter().flatten().map(|option| {
+        let name = option.name.clone().unwrap_or_default();
+        match &option.value {
+            Some(value) if !value.is_empty() => format!("{name}:{value}"),
+            _ => name,
+        }
+    });
+    let dns = cri::DnsConfig {
+        servers: config.nameservers.clone().unwrap_or_default(),
+        searches: config.searches.clone().unwrap_or_default(),
+        options: options.collect(),
+    };
+    (dns != cri::DnsConfig::default()).then_some(dns)
+}
+
+fn ports(pod: &Pod) -> Result<Vec<cri::PortMapping>, ConfigError> {
+    let spec = spec_of(pod);
+    let sidecars = spec.init_containers.iter().flatten().filter(|container| super::super::plan::is_sidecar(container));
+    spec.containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|container| container.ports.iter().flatten())
+        .map(|port| {
+            let protocol = match port.protocol.as_deref() {
+                None | Some("TCP") => cri::Protocol::Tcp,
+                Some("UDP") => cri::Protocol::Udp,
+                Some("SCTP") => cri::Protocol::Sctp,
+                Some(other) => {
+                    return Err(ConfigError::Value {
+                        field: "ports.protocol",
+                        value: other.to_owned(),
+                        expected: "it is TCP, UDP or SCTP",
+                    });
+                }
+            };
+            Ok(cri::PortMapping {
+                protocol: protocol.into(),
+                container_port: port.container_port,
+                host_port: port.host_port.unwrap_or(0),
+                host_ip: port.host_ip.clone().unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+fn sysctls(pod: &Pod) -> HashMap<String, String> {
+    let context = spec_of(pod).security_context.as_ref();
+    let sysctls = context.and_then(|context| context.sysctls.as_ref());
+    sysctls.into_iter().flatten().map(|sysctl| (sysctl.name.replace('/', "."), sysctl.value.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn sandbox(spec: Value) -> cri::PodSandboxConfig {
+        let pod: Pod = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "ns", "uid": "u-1", "labels": {"app": "web"},
+                "annotations": {"coracle.dev/network": "flat"}},
+            "spec": spec
+        }))
+        .unwrap();
+        let settings =
+            Settings { log_dir: "/var/log/pods".into(), cgroup_root: "coracle".into(), ..Settings::default() };
+        config(&pod, 2, &settings).unwrap()
+    }
+
+    #[test]
+    fn names_labels_and_paths_are_kubelets() {
+        let config = sandbox(json!({"containers": [{"name": "c"}]}));
+        let metadata = config.metadata.unwrap();
+        assert_eq!((metadata.name.as_str(), metadata.uid.as_str(), metadata.attempt), ("p", "u-1", 2));
+        assert_eq!(config.log_directory, "/var/log/pods/ns_p_u-1");
+        assert_eq!(config.hostname, "p");
+        assert_eq!(config.linux.unwrap().cgroup_parent, "/coracle/pods/u-1");
+        for (label, value) in [
+            ("app", "web"),
+            ("io.kubernetes.pod.name", "p"),
+            ("io.kubernetes.pod.namespace", "ns"),
+            ("io.kubernetes.pod.uid", "u-1"),
+        ] {
+            assert_eq!(config.labels[label], value);
+        }
+        assert_eq!(config.annotations["coracle.dev/network"], "flat");
+        assert_eq!(config.dns_config, None);
+    }
+
+    #[test]
+    fn the_hosts_network_has_the_hosts_name_and_no_mappings() {
+        let ports = json!([{"containerPort": 80, "hostPort": 8080, "protocol": "UDP", "hostIP": "127.0.0.1"}]);
+        let own = sandbox(json!({"containers": [{"name": "c", "ports": ports}]}));
+        assert_eq!((own.port_mappings[0].host_port, own.port_mappings[0].protocol()), (8080, cri::Protocol::Udp));
+        let host = sandbox(json!({"hostNetwork": true, "containers": [{"name": "c", "ports": ports}]}));
+        assert_eq!((host.hostname.as_str(), host.port_mappings.len()), ("", 0));
+    }
+
+    #[test]
+    fn the_resolver_is_sent_where_the_pod_says_something() {
+        let config = sandbox(json!({"dnsPolicy": "None", "containers": [],
+            "dnsConfig": {"nameservers": ["1.2.3.4"], "searches": ["x"], "options": [{"name": "ndots", "value": "2"},
+                {"name": "edns0"}]}}));
+        let dns = config.dns_config.unwrap();
+        assert_eq!((dns.servers, dns.searches), (vec!["1.2.3.4".to_owned()], vec!["x".to_owned()]));
+        assert_eq!(dns.options, ["ndots:2", "edns0"]);
+    }
+
+    #[test]
+    fn sysctls_are_sent_with_dots() {
+        let config = sandbox(json!({"containers": [],
+            "securityContext": {"sysctls": [{"name": "net/ipv4/ip_unprivileged_port_start", "value": "0"}]}}));
+        assert_eq!(config.linux.unwrap().sysctls["net.ipv4.ip_unprivileged_port_start"], "0");
+    }
+}

@@ -1,0 +1,536 @@
+//! A runtime in memory whose containers live and end by a script, on tokio's clock: a worker's tests need no root and
+//! no real second.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use cri_proto::cri;
+use cri_proto::cri::image_service_server::{ImageService, ImageServiceServer};
+use cri_proto::cri::runtime_service_server::{RuntimeService, RuntimeServiceServer};
+use futures_util::Stream;
+use tokio::sync::{broadcast, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Request, Response, Status};
+
+use super::config::names::{POD_UID, PodKey};
+use crate::channel::{Channel, in_memory};
+
+/// How one instance of a container goes.
+#[derive(Clone, Debug)]
+pub enum Script {
+    /// Ends by itself.
+    Exits { after: Duration, code: i32, reason: &'static str },
+    /// Runs until stopped; `None` ignores the stop signal.
+    Runs { stops_after: Option<Duration> },
+    /// CreateContainer fails.
+    FailsToCreate(Status),
+    /// StartContainer fails and leaves the container as ended.
+    FailsToStart { code: i32 },
+}
+
+/// What a test sets and reads.
+#[derive(Default)]
+pub struct World {
+    pub scripts: BTreeMap<String, VecDeque<Script>>,
+    pub images: BTreeSet<String>,
+    pub image_user: (Option<i64>, String),
+    pub sandbox_failures: VecDeque<Status>,
+    /// Events are not sent.
+    pub lossy: bool,
+    pub sandboxes: Vec<cri::PodSandboxStatus>,
+    pub containers: Vec<Instance>,
+    /// Every call that changes something, with the second at which it came.
+    pub calls: Vec<(u64, String)>,
+    pub most_creations: usize,
+    creations: usize,
+}
+
+pub struct Instance {
+    pub status: cri::ContainerStatus,
+    pub sandbox: String,
+    pub config: cri::ContainerConfig,
+    script: Script,
+    ended: watch::Sender<bool>,
+}
+
+#[derive(Clone)]
+pub struct Fake {
+    world: Arc<Mutex<World>>,
+    events: broadcast::Sender<cri::ContainerEventResponse>,
+    begin: Instant,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Never<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn absent<T>() -> Answer<T> {
+    Err(Status::unimplemented("not part of the script"))
+}
+
+impl Fake {
+    pub fn new() -> Self {
+        let world = World { images: BTreeSet::from(["i".to_owned()]), ..World::default() };
+        Fake { world: Arc::new(Mutex::new(world)), events: broadcast::channel(1024).0, begin: Instant::now() }
+    }
+
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    pub fn script(&self, name: &str, scripts: impl IntoIterator<Item = Script>) {
+        self.world().scripts.entry(name.to_owned()).or_default().extend(scripts);
+    }
+
+    pub fn channel(&self) -> Channel {
+        let mut routes = tonic::service::Routes::builder();
+        routes.add_service(RuntimeServiceServer::new(self.clone()));
+        routes.add_service(ImageServiceServer::new(self.clone()));
+        in_memory(routes.routes())
+    }
+
+    /// The calls as `SECOND VERB NAME`.
+    pub fn calls(&self) -> Vec<String> {
+        self.world().calls.iter().map(|(second, call)| format!("{second} {call}")).collect()
+    }
+
+    /// The shim of every sandbox dies.
+    pub fn kill_shims(&self) {
+        let mut world = self.world();
+        for sandbox in &mut world.sandboxes {
+            sandbox.set_state(cri::PodSandboxState::SandboxNotready);
+        }
+        let running: Vec<String> = world.containers.iter().map(|container| container.status.id.clone()).collect();
+        drop(world);
+        for id in running {
+            self.end(&id, 255, "Unknown");
+        }
+    }
+
+    fn note(&self, call: String) {
+        let second = self.begin.elapsed().as_secs();
+        self.world().calls.push((second, call));
+    }
+
+    fn end(&self, id: &str, code: i32, reason: &str) {
+        let mut world = self.world();
+        let Some(container) = world.containers.iter_mut().find(|container| container.status.id == id) else { return };
+        if container.status.state() != cri::ContainerState::ContainerRunning {
+            return;
+        }
+        container.status.set_state(cri::ContainerState::ContainerExited);
+        container.status.exit_code = code;
+        container.status.reason = reason.to_owned();
+        container.status.finished_at = 1_000_000_000 + i64::try_from(self.begin.elapsed().as_nanos()).unwrap();
+        let _ = container.ended.send(true);
+        self.send(&world, id);
+    }
+
+    fn send(&self, world: &World, id: &str) {
+        if world.lossy {
+            return;
+        }
+        let container = world.containers.iter().find(|container| container.status.id == id).unwrap();
+        let uid = container.config.labels[POD_UID].clone();
+        let metadata = Some(cri::PodSandboxMetadata { uid, ..Default::default() });
+        let event = cri::ContainerEventResponse {
+            container_id: id.to_owned(),
+            pod_sandbox_status: Some(cri::PodSandboxStatus { metadata, ..Default::default() }),
+            ..Default::default()
+        };
+        let _ = self.events.send(event);
+    }
+
+    async fn creating(&self) {
+        {
+            let mut world = self.world();
+            world.creations += 1;
+            world.most_creations = world.most_creations.max(world.creations);
+        }
+        sleep(Duration::from_millis(5)).await;
+        self.world().creations -= 1;
+    }
+}
+
+#[tonic::async_trait]
+impl RuntimeService for Fake {
+    type GetContainerEventsStream = Never<cri::ContainerEventResponse>;
+
+    async fn version(&self, _: Request<cri::VersionRequest>) -> Answer<cri::VersionResponse> {
+        Ok(Response::new(cri::VersionResponse { runtime_name: "fake".into(), ..Default::default() }))
+    }
+
+    async fn run_pod_sandbox(&self, request: Request<cri::RunPodSandboxRequest>) -> Answer<cri::RunPodSandboxResponse> {
+        let config = request.into_inner().config.unwrap();
+        let metadata = config.metadata.unwrap();
+        self.note(format!("sandbox {} {}", metadata.name, metadata.attempt));
+        self.creating().await;
+        let mut world = self.world();
+        if let Some(status) = world.sandbox_failures.pop_front() {
+            return Err(status);
+        }
+        let id = format!("{}-s{}", metadata.name, metadata.attempt);
+        world.sandboxes.push(cri::PodSandboxStatus {
+            id: id.clone(),
+            metadata: Some(metadata),
+            labels: config.labels,
+            ..Default::default()
+        });
+        Ok(Response::new(cri::RunPodSandboxResponse { pod_sandbox_id: id }))
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<cri::StopPodSandboxRequest>,
+    ) -> Answer<cri::StopPodSandboxResponse> {
+        let id = request.into_inner().pod_sandbox_id;
+        self.note(format!("stop-sandbox {id}"));
+        let mut world = self.world();
+        for sandbox in world.sandboxes.iter_mut().filter(|sandbox| sandbox.id == id) {
+            sandbox.set_state(cri::PodSandboxState::SandboxNotready);
+        }
+        let inside: Vec<_> = world.containers.iter().filter(|container| container.sandbox == id).collect();
+        let inside: Vec<String> = inside.iter().map(|container| container.status.id.clone()).collect();
+        drop(world);
+        for id in inside {
+            self.end(&id, 137, "Error");
+        }
+        Ok(Response::new(cri::StopPodSandboxResponse {}))
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<cri::RemovePodSandboxRequest>,
+    ) -> Answer<cri::RemovePodSandboxResponse> {
+        let id = request.into_inner().pod_sandbox_id;
+        self.note(format!("remove-sandbox {id}"));
+        let mut world = self.world();
+        world.sandboxes.retain(|sandbox| sandbox.id != id);
+        world.containers.retain(|container| container.sandbox != id);
+        Ok(Response::new(cri::RemovePodSandboxResponse {}))
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<cri::PodSandboxStatusRequest>,
+    ) -> Answer<cri::PodSandboxStatusResponse> {
+        let id = request.into_inner().pod_sandbox_id;
+        let status = self.world().sandboxes.iter().find(|sandbox| sandbox.id == id).cloned();
+        match status {
+            Some(_) => Ok(Response::new(cri::PodSandboxStatusResponse { status, ..Default::default() })),
+            None => Err(Status::not_found(id)),
+        }
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<cri::ListPodSandboxRequest>,
+    ) -> Answer<cri::ListPodSandboxResponse> {
+        let wanted = request.into_inner().filter.unwrap().label_selector;
+        let world = self.world();
+        let items =
+            world.sandboxes.iter().filter(|sandbox| wanted.iter().all(|(k, v)| sandbox.labels.get(k) == Some(v)));
+        let items = items.map(|sandbox| cri::PodSandbox {
+            id: sandbox.id.clone(),
+            metadata: sandbox.metadata.clone(),
+            state: sandbox.state,
+            labels: sandbox.labels.clone(),
+            ..Default::default()
+        });
+        Ok(Response::new(cri::ListPodSandboxResponse { items: items.collect() }))
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<cri::CreateContainerRequest>,
+    ) -> Answer<cri::CreateContainerResponse> {
+        let request = request.into_inner();
+        let (config, sandbox) = (request.config.unwrap(), request.pod_sandbox_id);
+        let metadata = config.metadata.clone().unwrap();
+        self.note(format!("create {} {}", metadata.name, metadata.attempt));
+        self.creating().await;
+        let mut world = self.world();
+        let scripts = world.scripts.entry(metadata.name.clone()).or_default();
+        // The last script goes on for ever.
+        let script = if scripts.len() > 1 { scripts.pop_front() } else { scripts.front().cloned() };
+        let script = script.unwrap_or(Script::Runs { stops_after: Some(Duration::from_secs(1)) });
+        if let Script::FailsToCreate(status) = script {
+            return Err(status);
+        }
+        let id = format!("{sandbox}-{}{}", metadata.name, metadata.attempt);
+        assert!(world.containers.iter().all(|container| container.status.id != id), "{id} is made twice");
+        let status = cri::ContainerStatus {
+            id: id.clone(),
+            metadata: Some(metadata),
+            labels: config.labels.clone(),
+            ..Default::default()
+        };
+        world.containers.push(Instance { status, sandbox, config, script, ended: watch::channel(false).0 });
+        Ok(Response::new(cri::CreateContainerResponse { container_id: id }))
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<cri::StartContainerRequest>,
+    ) -> Answer<cri::StartContainerResponse> {
+        let id = request.into_inner().container_id;
+        let script = {
+            let mut world = self.world();
+            let container = world.containers.iter_mut().find(|container| container.status.id == id).unwrap();
+            container.status.set_state(cri::ContainerState::ContainerRunning);
+            container.status.started_at = 1;
+            container.script.clone()
+        };
+        match script {
+            Script::Exits { after, code, reason } => {
+                let fake = self.clone();
+                tokio::spawn(async move {
+                    sleep(after).await;
+                    fake.end(&id, code, reason);
+                });
+            }
+            Script::FailsToStart { code } => {
+                self.end(&id, code, "StartError");
+                return Err(Status::unknown("exec: no such file"));
+            }
+            Script::Runs { .. } | Script::FailsToCreate(_) => self.send(&self.world(), &id),
+        }
+        Ok(Response::new(cri::StartContainerResponse {}))
+    }
+
+    async fn stop_container(&self, request: Request<cri::StopContainerRequest>) -> Answer<cri::StopContainerResponse> {
+        let cri::StopContainerRequest { container_id: id, timeout: patience } = request.into_inner();
+        self.note(format!("stop {id} {patience}"));
+        let (script, mut ended) = {
+            let world = self.world();
+            let container = world.containers.iter().find(|container| container.status.id == id).unwrap();
+            (container.script.clone(), container.ended.subscribe())
+        };
+        let patience = Duration::from_secs(u64::try_from(patience).unwrap());
+        let stops_after = match script {
+            Script::Runs { stops_after } => stops_after,
+            _ => Some(Duration::ZERO),
+        };
+        let (wait, code) = match stops_after {
+            Some(after) if after <= patience && !patience.is_zero() => (after, 143),
+            _ => (patience, 137),
+        };
+        let _ = timeout(wait, ended.wait_for(|ended| *ended)).await;
+        self.end(&id, code, "Error");
+        Ok(Response::new(cri::StopContainerResponse {}))
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<cri::RemoveContainerRequest>,
+    ) -> Answer<cri::RemoveContainerResponse> {
+        let id = request.into_inner().container_id;
+        self.note(format!("remove {id}"));
+        self.world().containers.retain(|container| container.status.id != id);
+        Ok(Response::new(cri::RemoveContainerResponse {}))
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<cri::ListContainersRequest>,
+    ) -> Answer<cri::ListContainersResponse> {
+        let wanted = request.into_inner().filter.unwrap().label_selector;
+        let world = self.world();
+        let containers = world
+            .containers
+            .iter()
+            .filter(|container| wanted.iter().all(|(k, v)| container.config.labels.get(k) == Some(v)))
+            .map(|container| cri::Container {
+                id: container.status.id.clone(),
+                pod_sandbox_id: container.sandbox.clone(),
+                metadata: container.status.metadata.clone(),
+                state: container.status.state,
+                ..Default::default()
+            });
+        Ok(Response::new(cri::ListContainersResponse { containers: containers.collect() }))
+    }
+
+    async fn container_status(
+        &self,
+        request: Request<cri::ContainerStatusRequest>,
+    ) -> Answer<cri::ContainerStatusResponse> {
+        let id = request.into_inner().container_id;
+        let world = self.world();
+        let status = world.containers.iter().find(|container| container.status.id == id);
+        let status = status.map(|container| container.status.clone());
+        match status {
+            Some(_) => Ok(Response::new(cri::ContainerStatusResponse { status, ..Default::default() })),
+            None => Err(Status::not_found(id)),
+        }
+    }
+
+    async fn get_container_events(&self, _: Request<cri::GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
+        let stream = tokio_stream::wrappers::BroadcastStream::new(self.events.subscribe());
+        let stream = tokio_stream::StreamExt::map(stream, |event| event.map_err(|_| Status::data_loss("lagged")));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    type StreamPodSandboxesStream = Never<cri::StreamPodSandboxesResponse>;
+    type StreamContainersStream = Never<cri::StreamContainersResponse>;
+    type StreamContainerStatsStream = Never<cri::StreamContainerStatsResponse>;
+    type StreamPodSandboxStatsStream = Never<cri::StreamPodSandboxStatsResponse>;
+    type StreamPodSandboxMetricsStream = Never<cri::StreamPodSandboxMetricsResponse>;
+    async fn stream_pod_sandboxes(
+        &self,
+        _: Request<cri::StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
+        absent()
+    }
+    async fn stream_containers(
+        &self,
+        _: Request<cri::StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
+        absent()
+    }
+    async fn update_container_resources(
+        &self,
+        _: Request<cri::UpdateContainerResourcesRequest>,
+    ) -> Answer<cri::UpdateContainerResourcesResponse> {
+        absent()
+    }
+    async fn reopen_container_log(
+        &self,
+        _: Request<cri::ReopenContainerLogRequest>,
+    ) -> Answer<cri::ReopenContainerLogResponse> {
+        absent()
+    }
+    async fn exec_sync(&self, _: Request<cri::ExecSyncRequest>) -> Answer<cri::ExecSyncResponse> {
+        absent()
+    }
+    async fn exec(&self, _: Request<cri::ExecRequest>) -> Answer<cri::ExecResponse> {
+        absent()
+    }
+    async fn attach(&self, _: Request<cri::AttachRequest>) -> Answer<cri::AttachResponse> {
+        absent()
+    }
+    async fn port_forward(&self, _: Request<cri::PortForwardRequest>) -> Answer<cri::PortForwardResponse> {
+        absent()
+    }
+    async fn container_stats(&self, _: Request<cri::ContainerStatsRequest>) -> Answer<cri::ContainerStatsResponse> {
+        absent()
+    }
+    async fn list_container_stats(
+        &self,
+        _: Request<cri::ListContainerStatsRequest>,
+    ) -> Answer<cri::ListContainerStatsResponse> {
+        absent()
+    }
+    async fn stream_container_stats(
+        &self,
+        _: Request<cri::StreamContainerStatsRequest>,
+    ) -> Answer<Self::StreamContainerStatsStream> {
+        absent()
+    }
+    async fn pod_sandbox_stats(&self, _: Request<cri::PodSandboxStatsRequest>) -> Answer<cri::PodSandboxStatsResponse> {
+        absent()
+    }
+    async fn list_pod_sandbox_stats(
+        &self,
+        _: Request<cri::ListPodSandboxStatsRequest>,
+    ) -> Answer<cri::ListPodSandboxStatsResponse> {
+        absent()
+    }
+    async fn stream_pod_sandbox_stats(
+        &self,
+        _: Request<cri::StreamPodSandboxStatsRequest>,
+    ) -> Answer<Self::StreamPodSandboxStatsStream> {
+        absent()
+    }
+    async fn update_runtime_config(
+        &self,
+        _: Request<cri::UpdateRuntimeConfigRequest>,
+    ) -> Answer<cri::UpdateRuntimeConfigResponse> {
+        absent()
+    }
+    async fn status(&self, _: Request<cri::StatusRequest>) -> Answer<cri::StatusResponse> {
+        absent()
+    }
+    async fn checkpoint_container(
+        &self,
+        _: Request<cri::CheckpointContainerRequest>,
+    ) -> Answer<cri::CheckpointContainerResponse> {
+        absent()
+    }
+    async fn checkpoint_pod(&self, _: Request<cri::CheckpointPodRequest>) -> Answer<cri::CheckpointPodResponse> {
+        absent()
+    }
+    async fn restore_pod(&self, _: Request<cri::RestorePodRequest>) -> Answer<cri::RestorePodResponse> {
+        absent()
+    }
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<cri::ListMetricDescriptorsRequest>,
+    ) -> Answer<cri::ListMetricDescriptorsResponse> {
+        absent()
+    }
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<cri::ListPodSandboxMetricsRequest>,
+    ) -> Answer<cri::ListPodSandboxMetricsResponse> {
+        absent()
+    }
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<cri::StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
+        absent()
+    }
+    async fn runtime_config(&self, _: Request<cri::RuntimeConfigRequest>) -> Answer<cri::RuntimeConfigResponse> {
+        absent()
+    }
+    async fn update_pod_sandbox_resources(
+        &self,
+        _: Request<cri::UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<cri::UpdatePodSandboxResourcesResponse> {
+        absent()
+    }
+}
+
+#[tonic::async_trait]
+impl ImageService for Fake {
+    async fn image_status(&self, request: Request<cri::ImageStatusRequest>) -> Answer<cri::ImageStatusResponse> {
+        let name = request.into_inner().image.unwrap().image;
+        let world = self.world();
+        let image = world.images.contains(&name).then(|| cri::Image {
+            id: format!("sha256:{name}"),
+            uid: world.image_user.0.map(|value| cri::Int64Value { value }),
+            username: world.image_user.1.clone(),
+            ..Default::default()
+        });
+        Ok(Response::new(cri::ImageStatusResponse { image, ..Default::default() }))
+    }
+
+    async fn pull_image(&self, request: Request<cri::PullImageRequest>) -> Answer<cri::PullImageResponse> {
+        let name = request.into_inner().image.unwrap().image;
+        if self.world().images.contains(&name) {
+            return Ok(Response::new(cri::PullImageResponse { image_ref: format!("sha256:{name}") }));
+        }
+        Err(Status::not_found(format!("no image \"{name}\"; there are: i")))
+    }
+
+    type StreamImagesStream = Never<cri::StreamImagesResponse>;
+    async fn list_images(&self, _: Request<cri::ListImagesRequest>) -> Answer<cri::ListImagesResponse> {
+        absent()
+    }
+    async fn stream_images(&self, _: Request<cri::StreamImagesRequest>) -> Answer<Self::StreamImagesStream> {
+        absent()
+    }
+    async fn remove_image(&self, _: Request<cri::RemoveImageRequest>) -> Answer<cri::RemoveImageResponse> {
+        absent()
+    }
+    async fn image_fs_info(&self, _: Request<cri::ImageFsInfoRequest>) -> Answer<cri::ImageFsInfoResponse> {
+        absent()
+    }
+}
+
+/// The key of a test's pod.
+pub fn key(name: &str) -> PodKey {
+    PodKey { namespace: "default".into(), name: name.into(), uid: format!("uid-{name}") }
+}

@@ -1,0 +1,279 @@
+//! The engine: what a pod needs next (`plan`, pure), and the workers that carry it out through the CRI.
+
+pub mod backoff;
+pub mod check;
+pub mod config;
+mod hub;
+pub mod image;
+pub mod notice;
+mod observe;
+pub mod phase;
+pub mod plan;
+pub mod record;
+pub mod status;
+mod steps;
+pub mod time;
+pub mod view;
+mod worker;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri_proto::cri;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
+use tokio::task::JoinHandle;
+use tonic::Status;
+
+use self::backoff::Policy;
+use self::config::names::{POD_UID, PodKey};
+use self::config::{Objects, Settings};
+use self::hub::Hub;
+use self::notice::Notice;
+use self::steps::Steps;
+use self::time::{Clock, Monotonic};
+#[cfg(test)]
+pub use self::worker::FirstFailure;
+pub use self::worker::Outcome;
+use crate::channel::Cri;
+use crate::host::{HostError, teardown};
+
+/// How many sandboxes and containers are made at a time on this node: more would only contend for its two slowest
+/// locks.
+const CREATIONS: usize = 2;
+
+/// How an engine works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directories and facts.
+    pub settings: Settings,
+    /// ConfigMaps and Secrets.
+    pub objects: Objects,
+    /// Restart back-off.
+    pub backoff: Policy,
+    /// `run:ID`, `agent` or `cri`.
+    pub owner: String,
+    /// A first creation that fails ends its pod, instead of being tried again for ever.
+    pub fail_fast: bool,
+}
+
+/// Runs pods; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    cri: Cri,
+    options: Options,
+    runtime_name: String,
+    creations: Semaphore,
+    clock: Clock,
+    hub: Hub,
+    notices: mpsc::Sender<Notice>,
+    listener: JoinHandle<()>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl Engine {
+    /// An engine that works through `cri` and tells what happens to `notices`; workers wait while that is full.
+    pub async fn new(cri: Cri, options: Options, notices: mpsc::Sender<Notice>) -> Result<Engine, Status> {
+        let request = cri::VersionRequest { version: "0.1.0".into() };
+        let runtime_name = cri.runtime.clone().version(request).await?.into_inner().runtime_name;
+        let hub = Hub::default();
+        let listener = tokio::spawn(hub.clone().listen(cri.clone()));
+        let (creations, clock) = (Semaphore::new(CREATIONS), Clock::start());
+        Ok(Engine { inner: Arc::new(Inner { cri, options, runtime_name, creations, clock, hub, notices, listener }) })
+    }
+
+    /// Starts a worker for a pod.
+    pub fn start(&self, pod: Arc<Pod>) -> Result<PodHandle, HostError> {
+        let (stop, asked) = watch::channel(None);
+        let steps = Steps::new(self.clone(), pod.clone())?;
+        let task = tokio::spawn(worker::Worker::new(self.clone(), pod.clone(), steps, asked).run());
+        Ok(PodHandle { pod, stop, task, clock: self.inner.clock })
+    }
+
+    /// Removes everything of a pod that has ended: containers, sandboxes, volumes, logs and its record. Each part is
+    /// tried whatever became of the others; the answer is what failed.
+    pub async fn remove(&self, pod: &Pod) -> Vec<String> {
+        let key = PodKey::of(pod);
+        let settings = self.settings();
+        let mut problems = self.remove_sandboxes(&key).await;
+        // What still runs may use the volumes.
+        if problems.is_empty() {
+            let logs = key.log_directory(&settings.log_dir);
+            let (root, uid) = (settings.root_dir.clone(), key.uid.clone());
+            let gone = tokio::task::spawn_blocking(move || {
+                [teardown::remove_pod_dirs(&root, &uid), teardown::remove_pod_logs(&logs)]
+            });
+            match gone.await {
+                Ok(results) => {
+                    problems.extend(results.into_iter().filter_map(Result::err).map(|error| error.to_string()));
+                }
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        // The record is how a later clean-up finds the rest.
+        if problems.is_empty() {
+            problems.extend(record::remove(&settings.state_dir, &key.uid).err().map(|error| error.to_string()));
+        }
+        problems
+    }
+
+    async fn remove_sandboxes(&self, key: &PodKey) -> Vec<String> {
+        let label_selector = HashMap::from([(POD_UID.to_owned(), key.uid.clone())]);
+        let filter = Some(cri::PodSandboxFilter { label_selector, ..Default::default() });
+        let listed = self.cri().runtime.clone().list_pod_sandbox(cri::ListPodSandboxRequest { filter }).await;
+        let sandboxes = match listed {
+            Ok(answer) => answer.into_inner().items,
+            Err(status) => return vec![format!("cannot list the sandboxes of pod {}: {}", key.name, status.message())],
+        };
+        let mut problems = Vec::new();
+        for sandbox in sandboxes {
+            let id = sandbox.id;
+            let stop = cri::StopPodSandboxRequest { pod_sandbox_id: id.clone() };
+            let remove = cri::RemovePodSandboxRequest { pod_sandbox_id: id.clone() };
+            let mut runtime = self.cri().runtime.clone();
+            let mut result = runtime.stop_pod_sandbox(stop).await.map(drop);
+            if result.is_ok() {
+                result = runtime.remove_pod_sandbox(remove).await.map(drop);
+            }
+            if let Err(status) = result {
+                problems.push(format!("cannot remove sandbox {id} of pod {}: {}", key.name, status.message()));
+            }
+        }
+        problems
+    }
+
+    pub(crate) fn cri(&self) -> &Cri {
+        &self.inner.cri
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.inner.options.settings
+    }
+
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.inner.options.objects
+    }
+
+    fn backoff(&self) -> Policy {
+        self.inner.options.backoff
+    }
+
+    fn fail_fast(&self) -> bool {
+        self.inner.options.fail_fast
+    }
+
+    fn owner(&self) -> &str {
+        &self.inner.options.owner
+    }
+
+    fn runtime_name(&self) -> &str {
+        &self.inner.runtime_name
+    }
+
+    fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+
+    fn clock(&self) -> Clock {
+        self.inner.clock
+    }
+
+    fn now(&self) -> Monotonic {
+        self.inner.clock.now()
+    }
+
+    /// A permit to make a sandbox or container. The semaphore is never closed.
+    async fn creation(&self) -> Option<SemaphorePermit<'_>> {
+        self.inner.creations.acquire().await.ok()
+    }
+
+    /// Tells a notice. Nobody listening is no reason to stop working.
+    async fn tell(&self, notice: Notice) {
+        if self.inner.notices.send(notice).await.is_err() {
+            tracing::debug!("nobody listens to the engine's notices");
+        }
+    }
+}
+
+/// A pod that is being worked on.
+#[derive(Debug)]
+pub struct PodHandle {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    stop: watch::Sender<Option<Monotonic>>,
+    task: JoinHandle<Outcome>,
+    clock: Clock,
+}
+
+impl PodHandle {
+    /// What asks the pod to end.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { stop: self.stop.clone(), clock: self.clock, grace: grace_of(&self.pod) }
+    }
+
+    /// Asks the pod to end within `grace`.
+    #[cfg(test)]
+    fn stop(&self, grace: Duration) {
+        self.stopper().stop(grace);
+    }
+
+    /// Waits for the pod's end.
+    pub async fn outcome(self) -> Outcome {
+        let PodHandle { task, stop, .. } = self;
+        let outcome = match task.await {
+            Ok(outcome) => outcome,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        drop(stop);
+        outcome
+    }
+}
+
+/// Asks one pod to end.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    stop: watch::Sender<Option<Monotonic>>,
+    clock: Clock,
+    grace: Duration,
+}
+
+impl Stopper {
+    /// The pod's own grace.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// Asks the pod to end within `grace`; a later call can only shorten what is left.
+    pub fn stop(&self, grace: Duration) {
+        let deadline = self.clock.now() + grace;
+        self.stop.send_if_modified(|current| {
+            let sooner = current.is_none_or(|before| deadline < before);
+            if sooner {
+                *current = Some(deadline);
+            }
+            sooner
+        });
+    }
+}
+
+/// How long a pod's containers may take to stop.
+pub fn grace_of(pod: &Pod) -> Duration {
+    let seconds = plan::spec_of(pod).termination_grace_period_seconds.unwrap_or(30);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}

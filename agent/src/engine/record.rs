@@ -1,0 +1,143 @@
+//! Pod records: what other terminals know of a run's pods. A record is the pod as JSON, with its status, and besides
+//! Kubernetes' fields `owner` and `logDirectory`, which a reader of plain pods does not see.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
+
+use super::config::names::PodKey;
+
+/// A pod and what Coracle knows about it besides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodRecord {
+    /// The pod, with its status.
+    pub pod: Pod,
+    /// `run:ID`, `agent` or `cri`.
+    pub owner: String,
+    /// Where its logs are.
+    pub log_directory: PathBuf,
+}
+
+/// Why a record could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// A file operation.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It is not a record.
+    #[error("{} is no pod record: {source}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// The directory of pod records.
+pub fn directory(state: &Path) -> PathBuf {
+    state.join("pods")
+}
+
+impl PodRecord {
+    /// Writes the record, whole or not at all.
+    pub fn write(&self, state: &Path) -> Result<(), RecordError> {
+        let directory = directory(state);
+        let name = format!("{}.json", PodKey::of(&self.pod).uid);
+        let path = directory.join(&name);
+        let format = |source| RecordError::Format { path: path.clone(), source };
+        let mut value = serde_json::to_value(&self.pod).map_err(format)?;
+        if let Value::Object(fields) = &mut value {
+            fields.insert("owner".into(), Value::String(self.owner.clone()));
+            let logs = self.log_directory.to_string_lossy().into_owned();
+            fields.insert("logDirectory".into(), Value::String(logs));
+        }
+        let io = |source| RecordError::Io { operation: "write", path: path.clone(), source };
+        fs::create_dir_all(&directory).map_err(io)?;
+        runtime::store::write_json(&directory, &name, &value, runtime::store::Durability::Volatile).map_err(io)
+    }
+
+    /// Reads one record.
+    pub fn read(path: &Path) -> Result<PodRecord, RecordError> {
+        let io = |source| RecordError::Io { operation: "read", path: path.to_owned(), source };
+        let format = |source| RecordError::Format { path: path.to_owned(), source };
+        let text = fs::read(path).map_err(io)?;
+        let value: Value = serde_json::from_slice(&text).map_err(format)?;
+        let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (owner, log_directory) = (field("owner"), PathBuf::from(field("logDirectory")));
+        let pod = serde_json::from_value(value).map_err(format)?;
+        Ok(PodRecord { pod, owner, log_directory })
+    }
+}
+
+/// Removes a record; one that is not there is fine.
+pub fn remove(state: &Path, uid: &str) -> Result<(), RecordError> {
+    let path = directory(state).join(format!("{uid}.json"));
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(RecordError::Io { operation: "remove", path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Every record of a state directory, by namespace and name; what cannot be read is told apart.
+pub fn list(state: &Path) -> Result<(Vec<PodRecord>, Vec<RecordError>), RecordError> {
+    let directory = directory(state);
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((vec![], vec![])),
+        Err(source) => return Err(RecordError::Io { operation: "list", path: directory, source }),
+    };
+    let (mut records, mut bad) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let path =
+            entry.map_err(|source| RecordError::Io { operation: "list", path: directory.clone(), source })?.path();
+        // Files being written have other names.
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        match PodRecord::read(&path) {
+            Ok(record) => records.push(record),
+            // Removed since it was listed.
+            Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => bad.push(error),
+        }
+    }
+    records.sort_by_key(|record| PodKey::of(&record.pod));
+    Ok((records, bad))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn records_come_back_and_bad_ones_do_not_hide_the_others() {
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(list(state.path()).unwrap().0, []);
+        let mut pod = Pod::default();
+        pod.metadata.name = Some("p".into());
+        pod.metadata.uid = Some("u-1".into());
+        let record = PodRecord { pod, owner: "run:x".into(), log_directory: "/var/log/pods/p".into() };
+        record.write(state.path()).unwrap();
+        fs::write(directory(state.path()).join("bad.json"), "{").unwrap();
+        fs::write(directory(state.path()).join("u-2.json.tmp"), "{").unwrap();
+        let (records, bad) = list(state.path()).unwrap();
+        assert_eq!((records, bad.len()), (vec![record], 1));
+        remove(state.path(), "u-1").unwrap();
+        remove(state.path(), "u-1").unwrap();
+        assert!(list(state.path()).unwrap().0.is_empty());
+    }
+}

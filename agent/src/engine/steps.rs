@@ -1,0 +1,262 @@
+//! The steps that carry a plan out: each one brings the host and the runtime a little closer to it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cri_proto::cri;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use tonic::{Code, Status};
+
+use super::Engine;
+use super::config::env::{self, Environment};
+use super::config::names::{PodKey, log_path};
+use super::config::{self, ConfigError, security};
+use super::image;
+use super::plan::{init_of, spec_of};
+use crate::host::volumes::Ready;
+use crate::host::{HostError, PodDir, hosts, make_dir, termination, volumes};
+
+/// A step that did not succeed, in kubelet's word and in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// `CreateContainerError`, `ErrImagePull` …
+    pub reason: &'static str,
+    /// Everything known.
+    pub message: String,
+}
+
+impl Problem {
+    fn new(reason: &'static str, message: impl ToString) -> Self {
+        Problem { reason, message: message.to_string() }
+    }
+
+    fn rpc(reason: &'static str, status: &Status) -> Self {
+        Problem { reason, message: status.message().to_owned() }
+    }
+}
+
+/// What a started container is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its log file.
+    pub log: PathBuf,
+    /// False when its command could not be run: it has ended by now.
+    pub ran: bool,
+    /// What was left out of its environment.
+    pub warnings: Vec<String>,
+}
+
+/// The steps of one pod.
+#[derive(Clone, Debug)]
+pub struct Steps {
+    engine: Engine,
+    pod: Arc<Pod>,
+    key: PodKey,
+    dir: PodDir,
+}
+
+impl Steps {
+    /// The steps of `pod`.
+    pub fn new(engine: Engine, pod: Arc<Pod>) -> Result<Self, HostError> {
+        let key = PodKey::of(&pod);
+        let dir = PodDir::new(&engine.settings().root_dir, &key.uid)?;
+        Ok(Steps { engine, pod, key, dir })
+    }
+
+    /// The directory of the pod's logs.
+    pub fn log_directory(&self) -> PathBuf {
+        self.key.log_directory(&self.engine.settings().log_dir)
+    }
+
+    /// The termination message of an instance.
+    pub fn termination(&self, container: &str, attempt: u32) -> PathBuf {
+        self.dir.termination(container, attempt)
+    }
+
+    /// Makes the pod's directories and volumes, and a sandbox.
+    pub async fn create_sandbox(&self, attempt: u32) -> Result<(), Problem> {
+        let _permit = self.engine.creation().await;
+        let config = config::sandbox::config(&self.pod, attempt, self.engine.settings())
+            .map_err(|error| Problem::new("CreatePodSandboxError", error))?;
+        let (steps, logs) = (self.clone(), self.log_directory());
+        blocking(move || {
+            steps.dir.create()?;
+            make_dir(&logs, 0o755)?;
+            volumes::prepare(&steps.pod, steps.engine.objects(), &steps.dir).map(drop)
+        })
+        .await
+        .map_err(|error| Problem::new("FailedMount", error))?;
+        let handler = spec_of(&self.pod).runtime_class_name.clone().unwrap_or_default();
+        let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: handler };
+        let answer = self.engine.cri().runtime.clone().run_pod_sandbox(request).await;
+        answer.map(drop).map_err(|status| Problem::rpc("CreatePodSandboxError", &status))
+    }
+
+    /// Pulls, creates and starts one instance of a container.
+    pub async fn start_container(&self, name: &str, attempt: u32, sandbox: &Sandbox) -> Result<Started, Problem> {
+        let spec = spec_of(&self.pod);
+        let container = init_of(spec).iter().chain(&spec.containers).find(|container| container.name == name);
+        let container = container.ok_or_else(|| Problem::new("CreateContainerError", "no such container"))?;
+        let _permit = self.engine.creation().await;
+        let settings = self.engine.settings();
+        let sandbox_config = config::sandbox::config(&self.pod, sandbox.attempt, settings)
+            .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
+        let image = image::ensure(self.engine.cri(), container, Some(sandbox_config.clone()))
+            .await
+            .map_err(|problem| Problem { reason: problem.reason, message: problem.message })?;
+        security::check_non_root(&self.pod, container, &image.user)
+            .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
+        let environment =
+            self.environment(container, sandbox).map_err(|error| Problem::new("CreateContainerConfigError", error))?;
+        let warnings = environment.warnings.clone();
+        let mounts = self.mounts(container.clone(), environment.clone(), attempt, sandbox.ips.clone()).await;
+        let mounts = mounts.map_err(|error| Problem::new("CreateContainerConfigError", error))?;
+        let instance = config::container::Instance { attempt, image_ref: image.reference, environment, mounts };
+        let config = config::container::config(&self.pod, container, instance, settings)
+            .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
+        let ran = self.create_and_start(config, sandbox, sandbox_config).await?;
+        Ok(Started { log: self.log_directory().join(log_path(name, attempt)), ran, warnings })
+    }
+
+    fn environment(&self, container: &Container, sandbox: &Sandbox) -> Result<Environment, ConfigError> {
+        let settings = self.engine.settings();
+        let (objects, node) = (self.engine.objects(), &settings.node);
+        env::of_container(&env::Sources { pod: &self.pod, objects, node, ips: &sandbox.ips }, container)
+    }
+
+    /// The container's volumes, hosts file and termination message, ready to be mounted.
+    async fn mounts(
+        &self,
+        container: Container,
+        environment: Environment,
+        attempt: u32,
+        ips: Vec<String>,
+    ) -> Result<Vec<cri::Mount>, HostError> {
+        let steps = self.clone();
+        blocking(move || {
+            let logs = steps.log_directory().join(&container.name);
+            make_dir(&logs, 0o755)?;
+            let volumes: BTreeMap<String, Ready> = volumes::prepare(&steps.pod, steps.engine.objects(), &steps.dir)?;
+            let mut mounts = volumes::mounts(&container, &volumes, &environment, &steps.dir)?;
+            let mut add = |container_path: &str, host_path: PathBuf| {
+                if mounts.iter().all(|mount| mount.container_path != container_path) {
+                    mounts.push(cri::Mount {
+                        container_path: container_path.to_owned(),
+                        host_path: host_path.to_string_lossy().into_owned(),
+                        ..cri::Mount::default()
+                    });
+                }
+            };
+            hosts::write(&steps.pod, &ips, &steps.dir.hosts())?;
+            add("/etc/hosts", steps.dir.hosts());
+            let message = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+            if !message.is_empty() {
+                let file = steps.dir.termination(&container.name, attempt);
+                termination::create(&file)?;
+                add(message, file);
+            }
+            Ok(mounts)
+        })
+        .await
+    }
+
+    /// True when the container's process ran, false when its command could not be run.
+    async fn create_and_start(
+        &self,
+        config: cri::ContainerConfig,
+        sandbox: &Sandbox,
+        sandbox_config: cri::PodSandboxConfig,
+    ) -> Result<bool, Problem> {
+        let mut runtime = self.engine.cri().runtime.clone();
+        let request = cri::CreateContainerRequest {
+            pod_sandbox_id: sandbox.id.clone(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        let created = runtime.create_container(request).await;
+        let id = created.map_err(|status| Problem::rpc("CreateContainerError", &status))?.into_inner().container_id;
+        let request = cri::StartContainerRequest { container_id: id.clone() };
+        let Err(status) = runtime.start_container(request).await else { return Ok(true) };
+        // A command that cannot be run is an end like any other, with its code; what has not even ended is taken away.
+        let request = cri::ContainerStatusRequest { container_id: id.clone(), verbose: false };
+        let seen = runtime.container_status(request).await.ok().and_then(|answer| answer.into_inner().status);
+        if seen.is_some_and(|seen| seen.state() == cri::ContainerState::ContainerExited) {
+            return Ok(false);
+        }
+        let problem = Problem::rpc("RunContainerError", &status);
+        self.remove_container(&id).await.map_err(|removal| Problem {
+            message: format!("{}; and the container cannot be removed: {}", problem.message, removal.message),
+            ..problem.clone()
+        })?;
+        Err(problem)
+    }
+
+    /// Gives back what a sandbox holds.
+    pub async fn stop_sandbox(&self, id: &str) -> Result<(), Problem> {
+        let request = cri::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        done("StopPodSandboxError", self.engine.cri().runtime.clone().stop_pod_sandbox(request).await)
+    }
+
+    /// Forgets a sandbox and its containers.
+    pub async fn remove_sandbox(&self, id: &str) -> Result<(), Problem> {
+        let request = cri::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        done("RemovePodSandboxError", self.engine.cri().runtime.clone().remove_pod_sandbox(request).await)
+    }
+
+    /// Stops a container within `timeout` seconds.
+    pub async fn stop_container(&self, id: &str, timeout: i64) -> Result<(), Problem> {
+        let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout };
+        done("StopContainerError", self.engine.cri().runtime.clone().stop_container(request).await)
+    }
+
+    /// Forgets a container.
+    pub async fn remove_container(&self, id: &str) -> Result<(), Problem> {
+        let request = cri::RemoveContainerRequest { container_id: id.to_owned() };
+        done("RemoveContainerError", self.engine.cri().runtime.clone().remove_container(request).await)
+    }
+
+    /// Forgets an instance with its log and its termination message.
+    pub async fn forget_container(&self, id: &str, name: &str, attempt: u32) -> Result<(), Problem> {
+        self.remove_container(id).await?;
+        let files = [self.log_directory().join(log_path(name, attempt)), self.termination(name, attempt)];
+        for file in files {
+            if let Err(error) = std::fs::remove_file(&file)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                let message = format!("cannot remove {}: {error}", file.display());
+                return Err(Problem::new("RemoveContainerError", message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sandbox that a container goes into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Its id.
+    pub id: String,
+    /// Its attempt.
+    pub attempt: u32,
+    /// Its addresses.
+    pub ips: Vec<String>,
+}
+
+fn done<T>(reason: &'static str, answer: Result<T, Status>) -> Result<(), Problem> {
+    match answer {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == Code::NotFound => Ok(()),
+        Err(status) => Err(Problem::rpc(reason, &status)),
+    }
+}
+
+/// Runs file work off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
+) -> Result<T, HostError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}

@@ -1,0 +1,145 @@
+//! subPath: a part of a volume, found without ever leaving the volume, and held by a bind mount of the descriptor that
+//! was found, so that nothing can be put in its place before the runtime mounts it.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Component, Path};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::{HostError, io_error, make_dir, mount};
+use crate::engine::config::{ConfigError, container::is_local};
+
+/// Finds `sub` in the volume at `volume`, makes it a directory if it is not there, and mounts it on `target`.
+pub fn prepare(volume: &Path, sub: &str, target: &Path) -> Result<(), HostError> {
+    if !is_local(sub) {
+        return Err(ConfigError::Path { what: "subPath", path: sub.to_owned() }.into());
+    }
+    let found = open(volume, sub)?;
+    mount::unmount(target).map_err(io_error("unmount", target))?;
+    make_target(&found, target)?;
+    mount::bind(found.as_fd(), target).map_err(io_error("mount a subPath on", target))
+}
+
+/// Opens `sub` inside `volume`: links in it are resolved as if the volume were the root directory.
+fn open(volume: &Path, sub: &str) -> Result<OwnedFd, HostError> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let base = rustix::fs::open(volume, flags | OFlags::DIRECTORY, Mode::empty()).map_err(io_error("open", volume))?;
+    let mode = fs::metadata(volume).map_err(io_error("look at", volume))?.permissions().mode() & 0o777;
+    let whole = volume.join(sub);
+    let mut walked = std::path::PathBuf::new();
+    let mut here = inside(&base, Path::new("."), &whole)?;
+    for part in Path::new(sub).components() {
+        let Component::Normal(name) = part else { continue };
+        walked.push(name);
+        match resolve(&base, &walked) {
+            Ok(next) => here = next,
+            Err(Errno::NOENT) => {
+                match rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(mode)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(io_error("make the subPath", &whole)(error)),
+                }
+                here = inside(&base, &walked, &whole)?;
+            }
+            Err(error) => return Err(io_error("open the subPath", &whole)(error)),
+        }
+    }
+    Ok(here)
+}
+
+fn inside(base: &OwnedFd, path: &Path, whole: &Path) -> Result<OwnedFd, HostError> {
+    resolve(base, path).map_err(io_error("open the subPath", whole))
+}
+
+fn resolve(base: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // A rename elsewhere at the wrong moment makes the kernel give up; it asks to be called again.
+    for _ in 0..128 {
+        match rustix::fs::openat2(base, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+fn make_target(found: &OwnedFd, target: &Path) -> Result<(), HostError> {
+    let stat = rustix::fs::fstat(found).map_err(io_error("look at the subPath for", target))?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        return make_dir(target, 0o750);
+    }
+    if let Some(parent) = target.parent() {
+        make_dir(parent, 0o750)?;
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o640);
+    options.open(target).map(drop).map_err(io_error("make", target))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn root() -> bool {
+        let root = rustix::process::geteuid().is_root();
+        if !root {
+            eprintln!("skipped: mounts take root");
+        }
+        root
+    }
+
+    #[test]
+    fn a_missing_sub_path_becomes_a_directory_of_the_volume() {
+        if !root() {
+            return;
+        }
+        let (volume, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = out.path().join("t");
+        prepare(volume.path(), "a/b", &target).unwrap();
+        fs::write(volume.path().join("a/b/file"), "x").unwrap();
+        assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "x");
+        prepare(volume.path(), "a/b", &target).unwrap();
+        assert_eq!(mount::below(&target).unwrap().len(), 1, "mounted once, however often prepared");
+        mount::unmount(&target).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_mounted_as_a_file_even_through_the_data_link() {
+        if !root() {
+            return;
+        }
+        let (volume, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(volume.path().join("..v1")).unwrap();
+        fs::write(volume.path().join("..v1/key"), "value").unwrap();
+        symlink("..v1", volume.path().join("..data")).unwrap();
+        symlink("..data/key", volume.path().join("key")).unwrap();
+        let target = out.path().join("c/0");
+        prepare(volume.path(), "key", &target).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "value");
+        mount::unmount(&target).unwrap();
+    }
+
+    #[test]
+    fn links_out_of_the_volume_stay_inside_it() {
+        if !root() {
+            return;
+        }
+        let (volume, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        symlink("/etc", volume.path().join("evil")).unwrap();
+        symlink("../../../../etc/passwd", volume.path().join("up")).unwrap();
+        let target = out.path().join("t");
+        for (sub, inner) in [("evil", "etc"), ("up", "etc/passwd")] {
+            assert!(prepare(volume.path(), sub, &target).is_err(), "the volume has no {inner}");
+        }
+        fs::create_dir(volume.path().join("etc")).unwrap();
+        prepare(volume.path(), "evil", &target).unwrap();
+        assert!(!target.join("hostname").exists(), "the volume's own etc");
+        mount::unmount(&target).unwrap();
+        let error = prepare(volume.path(), "../x", &target).unwrap_err();
+        assert!(error.to_string().contains("relative path"), "{error}");
+    }
+}

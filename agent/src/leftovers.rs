@@ -1,0 +1,208 @@
+//! What the engine of a killed run leaves on the host: pod records, pod directories with their mounts, logs.
+//!
+//! The runtime collects its own first (sandboxes, containers, and the records of runs whose process is gone); what then
+//! belongs to no run that is recorded goes here. A pod's record goes last, so whatever fails is found again.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::cli::Global;
+use crate::engine::record::{self, PodRecord, RecordError};
+use crate::host::teardown;
+use crate::record::{name_of, namespace_of};
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// What is gone.
+    pub removed: Vec<String>,
+    /// What stays, and why.
+    pub spared: Vec<(String, String)>,
+    /// What should be gone and is not.
+    pub failed: Vec<anyhow::Error>,
+}
+
+/// Removes what belongs to no live run; with `all`, everything.
+pub fn sweep(global: &Global, all: bool) -> anyhow::Result<Swept> {
+    let (records, unreadable) = record::list(&global.state_dir)?;
+    let runs = live_runs(&global.state_dir)?;
+    let mut swept = Swept::default();
+    let mut kept = BTreeSet::new();
+    for record in records {
+        if all || !is_live(&record, &runs) {
+            let name = format!("record and files of pod {}/{}", namespace_of(&record), name_of(&record));
+            let uid = record.pod.metadata.uid.unwrap_or_default();
+            swept.note(name, || {
+                if record.log_directory.is_absolute() {
+                    teardown::remove_pod_logs(&record.log_directory)?;
+                }
+                remove(global, &uid)
+            });
+        } else {
+            kept.extend(record.pod.metadata.uid);
+        }
+    }
+    for error in unreadable {
+        let uid = uid_of(&error);
+        if all {
+            swept.note(format!("record and files of pod {uid}"), || remove(global, &uid));
+        } else {
+            swept.spared.push((format!("pod {uid}"), format!("{error}; --all removes it")));
+            kept.insert(uid);
+        }
+    }
+    sweep_orphans(global, &kept, all || runs.is_empty(), &mut swept)?;
+    Ok(swept)
+}
+
+impl Swept {
+    fn note(&mut self, what: String, remove: impl FnOnce() -> anyhow::Result<()>) {
+        match remove().with_context(|| format!("remove {what}")) {
+            Ok(()) => self.removed.push(what),
+            Err(error) => self.failed.push(error),
+        }
+    }
+}
+
+fn is_live(record: &PodRecord, runs: &BTreeSet<String>) -> bool {
+    match record.owner.strip_prefix("run:") {
+        Some(id) => runs.contains(id),
+        None => true,
+    }
+}
+
+/// The runs that are recorded.
+fn live_runs(state_dir: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let names = names_in(&state_dir.join("runs"))?;
+    Ok(names.iter().filter_map(|name| name.strip_suffix(".json")).map(str::to_owned).collect())
+}
+
+fn remove(global: &Global, uid: &str) -> anyhow::Result<()> {
+    teardown::remove_pod_dirs(&global.root_dir, uid)?;
+    remove_logs(global, uid)?;
+    Ok(record::remove(&global.state_dir, uid)?)
+}
+
+/// Whose record it is that cannot be read: the file is called UID.json.
+fn uid_of(error: &RecordError) -> String {
+    let (RecordError::Io { path, .. } | RecordError::Format { path, .. }) = error;
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Pod directories without a record. A run that is just starting may be about to write its records, so they are only
+/// removed when there is none.
+fn sweep_orphans(global: &Global, kept: &BTreeSet<String>, quiet: bool, swept: &mut Swept) -> anyhow::Result<()> {
+    for uid in teardown::orphans(&global.root_dir, kept)? {
+        let what = format!("pod directory {uid}");
+        if !quiet {
+            swept.spared.push((what, "a run is going on, it may be that run's".into()));
+            continue;
+        }
+        swept.note(what, || remove(global, &uid));
+    }
+    Ok(())
+}
+
+/// Log directories are called NAMESPACE_NAME_UID.
+fn remove_logs(global: &Global, uid: &str) -> anyhow::Result<()> {
+    let ending = format!("_{uid}");
+    for name in names_in(&global.log_dir)?.iter().filter(|name| !uid.is_empty() && name.ends_with(&ending)) {
+        teardown::remove_pod_logs(&global.log_dir.join(name))?;
+    }
+    Ok(())
+}
+
+fn names_in(dir: &Path) -> anyhow::Result<Vec<String>> {
+    let read = || match std::fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    read().with_context(|| format!("list {}", dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::printer::Color;
+
+    fn node(dir: &Path) -> Global {
+        Global {
+            root_dir: dir.join("root"),
+            state_dir: dir.join("state"),
+            log_dir: dir.join("log"),
+            cgroup_root: "coracle".into(),
+            color: Color::Auto,
+        }
+    }
+
+    fn pod(global: &Global, uid: &str, owner: Option<&str>) {
+        fs::create_dir_all(global.root_dir.join("pods").join(uid).join("volumes")).unwrap();
+        fs::create_dir_all(global.log_dir.join(format!("default_web_{uid}")).join("app")).unwrap();
+        fs::create_dir_all(global.state_dir.join("pods")).unwrap();
+        if let Some(owner) = owner {
+            let record = json!({"owner": owner, "metadata": {"name": uid, "namespace": "default", "uid": uid}});
+            fs::write(global.state_dir.join(format!("pods/{uid}.json")), record.to_string()).unwrap();
+        }
+    }
+
+    fn left(dir: &Path) -> Vec<String> {
+        let mut names = names_in(dir).unwrap();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_belongs_to_no_run_goes_and_the_rest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let global = node(dir.path());
+        pod(&global, "dead", Some("run:1"));
+        pod(&global, "live", Some("run:2"));
+        pod(&global, "agents", Some("agent"));
+        pod(&global, "orphan", None);
+        fs::create_dir_all(global.state_dir.join("runs")).unwrap();
+        fs::write(global.state_dir.join("runs/2.json"), "{}").unwrap();
+
+        let swept = sweep(&global, false).unwrap();
+        assert_eq!(swept.removed, ["record and files of pod default/dead"], "{swept:?}");
+        assert_eq!(swept.spared.len(), 1, "{swept:?}");
+        assert_eq!(left(&global.root_dir.join("pods")), ["agents", "live", "orphan"]);
+        assert_eq!(left(&global.state_dir.join("pods")), ["agents.json", "live.json"]);
+        assert_eq!(left(&global.log_dir), ["default_web_agents", "default_web_live", "default_web_orphan"]);
+
+        fs::remove_file(global.state_dir.join("runs/2.json")).unwrap();
+        let swept = sweep(&global, false).unwrap();
+        assert_eq!(swept.removed, ["record and files of pod default/live", "pod directory orphan"]);
+        assert_eq!(left(&global.log_dir), ["default_web_agents"]);
+
+        sweep(&global, true).unwrap();
+        assert!(left(&global.root_dir.join("pods")).is_empty() && left(&global.state_dir.join("pods")).is_empty());
+    }
+
+    #[test]
+    fn where_nothing_ever_ran_there_is_nothing_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let swept = sweep(&node(dir.path()), false).unwrap();
+        assert!(swept.removed.is_empty() && swept.spared.is_empty() && swept.failed.is_empty());
+    }
+
+    #[test]
+    fn an_unreadable_record_keeps_its_pod() {
+        let dir = tempfile::tempdir().unwrap();
+        let global = node(dir.path());
+        pod(&global, "odd", None);
+        fs::write(global.state_dir.join("pods/odd.json"), "{").unwrap();
+        let swept = sweep(&global, false).unwrap();
+        assert_eq!(swept.spared.len(), 1);
+        assert!(swept.removed.is_empty(), "{swept:?}");
+        assert_eq!(left(&global.root_dir.join("pods")), ["odd"]);
+    }
+}

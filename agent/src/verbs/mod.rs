@@ -1,0 +1,36 @@
+//! The verbs, one module each: `Args` and `main`.
+
+pub mod completion;
+pub mod doctor;
+pub mod exec;
+pub mod gc;
+pub mod get;
+pub mod image;
+pub mod logs;
+pub mod run;
+pub mod validate;
+pub mod version;
+
+use anyhow::Context as _;
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// A table with more columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// Names alone, one a line
+    Name,
+}
+
+/// Runs a verb's asynchronous part on this thread.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the async runtime")?;
+    let outcome = rt.block_on(work);
+    // A blocking call that still runs (a read of the terminal) must not keep the verb from ending.
+    rt.shutdown_background();
+    outcome
+}

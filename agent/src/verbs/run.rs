@@ -1,0 +1,193 @@
+//! `coracle run`: pods from manifests, in the foreground.
+//!
+//! Everything is read and checked first; only then is anything made. The pods' output goes through here line by line.
+//! When every pod has ended, or was told to, all of them are removed together, so that `get` and `logs` still answer
+//! for those that ended early.
+
+mod lines;
+mod output;
+mod session;
+mod voices;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use manifests::{Manifest, Object};
+
+use crate::cli::Global;
+use crate::engine::backoff::Policy;
+use crate::engine::check::check;
+use crate::engine::config::names::PodKey;
+use crate::engine::config::{Objects, Settings};
+use crate::failure::BAD_INPUT;
+use crate::host::node;
+use crate::privilege::require_root;
+use crate::sources;
+use runtime::zygote::Zygote;
+
+/// Flags of `run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run this pod of the manifests alone; may be given several times
+    #[arg(long, value_name = "POD")]
+    name: Vec<String>,
+    /// Treat warnings as errors
+    #[arg(long)]
+    strict: bool,
+    /// How long to wait between restarts, such as initial=1s,max=1m,reset=10m
+    #[arg(long, value_name = "POLICY", default_value = "initial=10s,max=5m,reset=10m")]
+    restart_backoff: Policy,
+    /// Manifests: files, directories, or - for standard input
+    #[arg(required = true, value_name = "FILE|DIR|-")]
+    paths: Vec<PathBuf>,
+}
+
+/// Runs the pods to their end.
+pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>) -> anyhow::Result<ExitCode> {
+    let zygote = zygote.transpose().context("prepare to start containers")?;
+    let manifest = manifests::read(&sources::load(&args.paths)?);
+    let color = global.color.wanted(&std::io::stderr());
+    for diagnostic in &manifest.diagnostics {
+        anstream::eprintln!("{}\n", diagnostic.render(color).trim_end_matches('\n'));
+    }
+    if manifest.has_errors(args.strict) {
+        return Ok(ExitCode::from(BAD_INPUT));
+    }
+    let settings = settings(global);
+    let (pods, objects) = match choose(manifest, &args.name, &settings) {
+        Ok(chosen) => chosen,
+        Err(problems) => {
+            for problem in problems {
+                anstream::eprintln!("error: {problem}");
+            }
+            return Ok(ExitCode::from(BAD_INPUT));
+        }
+    };
+    require_root("running pods")?;
+    let pods = pods.into_iter().map(|pod| identify(pod, &settings)).collect::<Result<Vec<_>, _>>()?;
+    let rt = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    let outcome = rt.block_on(session::run(session::Plan {
+        global: global.clone(),
+        settings,
+        objects,
+        pods,
+        backoff: args.restart_backoff,
+        zygote,
+    }));
+    // A printer that is stuck on a stopped terminal must not keep the process.
+    rt.shutdown_background();
+    outcome.map(ExitCode::from)
+}
+
+fn settings(global: &Global) -> Settings {
+    Settings {
+        root_dir: global.root_dir.clone(),
+        state_dir: global.state_dir.clone(),
+        log_dir: global.log_dir.clone(),
+        cgroup_root: global.cgroup_root.clone(),
+        // Pods from files are confined unless they say otherwise.
+        seccomp_default: true,
+        node: node::facts(),
+    }
+}
+
+/// The pods to run and the objects that they may refer to; or everything that is wrong with them.
+fn choose(manifest: Manifest, names: &[String], settings: &Settings) -> Result<(Vec<Pod>, Objects), Vec<String>> {
+    let mut objects = Objects::default();
+    let mut pods: BTreeMap<(String, String), (Pod, String)> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for located in manifest.objects {
+        let place = format!("{}:{}", located.file, located.line);
+        let meta = located.object.metadata();
+        let key = (meta.namespace.clone().unwrap_or_else(|| "default".into()), meta.name.clone().unwrap_or_default());
+        match located.object {
+            Object::ConfigMap(map) => drop(objects.config_maps.insert(key, *map)),
+            Object::Secret(secret) => drop(objects.secrets.insert(key, *secret)),
+            Object::Pod(_) if !names.is_empty() && !names.contains(&key.1) => {}
+            Object::Pod(pod) => match pods.get(&key) {
+                Some((_, first)) => {
+                    problems.push(format!("{place}: pod {}/{} is already at {first}; rename one", key.0, key.1));
+                }
+                None => drop(pods.insert(key, (*pod, place))),
+            },
+        }
+    }
+    for name in names {
+        if !pods.keys().any(|(_, known)| known == name) {
+            problems.push(format!("no pod is called \"{name}\""));
+        }
+    }
+    if pods.is_empty() && problems.is_empty() {
+        problems.push("there is no pod in these manifests".to_owned());
+    }
+    for (pod, place) in pods.values() {
+        let name = PodKey::of(pod).name;
+        problems.extend(check(pod, &objects, settings).iter().map(|problem| format!("{place}: pod {name}: {problem}")));
+    }
+    let pods = pods.into_values().map(|(pod, _)| pod).collect();
+    if problems.is_empty() { Ok((pods, objects)) } else { Err(problems) }
+}
+
+/// What an API server would have given the pod.
+fn identify(mut pod: Pod, settings: &Settings) -> anyhow::Result<Pod> {
+    let meta = &mut pod.metadata;
+    meta.namespace.get_or_insert_with(|| "default".into());
+    // Each run's pods are new ones, whatever the manifest says.
+    meta.uid = Some(new_uid()?);
+    meta.creation_timestamp = Timestamp::from_second(Timestamp::now().as_second()).ok().map(Time);
+    pod.spec.get_or_insert_default().node_name.get_or_insert_with(|| settings.node.name.clone());
+    Ok(pod)
+}
+
+/// A random UUID, from the random part of an id.
+fn new_uid() -> anyhow::Result<String> {
+    let id = runtime::new_id().context("make a uid")?;
+    let part = |from: usize, to: usize| id.get(from..to).unwrap_or_default();
+    Ok(format!("{}-{}-4{}-8{}-{}", part(0, 8), part(8, 12), part(12, 15), part(15, 18), part(18, 30)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use manifests::Source;
+
+    fn chosen(text: &str, names: &[&str]) -> Result<Vec<String>, Vec<String>> {
+        let manifest = manifests::read(&[Source { name: "f.yaml".into(), text: text.into() }]);
+        assert!(!manifest.has_errors(false), "{:?}", manifest.diagnostics);
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let (pods, _) = choose(manifest, &names, &Settings::default())?;
+        Ok(pods.iter().map(|pod| PodKey::of(pod).name).collect())
+    }
+
+    fn pod(name: &str) -> String {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c, image: i}}]}}\n"
+        )
+    }
+
+    #[test]
+    fn pods_are_chosen_by_name() {
+        let text = pod("a") + &pod("b");
+        assert_eq!(chosen(&text, &[]).unwrap(), ["a", "b"]);
+        assert_eq!(chosen(&text, &["b"]).unwrap(), ["b"]);
+        assert_eq!(chosen(&text, &["x"]).unwrap_err(), ["no pod is called \"x\""]);
+        assert_eq!(chosen("", &[]).unwrap_err(), ["there is no pod in these manifests"]);
+    }
+
+    #[test]
+    fn every_pod_of_every_run_is_a_new_one() {
+        let uid = new_uid().unwrap();
+        assert_eq!((uid.len(), uid.matches('-').count()), (36, 4));
+        assert_ne!(uid, new_uid().unwrap());
+    }
+}
