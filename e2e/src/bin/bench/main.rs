@@ -1,0 +1,73 @@
+//! What Coracle takes, beside the peers that are installed: a table, or JSON.
+//!
+//! `cargo build --release && cargo run --release -p e2e --bin bench -- --runs 30`
+
+mod coracle;
+mod peers;
+mod report;
+
+use std::process::ExitCode;
+
+use anyhow::ensure;
+use clap::Parser;
+
+use crate::report::Row;
+
+/// Measures Coracle and what else is installed, on this machine, now.
+#[derive(Parser)]
+struct Args {
+    /// Times that each quick thing is measured
+    #[arg(long, default_value_t = 30)]
+    runs: usize,
+    /// Times that an image is imported
+    #[arg(long, default_value_t = 3)]
+    imports: usize,
+    /// Size of that image before compression, in MiB
+    #[arg(long, default_value_t = 120)]
+    megabytes: usize,
+    /// Files in that image
+    #[arg(long, default_value_t = 10_000)]
+    files: usize,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    ensure!(rustix::process::geteuid().is_root(), "needs root: sudo {}", std::env::current_exe()?.display());
+    ensure!(args.runs > 0 && args.imports > 0, "nothing to measure");
+    let rows = rows(&args)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        report::table(&rows);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rows(args: &Args) -> anyhow::Result<Vec<Row>> {
+    let mut rows = vec![
+        Row::new("run to exit of a one-container pod (`true`)", "ms", "coracle", coracle::run_to_exit(args.runs)?),
+        Row::absent("create and start alone", "ms", "coracle", "no verb shows it apart from the rest of a run"),
+        Row::new("exec of `true`, the client's own start included", "ms", "coracle", coracle::exec(args.runs)?),
+    ];
+    for runtime in ["runc", "crun"] {
+        let what = "run to exit of a ready bundle (`true`)";
+        rows.push(Row::of(what, "ms", runtime, peers::run(runtime, args.runs)));
+        let what = "exec of `true`, the client's own start included";
+        rows.push(Row::of(what, "ms", runtime, peers::exec(runtime, args.runs)));
+    }
+    let archive = e2e::fixtures::big(args.megabytes, args.files).map_err(anyhow::Error::msg)?;
+    let what = format!("import and unpack of {} MiB, {} files, 2 gzip layers", args.megabytes, args.files);
+    rows.push(Row::new(&what, "ms", "coracle", coracle::import(&archive, args.imports)?));
+    let what = format!("unpack alone of {} MiB, {} files, 2 gzip layers", args.megabytes, args.files);
+    rows.push(Row::of(&what, "ms", "umoci", peers::umoci_unpack(&archive, args.imports)));
+    let memory = coracle::memory()?;
+    rows.push(Row::new("private memory of a shim", "KiB", "coracle", memory.shim));
+    rows.push(Row::new("of it dirty", "KiB", "coracle", memory.shim_dirty));
+    rows.push(Row::new("private memory of an idle `serve`", "KiB", "coracle", memory.serve));
+    let size = std::fs::metadata(e2e::binary::coracle())?.len();
+    rows.push(Row::new("size of the binary", "MiB", "coracle", vec![size as f64 / f64::from(1 << 20)]));
+    Ok(rows)
+}

@@ -1,0 +1,32 @@
+//! Drives the built `coracle` binary as a user would, as root, on the real kernel.
+//!
+//! A test makes a [`Node`] (directories and a cgroup root of its own), runs pods in it, and drops it: dropping collects
+//! what is left with `coracle gc --all` and fails the test if the [leak checker](leaks) still finds anything.
+//! What the machine cannot do is skipped with a printed reason ([`skip!`]).
+
+pub mod archive;
+pub mod binary;
+pub mod debian;
+pub mod finished;
+pub mod fixtures;
+pub mod inspect;
+pub mod leaks;
+pub mod loopfs;
+pub mod manifest;
+pub mod node;
+pub mod process;
+pub mod pty;
+pub mod random;
+pub mod skip;
+
+pub use finished::Finished;
+pub use node::Node;
+pub use process::Run;
+
+use std::time::Duration;
+
+/// How long a test waits for one thing before it kills what runs and prints what was said until then.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The reference of the busybox image that [`fixtures::busybox`] makes.
+pub const BUSYBOX: &str = "coracle.test/busybox:1";

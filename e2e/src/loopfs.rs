@@ -1,0 +1,54 @@
+//! Small real filesystems, for what happens when one is full; and other mounts that a test makes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+/// Loop devices are found and taken in two steps: one test at a time.
+static LOOP: Mutex<()> = Mutex::new(());
+
+/// Makes an ext4 of `megabytes` with `inodes` in the file `image` and mounts it at `point`.
+pub fn mount_ext4(image: &Path, point: &Path, megabytes: u64, inodes: u32) -> Result<Mounted, String> {
+    let file = std::fs::File::create(image).map_err(|error| format!("cannot create {}: {error}", image.display()))?;
+    file.set_len(megabytes << 20).map_err(|error| format!("cannot size {}: {error}", image.display()))?;
+    let inodes = inodes.to_string();
+    let image = image.to_string_lossy();
+    tool("mkfs.ext4", &["-q", "-F", "-m", "0", "-O", "^has_journal", "-N", &inodes, &image])?;
+    std::fs::create_dir_all(point).map_err(|error| format!("cannot create {}: {error}", point.display()))?;
+    let _one = LOOP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    Mounted::new(&["-o", "loop", &image], point)
+}
+
+/// A mount that lasts as long as this value.
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    /// `mount ARGS… POINT`, private to no one: it propagates as the place does.
+    pub fn new(args: &[&str], point: &Path) -> Result<Self, String> {
+        let point_text = point.to_string_lossy();
+        tool("mount", &[args, &[&point_text]].concat())?;
+        Ok(Self(point.to_owned()))
+    }
+
+    /// Changes the mount's propagation: `--make-shared` and its like.
+    pub fn change(&self, how: &str) -> Result<(), String> {
+        tool("mount", &[how, &self.0.to_string_lossy()])
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(error) = tool("umount", &[&self.0.to_string_lossy()]) {
+            eprintln!("{error}; detaching it");
+            // Whoever holds it is what the test is to find; the mount itself must not outlive it.
+            let _ = tool("umount", &["--lazy", &self.0.to_string_lossy()]);
+        }
+    }
+}
+
+/// Runs a system tool; its complaint is the error.
+pub fn tool(name: &str, args: &[&str]) -> Result<(), String> {
+    let output = Command::new(name).args(args).output().map_err(|error| format!("cannot start {name}: {error}"))?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{name} {}: {}", args.join(" "), complaint.trim())) }
+}

@@ -1,0 +1,264 @@
+//! A node of a test's own: its directories, its cgroup root, its name for everything.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::archive::Packing;
+use crate::finished::Finished;
+use crate::leaks::{After, Leak, Scope};
+use crate::process::Run;
+use crate::{DEADLINE, binary, fixtures};
+
+/// Directories, a cgroup root and a binary. Dropping it collects everything and asserts that nothing is left.
+pub struct Node {
+    dir: TempDir,
+    binary: PathBuf,
+    /// `--root-dir`
+    pub root_dir: PathBuf,
+    /// `--state-dir`
+    pub state_dir: PathBuf,
+    /// `--log-dir`
+    pub log_dir: PathBuf,
+    /// `--cgroup-root`: also the name of the directory that holds the others.
+    pub cgroup_root: String,
+    files: AtomicUsize,
+    /// What to undo before the last check, newest first: mounts that the test itself made.
+    undo: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Node {
+    /// A node with nothing in it.
+    pub fn new() -> Self {
+        Self::with_binary(binary::coracle().to_owned())
+    }
+
+    /// A node that is driven through another copy of the binary.
+    pub fn with_binary(binary: PathBuf) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("coracle-e2e-{}-{count}", std::process::id());
+        let mut builder = tempfile::Builder::new();
+        let dir = builder.prefix(&name).rand_bytes(0).tempdir().expect("a temporary directory");
+        let path = dir.path().to_owned();
+        Self {
+            dir,
+            binary,
+            root_dir: path.join("root"),
+            state_dir: path.join("state"),
+            log_dir: path.join("log"),
+            cgroup_root: name,
+            files: AtomicUsize::new(0),
+            undo: Vec::new(),
+        }
+    }
+
+    /// A node that has the busybox image.
+    pub fn with_busybox() -> Result<Self, String> {
+        crate::skip::root()?;
+        let archive = fixtures::busybox()?;
+        let node = Self::new();
+        node.import(&archive);
+        Ok(node)
+    }
+
+    /// The directory that holds the others; a test may put its own files here.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Makes a directory of the test's own, for a hostPath.
+    pub fn make_dir(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::create_dir_all(&path).expect("the temporary directory is writable");
+        path
+    }
+
+    /// Runs `undo` when the node is dropped, before it is checked for leaks.
+    pub fn on_drop(&mut self, undo: impl FnOnce() + Send + 'static) {
+        self.undo.push(Box::new(undo));
+    }
+
+    /// `coracle` with this node's directories.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg("--root-dir").arg(&self.root_dir).arg("--state-dir").arg(&self.state_dir);
+        command.arg("--cgroup-root").arg(&self.cgroup_root).arg("--log-dir").arg(&self.log_dir).args(args);
+        command.env_remove("RUST_LOG").env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs a verb to its end.
+    pub fn coracle<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Finished {
+        Run::start(&mut self.command(args), None).wait()
+    }
+
+    /// Starts a verb.
+    pub fn start<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
+        Run::start(&mut self.command(args), None)
+    }
+
+    /// Makes the busybox image with another configuration and more layers, and imports it.
+    pub fn import_variant(&self, reference: &str, config: Value, layers: &[Arc<Vec<u8>>]) -> Result<(), String> {
+        let mut image = fixtures::busybox_image(reference, config)?;
+        image.layers.extend(layers.iter().cloned());
+        let path = self.dir.path().join("variant.tar");
+        image.write_oci(&path, Packing::Gzip).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        self.import(&path);
+        Ok(())
+    }
+
+    /// Imports an image archive.
+    #[track_caller]
+    pub fn import(&self, archive: &Path) {
+        self.coracle(["image".as_ref(), "import".as_ref(), archive.as_os_str()]).exits(0);
+    }
+
+    /// Writes a manifest to a file and starts `coracle run` of it.
+    pub fn run(&self, manifest: impl Display) -> Run {
+        self.run_with(manifest, &[])
+    }
+
+    /// Writes a manifest to a file and starts `coracle run` of it with more arguments.
+    pub fn run_with(&self, manifest: impl Display, args: &[&str]) -> Run {
+        let file = self.manifest(manifest);
+        let mut command = self.command(["run"]);
+        command.args(args).arg(file);
+        Run::start(&mut command, None)
+    }
+
+    /// Runs a manifest to its end.
+    pub fn run_to_end(&self, manifest: impl Display) -> Finished {
+        self.run(manifest).wait()
+    }
+
+    /// Writes a manifest into a file of this node.
+    pub fn manifest(&self, text: impl Display) -> PathBuf {
+        let count = self.files.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.path().join(format!("pod-{count}.yaml"));
+        std::fs::write(&path, text.to_string()).expect("the temporary directory is writable");
+        path
+    }
+
+    /// All pods, as `get pods -o json` shows them.
+    pub fn pods(&self) -> Vec<Value> {
+        let got = self.coracle(["get", "pods", "-o", "json"]).exits(0);
+        let list: Value =
+            serde_json::from_str(&got.stdout()).unwrap_or_else(|error| panic!("not JSON: {error}\n{got}"));
+        list["items"].as_array().unwrap_or_else(|| panic!("not a List with items\n{got}")).clone()
+    }
+
+    /// One pod by name, if it is there.
+    pub fn pod(&self, name: &str) -> Option<Value> {
+        self.pods().into_iter().find(|pod| pod["metadata"]["name"] == name)
+    }
+
+    /// Waits until the pod satisfies `done` and returns it.
+    #[track_caller]
+    pub fn wait_for_pod(&self, name: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let pod = self.pod(name);
+            match pod {
+                Some(pod) if done(&pod) => return pod,
+                pod => assert!(Instant::now() < deadline, "pod {name} is never {what}: {pod:#?}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the pod is in a phase.
+    #[track_caller]
+    pub fn wait_for_phase(&self, name: &str, phase: &str) -> Value {
+        self.wait_for_pod(name, phase, |pod| pod["status"]["phase"] == phase)
+    }
+
+    /// Runs a command in a running container.
+    pub fn exec(&self, pod: &str, container: &str, command: &[&str]) -> Finished {
+        let args = ["exec", pod, "-c", container, "--"];
+        self.coracle(args.iter().chain(command))
+    }
+
+    /// Where the leak checker looks for this node.
+    pub fn scope(&self) -> Scope {
+        Scope {
+            root_dir: self.root_dir.clone(),
+            state_dir: self.state_dir.clone(),
+            log_dir: self.log_dir.clone(),
+            cgroup_root: self.cgroup_root.clone(),
+            binary: Some(self.binary.clone()),
+        }
+    }
+
+    /// Asserts that every blob of the image store is what its name says, and that the images are these.
+    #[track_caller]
+    pub fn assert_images(&self, expected: &[Value]) {
+        let blobs = self.root_dir.join("images/blobs/sha256");
+        for entry in std::fs::read_dir(&blobs).expect("the store has blobs").flatten() {
+            let data = std::fs::read(entry.path()).expect("the blob can be read");
+            let found = crate::archive::digest(&data);
+            let name = entry.file_name().to_string_lossy().into_owned();
+            assert_eq!(found.strip_prefix("sha256:"), Some(name.as_str()), "a blob of {} is damaged", blobs.display());
+        }
+        assert_eq!(self.images(), expected);
+    }
+
+    /// The images, as `image ls -o json` shows them, without the built-in one: that is made when it is first needed.
+    #[track_caller]
+    pub fn images(&self) -> Vec<Value> {
+        let listed = self.coracle(["image", "ls", "-o", "json"]).exits(0);
+        let mut list: Value =
+            serde_json::from_str(&listed.stdout()).unwrap_or_else(|error| panic!("not JSON: {error}\n{listed}"));
+        let images = list["images"].as_array_mut().unwrap_or_else(|| panic!("not a list of images\n{listed}"));
+        images.retain(|image| image["pinned"] != true);
+        std::mem::take(images)
+    }
+
+    /// Asserts that nothing is left, as it must be after a `run` has ended and after `gc`.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        let left = self.scope().settle(After::Run, Duration::from_secs(3));
+        assert!(left.is_empty(), "left behind:\n{}", Leak::list(&left));
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for undo in self.undo.drain(..).rev() {
+            undo();
+        }
+        let scope = self.scope();
+        let used = self.state_dir.exists() || self.root_dir.exists();
+        let gc = used.then(|| self.command(["gc", "--all"]).output());
+        let left = scope.settle(After::GcAll, Duration::from_secs(3));
+        if left.is_empty() {
+            return;
+        }
+        let said = match gc {
+            Some(Ok(output)) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => "not run: the node was never used".into(),
+        };
+        let report = format!("after `gc --all`, left behind:\n{}`gc --all` said:\n{said}", Leak::list(&left));
+        // The machine goes on to the next test: what ours left must not disturb it.
+        scope.scrub();
+        if std::thread::panicking() {
+            eprintln!("{report}");
+        } else {
+            panic!("{report}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Names, addresses and the files that carry them.
+
+use e2e::manifest::{pod, shell, with};
+use e2e::{Node, need};
+use serde_json::json;
+
+#[test]
+fn the_hostname_is_the_pods_name_or_what_the_manifest_says() {
+    let node = need!(Node::with_busybox());
+    let ask = || json!([shell("c", "echo name $(hostname); echo file $(cat /etc/hostname)")]);
+    for (more, expected) in [(json!({}), "named"), (json!({"hostname": "other"}), "other")] {
+        let finished = node.run_to_end(pod("named", with(more, json!({"containers": ask()})))).exits(0);
+        assert_eq!(finished.value("named/c", "name"), expected, "{finished}");
+        assert_eq!(finished.value("named/c", "file"), expected, "{finished}");
+    }
+}
+
+#[test]
+fn containers_of_a_pod_share_its_names_and_its_network() {
+    let node = need!(Node::with_busybox());
+    let ask = "for n in uts net ipc; do echo $n $(readlink /proc/self/ns/$n); done; echo mnt $(readlink /proc/self/ns/mnt); \
+         sleep 1";
+    // They run at the same time: the number of a namespace that is gone is given out again.
+    let finished = node.run_to_end(pod("shared", json!({"containers": [shell("a", ask), shell("b", ask)]}))).exits(0);
+    for kind in ["uts", "net", "ipc", "mnt"] {
+        let (a, b) = (finished.value("shared/a", kind), finished.value("shared/b", kind));
+        assert_eq!(a == b, kind != "mnt", "{kind}: {a} and {b}");
+        let host = std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("procfs");
+        assert_ne!(host.to_string_lossy(), a, "{kind} is the host's");
+    }
+}
+
+#[test]
+fn the_hosts_namespaces_are_shared_when_asked_for() {
+    let node = need!(Node::with_busybox());
+    let ask = "for n in uts net ipc pid; do echo $n $(readlink /proc/self/ns/$n); done";
+    let spec = json!({"hostNetwork": true, "hostIPC": true, "hostPID": true, "containers": [shell("c", ask)]});
+    let finished = node.run_to_end(pod("host", spec)).exits(0);
+    for kind in ["net", "ipc", "pid", "uts"] {
+        let host = std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("procfs");
+        assert_eq!(finished.value("host/c", kind), host.to_string_lossy(), "{kind}\n{finished}");
+    }
+}
+
+#[test]
+fn an_isolated_pod_has_a_loopback_that_is_up() {
+    let node = need!(Node::with_busybox());
+    let ask = "echo lo $(cat /sys/class/net/lo/flags); (echo pong | nc -l -p 7777 &) ; sleep 0.3; \
+        echo got $(nc -w 2 127.0.0.1 7777 </dev/null)";
+    let finished = node.run_to_end(pod("lo", json!({"containers": [shell("c", ask)]}))).exits(0);
+    assert_eq!(finished.value("lo/c", "lo"), "0x9", "{finished}");
+    assert_eq!(finished.value("lo/c", "got"), "pong", "{finished}");
+}
+
+#[test]
+fn hosts_has_localhost_the_pod_and_its_aliases() {
+    let node = need!(Node::with_busybox());
+    let spec = json!({
+        "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["alias.example", "alias"]}],
+        "containers": [shell("c", "cat /etc/hosts; echo '127.0.0.9 mine' >> /etc/hosts && echo appended")],
+    });
+    let finished = node.run_to_end(pod("hosts", spec)).exits(0).says("appended");
+    let lines: Vec<Vec<String>> =
+        finished.of("hosts/c").iter().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
+    let maps = |ip: &str, name: &str| {
+        lines
+            .iter()
+            .any(|line| line.first().is_some_and(|have| have == ip) && line[1..].iter().any(|have| have == name))
+    };
+    assert!(maps("127.0.0.1", "localhost"), "{finished}");
+    assert!(maps("::1", "localhost"), "{finished}");
+    assert!(maps("192.0.2.7", "alias.example") && maps("192.0.2.7", "alias"), "{finished}");
+}
+
+#[test]
+fn resolv_conf_follows_the_pods_policy_and_configuration() {
+    let node = need!(Node::with_busybox());
+    let spec = json!({
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["192.0.2.53"], "searches": ["shop.example"], "options": [{"name": "ndots", "value": "3"}]},
+        "containers": [shell("c", "cat /etc/resolv.conf")],
+    });
+    let finished = node.run_to_end(pod("dns", spec)).exits(0);
+    let mut lines = finished.of("dns/c");
+    lines.sort();
+    assert_eq!(lines, ["nameserver 192.0.2.53", "options ndots:3", "search shop.example"], "{finished}");
+    let default = json!({"dnsPolicy": "Default", "containers": [shell("c", "cat /etc/resolv.conf")]});
+    let finished = node.run_to_end(pod("dns", default)).exits(0);
+    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let real = |line: &&str| line.starts_with("nameserver ") && !line.contains(" 127.") && !line.ends_with(" ::1");
+    for server in host.lines().filter(real) {
+        assert!(finished.of("dns/c").iter().any(|line| line == server.trim()), "no {server}\n{finished}");
+    }
+    assert!(
+        !finished.text().contains("nameserver 127."),
+        "a loopback resolver cannot be reached from a pod\n{finished}"
+    );
+}
+
+#[test]
+fn the_pods_ipc_namespace_and_shared_memory_are_its_own_and_shared_within() {
+    let node = need!(Node::with_busybox());
+    let spec = json!({"containers": [
+        shell("a", "echo here > /dev/shm/mark; sleep 2"),
+        shell("b", "until [ -e /dev/shm/mark ]; do sleep 0.05; done; echo seen $(cat /dev/shm/mark)"),
+    ]});
+    let finished = node.run_to_end(pod("ipc", spec)).exits(0);
+    assert_eq!(finished.value("ipc/b", "seen"), "here");
+}

@@ -1,0 +1,116 @@
+//! A real server from Debian's package, saved by the tools that people save images with.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::{Node, Run, debian, fixtures, loopfs, need};
+use rustix::process::Signal;
+
+const REFERENCE: &str = "coracle.test/nginx:1";
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("bound").port()
+}
+
+/// A directory with busybox, nginx and a Dockerfile.
+fn context(node: &Node, port: u16) -> Result<PathBuf, String> {
+    let context = node.make_dir("context");
+    let root = node.make_dir("context/root");
+    fixtures::busybox_root(&root)?;
+    fixtures::nginx_root(&root, port)?;
+    let dockerfile = "FROM scratch\nCOPY root /\nENV PATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
+        CMD [\"nginx\", \"-g\", \"daemon off;\"]\n";
+    std::fs::write(context.join("Dockerfile"), dockerfile).expect("a file");
+    Ok(context)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("an ASCII path")
+}
+
+/// Podman with a store of the test's own.
+struct Podman {
+    program: PathBuf,
+    store: PathBuf,
+}
+
+impl Podman {
+    fn new(node: &Node) -> Result<Self, String> {
+        e2e::skip::root()?;
+        Ok(Self { program: debian::program("podman", "podman")?, store: node.make_dir("podman") })
+    }
+
+    fn run(&self, args: &[&str]) -> Result<(), String> {
+        let store = text(&self.store);
+        let (root, run) = (format!("{store}/root"), format!("{store}/run"));
+        let flags = ["--root", &root, "--runroot", &run, "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"];
+        loopfs::tool(text(&self.program), &[&flags[..], args].concat())
+    }
+
+    fn build(&self, context: &Path) -> Result<(), String> {
+        self.run(&["build", "--isolation=chroot", "-q", "--format", "oci", "-t", REFERENCE, text(context)])
+    }
+}
+
+/// Imports the archive, runs nginx on the host's network and fetches its page.
+fn serves_its_page(node: &Node, archive: &Path, port: u16) {
+    node.import(archive);
+    let manifest = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  \
+         terminationGracePeriodSeconds: 5\n  containers:\n  - name: nginx\n    image: {REFERENCE}\n    \
+         ports: [{{containerPort: {port}}}]\n"
+    );
+    let mut run = node.run(manifest);
+    node.wait_for_phase("web", "Running");
+    let url = format!("http://127.0.0.1:{port}/");
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--fail", "--retry", "20", "--retry-connrefused", "--retry-delay", "1", &url]);
+    Run::start(&mut curl, None).wait().exits(0).says("Welcome to nginx!");
+    run.wait_for("GET / HTTP/1.1");
+    run.signal(Signal::INT);
+    run.wait();
+    node.assert_nothing_left();
+}
+
+#[test]
+fn nginx_saved_by_podman_as_oci_archive_serves_its_page_on_the_host_network() {
+    let node = Node::new();
+    let podman = need!(Podman::new(&node));
+    need!(debian::program("curl", "curl"));
+    let port = free_port();
+    need!(podman.build(&need!(context(&node, port))));
+    let archive = node.dir().join("nginx.tar");
+    need!(podman.run(&["save", "-q", "--format", "oci-archive", "-o", text(&archive), REFERENCE]));
+    serves_its_page(&node, &archive, port);
+}
+
+#[test]
+fn nginx_saved_by_podman_as_docker_archive_serves_its_page_on_the_host_network() {
+    let node = Node::new();
+    let podman = need!(Podman::new(&node));
+    need!(debian::program("curl", "curl"));
+    let port = free_port();
+    need!(podman.build(&need!(context(&node, port))));
+    let archive = node.dir().join("nginx.tar");
+    need!(podman.run(&["save", "-q", "--format", "docker-archive", "-o", text(&archive), REFERENCE]));
+    serves_its_page(&node, &archive, port);
+}
+
+#[test]
+fn an_archive_that_skopeo_recompressed_with_zstd_imports_and_runs() {
+    let node = need!(Node::with_busybox());
+    let skopeo = need!(debian::program("skopeo", "skopeo"));
+    let archive = need!(fixtures::busybox());
+    let copy = node.dir().join("zstd.tar");
+    let (from, to) =
+        (format!("oci-archive:{}", text(&archive)), format!("oci-archive:{}:coracle.test/zstd:1", text(&copy)));
+    let flags = ["--insecure-policy", "copy", "--dest-compress-format", "zstd", "--dest-compress", &from, &to];
+    need!(loopfs::tool(text(&skopeo), &flags));
+    node.import(&copy);
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: z}\nspec:\n  restartPolicy: Never\n  containers:\n  \
+        - {name: c, image: 'coracle.test/zstd:1', command: [echo, unpacked]}\n";
+    node.run_to_end(pod).exits(0).says("z/c | unpacked");
+}

@@ -1,0 +1,30 @@
+# Every recipe is plain cargo and can be typed by hand.
+
+# List the recipes
+default:
+    @just --list
+
+# Format, lints, dependencies
+check:
+    cargo fmt --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo deny check bans licenses sources
+
+# All tests; those that need root skip without it and say so
+test:
+    cargo test --workspace
+
+# The end-to-end tests alone, as root: just e2e restarts
+e2e *filter:
+    cargo build
+    cargo test -p e2e -- {{ filter }}
+
+# The benchmarks: a table, and JSON with --json
+bench *args:
+    cargo build --release
+    cargo run --release -p e2e --bin bench -- {{ args }}
+    cargo bench -p runtime
+
+# What CI runs
+ci:
+    .ci/run
