@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         return code;
     }
     let zygote = early_zygote();
+    log_to_stderr();
     match cli::Cli::try_parse() {
         Ok(cli) => failure::report(cli.run(zygote)),
         Err(usage) => failure::usage(&usage),
@@ -39,4 +40,16 @@ fn main() -> ExitCode {
 fn early_zygote() -> Option<std::io::Result<runtime::zygote::Zygote>> {
     let asked = std::env::args_os().any(|word| word == "run") && rustix::process::geteuid().is_root();
     asked.then(runtime::zygote::prepare)
+}
+
+/// What the runtime and the engine have to say beside their results: warnings, or what RUST_LOG asks for.
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
 }

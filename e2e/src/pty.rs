@@ -35,7 +35,8 @@ impl Session {
             || -> OwnedFd { File::options().read(true).write(true).open(&name).expect("the terminal opens").into() };
         // setsid makes the terminal the controlling one, which a child of ours cannot do without unsafe code.
         let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait", "--"]);
+        // A test run that was started in the background ignores interrupts, and so would everything below it.
+        command.args(["--ctty", "--wait", "--", "env", "--default-signal=INT,QUIT,HUP,TERM"]);
         command.arg(inner.get_program()).args(inner.get_args());
         let child = command.stdin(open()).stdout(open()).stderr(open()).spawn().expect("setsid starts");
         drop(command);

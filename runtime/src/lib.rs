@@ -16,6 +16,7 @@ pub mod images;
 mod launch;
 mod node;
 pub mod probe;
+mod records;
 mod rootfs;
 mod runtime;
 mod sandbox;

@@ -5,8 +5,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::all;
 use super::mounts::Fds;
-use super::record::{Record, all};
+use super::record::Record;
 use super::request::Request;
 use super::{compile, devices, lifecycle, mounts};
 use crate::cgroup::Cgroup;

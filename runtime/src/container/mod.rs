@@ -14,7 +14,27 @@ mod usage;
 pub use create::{create, find_image};
 pub use exec::{Exec, Session, exec, exec_sync};
 pub use lifecycle::{remove, reopen_log, settle_all, start, stop};
-pub use record::{Record, all, load, of_sandbox, owned};
+pub use record::{Record, of_sandbox};
 pub use request::{Device, Mount, Propagation, Request, Seccomp, Security};
 pub use status::{Reason, View, view};
 pub use usage::disk_usage;
+
+use crate::core::Core;
+use crate::error::Result;
+use crate::ids::Owner;
+use crate::records;
+
+/// The container `id`, of whatever owner.
+pub fn load(core: &Core, id: &str) -> Result<Record> {
+    records::load(core, id)
+}
+
+/// The container that `id` is the beginning of, if it is `owner`'s.
+pub fn owned(core: &Core, owner: &Owner, id: &str) -> Result<Record> {
+    records::owned(core, owner, id)
+}
+
+/// Every container of every owner.
+pub fn all(core: &Core) -> Result<Vec<Record>> {
+    records::all(core)
+}

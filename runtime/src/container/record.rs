@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::request::Request;
 use crate::core::Core;
 use crate::error::{During as _, Error, Result};
-use crate::ids::{Owner, is_id};
+use crate::ids::Owner;
 use crate::launch::ProcessSpec;
+use crate::records::{Stored, all};
 use crate::store::{Durability, read_json, write_json};
 
 /// `container.json`.
@@ -66,49 +67,21 @@ impl Record {
     }
 }
 
-/// The container `id`, of whatever owner.
-pub fn load(core: &Core, id: &str) -> Result<Record> {
-    let missing = || Error::NotFound { what: "container", id: id.to_owned() };
-    if !is_id(id) {
-        return Err(missing());
-    }
-    let path = core.container_dir(id).join("container.json");
-    read_json(&path).during(|| format!("read {}", path.display()))?.ok_or_else(missing)
-}
+impl Stored for Record {
+    const WHAT: &'static str = "container";
+    const DIR: &'static str = "containers";
+    const FILE: &'static str = "container.json";
 
-/// The container that `id` is the beginning of, if it is `owner`'s.
-pub fn owned(core: &Core, owner: &Owner, id: &str) -> Result<Record> {
-    let missing = || Error::NotFound { what: "container", id: id.to_owned() };
-    let record = if is_id(id) {
-        load(core, id)?
-    } else {
-        let mut found = all(core)?.into_iter().filter(|it| !id.is_empty() && it.id.starts_with(id));
-        let first = found.next().ok_or_else(missing)?;
-        if found.next().is_some() {
-            return Err(Error::Invalid(format!("several containers begin with {id:?}: give more of the id")));
-        }
-        first
-    };
-    if record.owner == *owner { Ok(record) } else { Err(missing()) }
-}
-
-/// Every container of every owner. A record that cannot be read costs that container alone.
-pub fn all(core: &Core) -> Result<Vec<Record>> {
-    let dir = core.options.state_dir.join("containers");
-    let mut records = Vec::new();
-    for entry in std::fs::read_dir(&dir).during(|| format!("list {}", dir.display()))? {
-        let entry = entry.during(|| format!("list {}", dir.display()))?;
-        match read_json::<Record>(&entry.path().join("container.json")) {
-            Ok(Some(record)) => records.push(record),
-            // It is being made or removed.
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, path = %entry.path().display(), "a container's record cannot be read"),
-        }
+    fn id(&self) -> &str {
+        &self.id
     }
-    Ok(records)
+
+    fn owner(&self) -> &Owner {
+        &self.owner
+    }
 }
 
 /// Every container of a sandbox.
 pub fn of_sandbox(core: &Core, sandbox: &str) -> Result<Vec<Record>> {
-    Ok(all(core)?.into_iter().filter(|it| it.sandbox == sandbox).collect())
+    Ok(all::<Record>(core)?.into_iter().filter(|it| it.sandbox == sandbox).collect())
 }

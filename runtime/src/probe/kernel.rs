@@ -5,7 +5,7 @@ use rustix::process::PidfdFlags;
 use super::{Finding, Options};
 use crate::sys;
 
-const OLDEST: (u32, u32) = (5, 10);
+const OLDEST: (u32, u32) = (5, 12);
 
 pub(super) fn findings(options: &Options) -> Vec<Finding> {
     let release = options.proc("sys/kernel/osrelease").unwrap_or_default();
@@ -31,9 +31,9 @@ pub(super) fn version(release: &str) -> Finding {
     const TOPIC: &str = "kernel";
     match parse_version(release) {
         Some(version) if version >= OLDEST => Finding::ok(TOPIC, format!("Linux {release}")),
-        Some(_) => Finding::missing(TOPIC, format!("Linux {release} is older than 5.10"))
+        Some(_) => Finding::missing(TOPIC, format!("Linux {release} is older than 5.12"))
             .so("pods cannot run: system calls are missing")
-            .remedy("boot a kernel from 5.10 on"),
+            .remedy("boot a kernel from 5.12 on"),
         None => Finding::missing(TOPIC, format!("the kernel's release {release:?} cannot be read"))
             .so("nothing else can be relied on")
             .remedy("mount procfs on /proc"),
@@ -86,8 +86,8 @@ fn mount_api(release: &str, unblock: &str) -> Finding {
         Ok(_) if sys::probe::has_mount_setattr() => {
             Finding::ok(TOPIC, "mounts are made by descriptor, read-only recursively, with mapped ids")
         }
-        Ok(_) => Finding::degraded(TOPIC, format!("Linux {release} has no mount_setattr"))
-            .so("recursive read-only mounts and hostUsers: false are refused")
+        Ok(_) => Finding::missing(TOPIC, format!("Linux {release} has no mount_setattr"))
+            .so("pods cannot run")
             .remedy("boot a kernel from 5.12 on"),
     }
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::{NamespaceMode, Record, Request, all};
+use super::all;
+use super::record::{NamespaceMode, Record, Request};
 use super::{files, remove};
 use crate::core::{Core, make_private};
 use crate::error::{During as _, Error, Result};

@@ -6,5 +6,25 @@ mod record;
 mod remove;
 
 pub use create::{CGROUP_PATIENCE, create, follow};
-pub use record::{Dns, NamespaceMode, Namespaces, Record, Request, all, load, owned};
+pub use record::{Dns, NamespaceMode, Namespaces, Record, Request};
 pub use remove::{bury, remove, stop};
+
+use crate::core::Core;
+use crate::error::Result;
+use crate::ids::Owner;
+use crate::records;
+
+/// The sandbox `id`, of whatever owner.
+pub fn load(core: &Core, id: &str) -> Result<Record> {
+    records::load(core, id)
+}
+
+/// The sandbox that `id` is the beginning of, if it is `owner`'s.
+pub fn owned(core: &Core, owner: &Owner, id: &str) -> Result<Record> {
+    records::owned(core, owner, id)
+}
+
+/// Every sandbox of every owner.
+pub fn all(core: &Core) -> Result<Vec<Record>> {
+    records::all(core)
+}

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
-use crate::error::{During as _, Error, Result};
-use crate::ids::{Owner, Process, is_id};
-use crate::store::{Durability, read_json, write_json};
+use crate::error::{During as _, Result};
+use crate::ids::{Owner, Process};
+use crate::records::Stored;
+use crate::store::{Durability, write_json};
 
 /// Whose a namespace is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,44 +120,16 @@ impl Record {
     }
 }
 
-/// The sandbox `id`, of whatever owner.
-pub fn load(core: &Core, id: &str) -> Result<Record> {
-    let missing = || Error::NotFound { what: "sandbox", id: id.to_owned() };
-    if !is_id(id) {
-        return Err(missing());
-    }
-    let path = core.sandbox_dir(id).join("sandbox.json");
-    read_json(&path).during(|| format!("read {}", path.display()))?.ok_or_else(missing)
-}
+impl Stored for Record {
+    const WHAT: &'static str = "sandbox";
+    const DIR: &'static str = "sandboxes";
+    const FILE: &'static str = "sandbox.json";
 
-/// The sandbox that `id` is the beginning of, if it is `owner`'s.
-pub fn owned(core: &Core, owner: &Owner, id: &str) -> Result<Record> {
-    let missing = || Error::NotFound { what: "sandbox", id: id.to_owned() };
-    let record = if is_id(id) {
-        load(core, id)?
-    } else {
-        let mut found = all(core)?.into_iter().filter(|it| !id.is_empty() && it.id.starts_with(id));
-        let first = found.next().ok_or_else(missing)?;
-        if found.next().is_some() {
-            return Err(Error::Invalid(format!("several sandboxes begin with {id:?}: give more of the id")));
-        }
-        first
-    };
-    if record.owner == *owner { Ok(record) } else { Err(missing()) }
-}
-
-/// Every sandbox of every owner. A record that cannot be read costs that sandbox alone, and is said in the log.
-pub fn all(core: &Core) -> Result<Vec<Record>> {
-    let dir = core.options.state_dir.join("sandboxes");
-    let mut records = Vec::new();
-    for entry in std::fs::read_dir(&dir).during(|| format!("list {}", dir.display()))? {
-        let entry = entry.during(|| format!("list {}", dir.display()))?;
-        match read_json::<Record>(&entry.path().join("sandbox.json")) {
-            Ok(Some(record)) => records.push(record),
-            // It is being made, or was when its maker died: `gc` tells.
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, path = %entry.path().display(), "a sandbox's record cannot be read"),
-        }
+    fn id(&self) -> &str {
+        &self.id
     }
-    Ok(records)
+
+    fn owner(&self) -> &Owner {
+        &self.owner
+    }
 }

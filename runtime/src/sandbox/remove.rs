@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::all;
 use super::create::{CGROUP_PATIENCE, remove_dirs};
-use super::record::{Record, all};
+use super::record::Record;
 use crate::container;
 use crate::core::Core;
 use crate::error::{During as _, Result};

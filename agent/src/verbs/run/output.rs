@@ -38,7 +38,8 @@ pub fn start(abandoned: watch::Receiver<bool>) -> (Output, Printing) {
     let (closed_sender, closed) = watch::channel(false);
     let (finished, done) = oneshot::channel();
     std::thread::spawn(move || {
-        print(lines, &mut io::stdout().lock(), &mut io::stderr().lock(), &closed_sender);
+        // Locked for each write only: a log line or a panic of another thread has to get through as well.
+        print(lines, &mut io::stdout(), &mut io::stderr(), &closed_sender);
         // Nobody waits any more when this fails.
         let _ = finished.send(());
     });
