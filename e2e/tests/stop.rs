@@ -132,7 +132,8 @@ fn a_stop_during_the_start_leaves_nothing() {
         let mut run = node.run(with_grace(1, POLITE));
         std::thread::sleep(Duration::from_millis(after));
         if run.is_running() {
-            run.signal(Signal::INT);
+            // Not an interrupt: until it listens, a run that was started in the background ignores those.
+            run.signal(Signal::TERM);
         }
         run.wait();
         node.assert_nothing_left();
