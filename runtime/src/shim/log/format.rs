@@ -130,6 +130,8 @@ mod tests {
     }
 
     proptest! {
+        // Each case makes and shrinks a hundred kilobytes.
+        #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn what_went_in_comes_out_however_it_was_cut(chunks in prop::collection::vec(prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..40_000), 0..6)) {
             let borrowed: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
