@@ -54,7 +54,7 @@ impl Output {
             biased;
             // It fails when the thread is gone, and then there is no output at all.
             _ = self.queue.send(Chunk { stderr, bytes }) => {}
-            _ = abandoned.wait_for(|abandoned| *abandoned) => {}
+            () = given_up(&mut abandoned) => {}
         }
     }
 
@@ -69,8 +69,15 @@ impl Printing {
     pub async fn finish(mut self) {
         tokio::select! {
             _ = self.done => {}
-            _ = self.abandoned.wait_for(|abandoned| *abandoned) => {}
+            () = given_up(&mut self.abandoned) => {}
         }
+    }
+}
+
+/// Returns once `abandoned` is true: never, when nobody is left to say so.
+async fn given_up(abandoned: &mut watch::Receiver<bool>) {
+    if abandoned.wait_for(|abandoned| *abandoned).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -136,6 +143,20 @@ mod tests {
     fn a_reader_that_is_gone_is_noticed_and_standard_error_goes_on() {
         let (err, closed) = printed(&mut Broken, &[(false, "a\n"), (true, "b\n"), (true, "c\n")]);
         assert_eq!((err.as_str(), closed), ("b\nc\n", true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_is_waited_for_when_nobody_can_abandon_it_any_more() {
+        let (abandon, abandoned) = watch::channel(false);
+        let (finished, done) = oneshot::channel();
+        let (_closed, closed) = watch::channel(false);
+        let printing = Printing { done, abandoned, closed };
+        drop(abandon);
+        let waiting = tokio::spawn(printing.finish());
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        assert!(!waiting.is_finished());
+        finished.send(()).unwrap();
+        waiting.await.unwrap();
     }
 
     #[tokio::test]
