@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 
-use cri_proto::node::{ImportImageProgress, ImportImageRequest, ImportedImage, node_service_server::NodeService};
+use cri_proto::node::node_service_server::NodeService;
+use cri_proto::node::{
+    ExportImageProgress, ExportImageRequest, ImportImageProgress, ImportImageRequest, ImportedImage, PullImageProgress,
+    PullImageRequest,
+};
 use futures_util::Stream;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
@@ -45,6 +49,18 @@ impl NodeService for Services {
             let _ = sender.send(last).await;
         });
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
+    }
+
+    type PullImageStream = Pin<Box<dyn Stream<Item = Result<PullImageProgress, Status>> + Send>>;
+
+    async fn pull_image(&self, _: Request<PullImageRequest>) -> Result<Response<Self::PullImageStream>, Status> {
+        Err(Status::unimplemented("images come from archives so far: use coracle image import"))
+    }
+
+    type ExportImageStream = Pin<Box<dyn Stream<Item = Result<ExportImageProgress, Status>> + Send>>;
+
+    async fn export_image(&self, _: Request<ExportImageRequest>) -> Result<Response<Self::ExportImageStream>, Status> {
+        Err(Status::unimplemented("layers are kept unpacked only so far"))
     }
 }
 
