@@ -1,6 +1,6 @@
 //! Drives the built `coracle` binary as a user would, as root, on the real kernel.
 //!
-//! A test makes a [`Node`] (directories and a cgroup root of its own), runs pods in it, and drops it: dropping collects
+//! A test makes a [`Node`] (directories, a cgroup root and a network of its own), runs pods in it, and drops it: dropping collects
 //! what is left with `coracle gc --all` and fails the test if the [leak checker](leaks) still finds anything.
 //! What the machine cannot do is skipped with a printed reason ([`skip!`]).
 
@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod leaks;
 pub mod loopfs;
 pub mod manifest;
+pub mod netns;
 pub mod node;
 pub mod process;
 pub mod pty;

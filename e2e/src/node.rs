@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::archive::Packing;
 use crate::finished::Finished;
 use crate::leaks::{After, Leak, Scope};
+use crate::netns::{Host, HostCommand};
 use crate::process::Run;
 use crate::{DEADLINE, binary, fixtures};
 
@@ -29,6 +30,9 @@ pub struct Node {
     pub log_dir: PathBuf,
     /// `--cgroup-root`: also the name of the directory that holds the others.
     pub cgroup_root: String,
+    /// Where every `coracle` of the node is started.
+    host: Host,
+    outside: OnceLock<Host>,
     files: AtomicUsize,
     /// What to undo before the last check, newest first: mounts that the test itself made.
     undo: Vec<Box<dyn FnOnce() + Send>>,
@@ -61,6 +65,9 @@ impl Node {
             state_dir: path.join("state"),
             log_dir: path.join("log"),
             cgroup_root: name,
+            // Without root there is none, and the tests that would need it are skipped.
+            host: crate::skip::root().map_or_else(|_| Host::machine(), |()| Host::new().expect("a network namespace")),
+            outside: OnceLock::new(),
             files: AtomicUsize::new(0),
             undo: Vec::new(),
         }
@@ -92,13 +99,23 @@ impl Node {
         self.undo.push(Box::new(undo));
     }
 
-    /// `coracle` with this node's directories.
-    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+    /// The machine that the node is on, as far as its network goes.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// A neighbour machine, and the host's way to everywhere: made when first asked for. [`netns`](crate::netns) has the addresses.
+    pub fn outside(&self) -> &Host {
+        self.outside.get_or_init(|| self.host.join_outside().expect("the host can be joined with a neighbour"))
+    }
+
+    /// `coracle` with this node's directories, on the node's host.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> HostCommand {
         let mut command = Command::new(&self.binary);
         command.arg("--root-dir").arg(&self.root_dir).arg("--state-dir").arg(&self.state_dir);
         command.arg("--cgroup-root").arg(&self.cgroup_root).arg("--log-dir").arg(&self.log_dir).args(args);
         command.env_remove("RUST_LOG").env("NO_COLOR", "1");
-        command
+        self.host.command(command)
     }
 
     /// Runs a verb to its end.

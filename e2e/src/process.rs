@@ -58,6 +58,25 @@ impl Capture {
     }
 }
 
+/// What can be started as a [`Run`]: a plain command here, or one that belongs to a host.
+pub trait Start {
+    /// The command itself, to redirect its streams.
+    fn command(&mut self) -> &mut Command;
+
+    /// Starts it where it belongs.
+    fn start(&mut self) -> std::io::Result<Child>;
+}
+
+impl Start for Command {
+    fn command(&mut self) -> &mut Command {
+        self
+    }
+
+    fn start(&mut self) -> std::io::Result<Child> {
+        self.spawn()
+    }
+}
+
 /// A running command. Dropping it kills it.
 pub struct Run {
     child: Child,
@@ -68,12 +87,13 @@ pub struct Run {
 
 impl Run {
     /// Starts `command` with its output captured and nothing on its standard input unless `input` is given.
-    pub fn start(command: &mut Command, input: Option<&[u8]>) -> Self {
+    pub fn start(start: &mut impl Start, input: Option<&[u8]>) -> Self {
+        let command = start.command();
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         let shown = format!("{command:?}");
         let started = Instant::now();
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
+        let mut child = start.start().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
         let capture = Arc::new(Capture::default());
         if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
             capture.follow(stdout, false);

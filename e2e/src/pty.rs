@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use crate::netns::Host;
 use crate::{DEADLINE, Node};
 
 /// A verb that runs on a terminal.
@@ -22,11 +23,11 @@ pub struct Session {
 impl Session {
     /// Starts a verb of `node` with a terminal of 100 columns and 40 rows as its controlling terminal.
     pub fn start(node: &Node, args: &[&str]) -> Self {
-        Self::of(&node.command(args))
+        Self::of(node.host(), node.command(args).inner())
     }
 
     /// Starts any command like that.
-    fn of(inner: &Command) -> Self {
+    fn of(host: &Host, inner: &Command) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("the pty can be unlocked");
         tcsetwinsize(&master, Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 }).expect("a size");
@@ -38,7 +39,8 @@ impl Session {
         // A test run that was started in the background ignores interrupts, and so would everything below it.
         command.args(["--ctty", "--wait", "--", "env", "--default-signal=INT,QUIT,HUP,TERM"]);
         command.arg(inner.get_program()).args(inner.get_args());
-        let child = command.stdin(open()).stdout(open()).stderr(open()).spawn().expect("setsid starts");
+        command.stdin(open()).stdout(open()).stderr(open());
+        let child = host.within(|| command.spawn()).expect("setsid starts");
         drop(command);
         let master = File::from(master);
         let seen = Arc::new(Mutex::new(String::new()));
@@ -125,8 +127,10 @@ mod tests {
 
     #[test]
     fn a_command_has_the_terminal_its_size_and_its_interrupt() {
-        let mut session =
-            Session::of(Command::new("sh").arg("-c").arg("tty; stty size; trap 'echo in''t; exit 4' INT; read x"));
+        let mut session = Session::of(
+            &Host::machine(),
+            Command::new("sh").arg("-c").arg("tty; stty size; trap 'echo in''t; exit 4' INT; read x"),
+        );
         session.wait_for("/dev/pts/");
         session.wait_for("40 100");
         session.type_in("\x03");
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_killed_command_is_dead() {
-        let mut session = Session::of(Command::new("sh").arg("-c").arg("echo up; sleep 60"));
+        let mut session = Session::of(&Host::machine(), Command::new("sh").arg("-c").arg("echo up; sleep 60"));
         session.wait_for("up");
         session.kill();
         assert!(!session.wait().0.success());

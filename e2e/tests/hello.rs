@@ -12,6 +12,7 @@ fn the_first_example_runs_without_a_network_and_leaves_nothing() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/examples/hello.yaml");
     let inner = node.command(["run".as_ref(), example.as_os_str()]);
     let mut command = Command::new("unshare");
+    let inner = inner.inner();
     command.arg("--net").arg(inner.get_program()).args(inner.get_args());
     let finished = Run::start(&mut command, None).wait().exits(0);
     let printed = finished.stdout();

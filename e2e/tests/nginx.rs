@@ -1,26 +1,22 @@
 //! A real server from Debian's package, saved by the tools that people save images with.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use e2e::{Node, Run, debian, fixtures, loopfs, need};
+use e2e::{Node, debian, fixtures, loopfs, need};
 use rustix::process::Signal;
 
 const REFERENCE: &str = "coracle.test/nginx:1";
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
-}
+/// The node's host has ports of its own: this one is free.
+const PORT: u16 = 8080;
 
 /// A directory with busybox, nginx and a Dockerfile.
-fn context(node: &Node, port: u16) -> Result<PathBuf, String> {
+fn context(node: &Node) -> Result<PathBuf, String> {
     let context = node.make_dir("context");
     let root = node.make_dir("context/root");
     fixtures::busybox_root(&root)?;
-    fixtures::nginx_root(&root, port)?;
+    fixtures::nginx_root(&root, PORT)?;
     let dockerfile = "FROM scratch\nCOPY root /\nENV PATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
         CMD [\"nginx\", \"-g\", \"daemon off;\"]\n";
     std::fs::write(context.join("Dockerfile"), dockerfile).expect("a file");
@@ -56,19 +52,19 @@ impl Podman {
 }
 
 /// Imports the archive, runs nginx on the host's network and fetches its page.
-fn serves_its_page(node: &Node, archive: &Path, port: u16) {
+fn serves_its_page(node: &Node, archive: &Path) {
     node.import(archive);
     let manifest = format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  \
          terminationGracePeriodSeconds: 5\n  containers:\n  - name: nginx\n    image: {REFERENCE}\n    \
-         ports: [{{containerPort: {port}}}]\n"
+         ports: [{{containerPort: {PORT}}}]\n"
     );
     let mut run = node.run(manifest);
     node.wait_for_phase("web", "Running");
-    let url = format!("http://127.0.0.1:{port}/");
+    let url = format!("http://127.0.0.1:{PORT}/");
     let mut curl = Command::new("curl");
     curl.args(["-sS", "--fail", "--retry", "20", "--retry-connrefused", "--retry-delay", "1", &url]);
-    Run::start(&mut curl, None).wait().exits(0).says("Welcome to nginx!");
+    node.host().run(curl).exits(0).says("Welcome to nginx!");
     run.wait_for("GET / HTTP/1.1");
     run.signal(Signal::INT);
     run.wait();
@@ -80,11 +76,10 @@ fn nginx_saved_by_podman_as_oci_archive_serves_its_page_on_the_host_network() {
     let node = Node::new();
     let podman = need!(Podman::new(&node));
     need!(debian::program("curl", "curl"));
-    let port = free_port();
-    need!(podman.build(&need!(context(&node, port))));
+    need!(podman.build(&need!(context(&node))));
     let archive = node.dir().join("nginx.tar");
     need!(podman.run(&["save", "-q", "--format", "oci-archive", "-o", text(&archive), REFERENCE]));
-    serves_its_page(&node, &archive, port);
+    serves_its_page(&node, &archive);
 }
 
 #[test]
@@ -92,11 +87,10 @@ fn nginx_saved_by_podman_as_docker_archive_serves_its_page_on_the_host_network()
     let node = Node::new();
     let podman = need!(Podman::new(&node));
     need!(debian::program("curl", "curl"));
-    let port = free_port();
-    need!(podman.build(&need!(context(&node, port))));
+    need!(podman.build(&need!(context(&node))));
     let archive = node.dir().join("nginx.tar");
     need!(podman.run(&["save", "-q", "--format", "docker-archive", "-o", text(&archive), REFERENCE]));
-    serves_its_page(&node, &archive, port);
+    serves_its_page(&node, &archive);
 }
 
 #[test]
