@@ -38,6 +38,9 @@ pub struct Global {
     /// Name of the cgroup, below each hierarchy's root, that holds the pods
     #[arg(long, global = true, value_name = "NAME", default_value = "coracle")]
     pub cgroup_root: String,
+    /// Name of this boot, for tests of what a reboot leaves; the kernel's by default
+    #[arg(long, global = true, value_name = "ID", hide = true)]
+    pub boot_id: Option<String>,
     /// When to colour the output
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub color: Color,
@@ -97,6 +100,12 @@ impl Cli {
 }
 
 impl Global {
+    /// Which boot this is.
+    pub fn this_boot(&self) -> anyhow::Result<String> {
+        use anyhow::Context as _;
+        self.boot_id.clone().map_or_else(|| runtime::boot_id().context("read the boot id"), Ok)
+    }
+
     /// Makes the directories absolute: what is recorded below them must not depend on where a verb was typed.
     fn absolute(mut self) -> anyhow::Result<Self> {
         use anyhow::Context as _;

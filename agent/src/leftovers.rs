@@ -140,6 +140,7 @@ mod tests {
             state_dir: dir.join("state"),
             log_dir: dir.join("log"),
             cgroup_root: "coracle".into(),
+            boot_id: None,
             color: Color::Auto,
         }
     }

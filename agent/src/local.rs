@@ -14,6 +14,7 @@ pub fn open(global: &Global, owner: Owner, zygote: Option<Zygote>) -> anyhow::Re
         root_dir: global.root_dir.clone(),
         state_dir: global.state_dir.clone(),
         cgroup_root: global.cgroup_root.clone(),
+        boot_id: global.boot_id.clone(),
     };
     let runtime = Runtime::open(options, zygote).context("open the container runtime")?;
     let channel = channel::in_memory(runtime.services(owner));

@@ -50,9 +50,9 @@ fn ended(record: &PodRecord) -> bool {
 }
 
 /// The pod that a user means by `NAME` or `pod/NAME`. One that still runs goes before one that has ended.
-pub fn find(state_dir: &Path, name: &str, namespace: Option<&str>) -> Result<PodRecord, Error> {
+pub fn find(state_dir: &Path, boot_id: &str, name: &str, namespace: Option<&str>) -> Result<PodRecord, Error> {
     let name = ["pod/", "pods/"].iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(name);
-    let (records, _) = record::list(state_dir)?;
+    let (records, _) = record::list_in_boot(state_dir, boot_id)?;
     let known = records.iter().map(|it| name_of(it).to_owned()).collect();
     let named = |it: &PodRecord| name_of(it) == name && namespace.is_none_or(|ns| namespace_of(it) == ns);
     let mut found: Vec<_> = records.into_iter().filter(named).collect();
@@ -88,22 +88,22 @@ mod tests {
     #[test]
     fn without_a_state_directory_there_are_no_pods() {
         let dir = tempfile::tempdir().unwrap();
-        let error = find(dir.path(), "web", None).unwrap_err().to_string();
+        let error = find(dir.path(), "", "web", None).unwrap_err().to_string();
         assert_eq!(error, format!("no pod web is known in {}; there is none", dir.path().display()));
     }
 
     #[test]
     fn a_running_pod_goes_before_an_ended_one() {
         let dir = state(&[("default", "web", "Running"), ("default", "web", "Failed"), ("default", "db", "Running")]);
-        let found = find(dir.path(), "pod/web", None).unwrap();
+        let found = find(dir.path(), "", "pod/web", None).unwrap();
         assert_eq!((found.pod.metadata.uid.as_deref(), found.log_directory), (Some("0"), PathBuf::from("/log")));
-        assert!(find(dir.path(), "cache", None).unwrap_err().to_string().contains("there are db, web, web"));
+        assert!(find(dir.path(), "", "cache", None).unwrap_err().to_string().contains("there are db, web, web"));
     }
 
     #[test]
     fn a_name_in_two_namespaces_needs_a_choice() {
         let dir = state(&[("a", "web", "Running"), ("b", "web", "Running")]);
-        assert!(matches!(find(dir.path(), "web", None), Err(Error::Ambiguous { .. })));
-        assert_eq!(namespace_of(&find(dir.path(), "web", Some("b")).unwrap()), "b");
+        assert!(matches!(find(dir.path(), "", "web", None), Err(Error::Ambiguous { .. })));
+        assert_eq!(namespace_of(&find(dir.path(), "", "web", Some("b")).unwrap()), "b");
     }
 }

@@ -11,6 +11,9 @@ use crate::shim::client::Client;
 use crate::watch::Watcher;
 use crate::zygote::Zygote;
 
+/// The cgroup that shims' are in, below the root.
+const SHIMS: &str = "coracle-shims";
+
 /// Where a runtime keeps what.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -20,6 +23,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The directory below every cgroup hierarchy's root under which everything is.
     pub cgroup_root: String,
+    /// Which boot this is; none asks the kernel. What another boot has recorded is not running.
+    pub boot_id: Option<String>,
 }
 
 /// The runtime's inside.
@@ -50,10 +55,11 @@ impl Core {
         for name in ["containers", "pods"] {
             make_private(&options.root_dir.join(name))?;
         }
+        let this_boot = || boot_id().during(|| "read the boot id".into());
         let core = Self {
             images: ImageStore::open(&options.root_dir)?,
             hierarchies: Hierarchies::discover(Path::new("/proc"), &options.cgroup_root)?,
-            boot_id: boot_id().during(|| "read the boot id".into())?,
+            boot_id: options.boot_id.clone().map_or_else(this_boot, Ok)?,
             watcher: Watcher::default(),
             zygote,
             options,
@@ -93,7 +99,17 @@ impl Core {
 
     /// The cgroup of a sandbox's shim.
     pub fn shim_cgroup(&self, sandbox: &str) -> String {
-        format!("{}/coracle-shims/{}", self.options.cgroup_root, short(sandbox))
+        format!("{}/{SHIMS}/{}", self.options.cgroup_root, short(sandbox))
+    }
+
+    /// Removes the cgroups above those of pods and shims, where they are empty. Whoever makes one in them meanwhile makes
+    /// them anew.
+    pub fn remove_cgroup_layout(&self) -> Result<()> {
+        let root = &self.options.cgroup_root;
+        for path in [format!("{root}/{SHIMS}"), format!("{root}/pods"), root.clone()] {
+            self.hierarchies.remove_if_empty(&path)?;
+        }
+        Ok(())
     }
 
     /// A connection to the shim of a sandbox.

@@ -15,6 +15,7 @@ use crate::cri::Services;
 use crate::error::{Error, Result};
 use crate::ids::Owner;
 use crate::images::ImageStore;
+use crate::runs::{self, RunsHeld};
 use crate::sandbox;
 use crate::sessions::Sessions;
 use crate::watch::Event;
@@ -67,19 +68,24 @@ impl Runtime {
         container::exec(&self.core, &container::load(&self.core, &waiting.container)?, &waiting.exec)
     }
 
+    /// Keeps runs from beginning and others from collecting. Blocking.
+    pub fn hold_runs(&self) -> Result<RunsHeld> {
+        runs::hold(&self.core)
+    }
+
     /// Removes what killed runs have left; with `all`, everything that the state directory knows. Blocking.
-    pub fn collect(&self, all: bool) -> Result<CollectReport> {
-        collect::collect(&self.core, all)
+    pub fn collect(&self, all: bool, held: &RunsHeld) -> Result<CollectReport> {
+        collect::collect(&self.core, all, held)
     }
 
     /// Declares this process the one that a run belongs to, until [`Runtime::end_run`].
     pub fn begin_run(&self, id: &str) -> Result<()> {
-        collect::begin_run(&self.core, id)
+        runs::begin(&self.core, id)
     }
 
     /// The run is over and everything of it removed.
     pub fn end_run(&self, id: &str) -> Result<()> {
-        collect::end_run(&self.core, id)
+        runs::end(&self.core, id)
     }
 
     /// The images.

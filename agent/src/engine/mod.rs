@@ -9,6 +9,7 @@ pub mod notice;
 mod observe;
 pub mod phase;
 pub mod plan;
+mod reboot;
 pub mod record;
 pub mod status;
 mod steps;

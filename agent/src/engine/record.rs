@@ -1,5 +1,5 @@
 //! Pod records: what other terminals know of a run's pods. A record is the pod as JSON, with its status, and besides
-//! Kubernetes' fields `owner` and `logDirectory`, which a reader of plain pods does not see.
+//! Kubernetes' fields `owner`, `bootId` and `logDirectory`, which a reader of plain pods does not see.
 
 use std::fs;
 use std::io;
@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
 use super::config::names::PodKey;
+use super::reboot;
 
 /// A pod and what Coracle knows about it besides.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +18,8 @@ pub struct PodRecord {
     pub pod: Pod,
     /// `run:ID`, `agent` or `cri`.
     pub owner: String,
+    /// The boot in which it was written.
+    pub boot_id: String,
     /// Where its logs are.
     pub log_directory: PathBuf,
 }
@@ -59,6 +62,7 @@ impl PodRecord {
         let mut value = serde_json::to_value(&self.pod).map_err(format)?;
         if let Value::Object(fields) = &mut value {
             fields.insert("owner".into(), Value::String(self.owner.clone()));
+            fields.insert("bootId".into(), Value::String(self.boot_id.clone()));
             let logs = self.log_directory.to_string_lossy().into_owned();
             fields.insert("logDirectory".into(), Value::String(logs));
         }
@@ -74,9 +78,9 @@ impl PodRecord {
         let text = fs::read(path).map_err(io)?;
         let value: Value = serde_json::from_slice(&text).map_err(format)?;
         let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (owner, log_directory) = (field("owner"), PathBuf::from(field("logDirectory")));
+        let (owner, boot_id, log_directory) = (field("owner"), field("bootId"), field("logDirectory").into());
         let pod = serde_json::from_value(value).map_err(format)?;
-        Ok(PodRecord { pod, owner, log_directory })
+        Ok(PodRecord { pod, owner, boot_id, log_directory })
     }
 }
 
@@ -89,6 +93,18 @@ pub fn remove(state: &Path, uid: &str) -> Result<(), RecordError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Every record as it is in the boot `boot_id`: what another boot has left does not run. What cannot be read is told
+/// apart.
+pub fn list_in_boot(state: &Path, boot_id: &str) -> Result<(Vec<PodRecord>, Vec<RecordError>), RecordError> {
+    let (mut records, bad) = list(state)?;
+    for record in records.iter_mut().filter(|record| record.boot_id != boot_id) {
+        if let Some(status) = &mut record.pod.status {
+            reboot::settle(status);
+        }
+    }
+    Ok((records, bad))
 }
 
 /// Every record of a state directory, by namespace and name; what cannot be read is told apart.
@@ -130,7 +146,8 @@ mod tests {
         let mut pod = Pod::default();
         pod.metadata.name = Some("p".into());
         pod.metadata.uid = Some("u-1".into());
-        let record = PodRecord { pod, owner: "run:x".into(), log_directory: "/var/log/pods/p".into() };
+        let (owner, boot_id) = ("run:x".into(), "b-1".into());
+        let record = PodRecord { pod, owner, boot_id, log_directory: "/var/log/pods/p".into() };
         record.write(state.path()).unwrap();
         fs::write(directory(state.path()).join("bad.json"), "{").unwrap();
         fs::write(directory(state.path()).join("u-2.json.tmp"), "{").unwrap();

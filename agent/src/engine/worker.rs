@@ -372,7 +372,8 @@ impl Worker {
             return Ok(());
         }
         let owner = self.engine.owner().to_owned();
-        let record = PodRecord { pod, owner, log_directory: self.steps.log_directory() };
+        let boot_id = settings.boot_id.clone();
+        let record = PodRecord { pod, owner, boot_id, log_directory: self.steps.log_directory() };
         record.write(&settings.state_dir).map_err(|error| error.to_string())?;
         self.written = Some(record.pod);
         Ok(())

@@ -24,8 +24,11 @@ pub struct Args {
 pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     require_root("removing pods")?;
     let (runtime, _) = local::open(global, Owner::Agent, None)?;
-    let mut report = runtime.collect(args.all).context("collect what runs have left")?;
+    // Until the sweep is done: what a run has made before it says so looks like something left behind.
+    let held = runtime.hold_runs().context("wait for others that collect")?;
+    let mut report = runtime.collect(args.all, &held).context("collect what runs have left")?;
     let swept = leftovers::sweep(global, args.all)?;
+    drop(held);
     report.removed.extend(swept.removed);
     report.spared.extend(swept.spared);
     show(&report)?;

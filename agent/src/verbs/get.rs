@@ -40,7 +40,7 @@ pub struct Args {
 
 /// Shows pods.
 pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let (mut records, unreadable) = record::list(&global.state_dir)?;
+    let (mut records, unreadable) = record::list_in_boot(&global.state_dir, &global.this_boot()?)?;
     records.retain(|record| args.all_namespaces || namespace_of(record) == args.namespace);
     let missing: Vec<&String> =
         args.names.iter().filter(|name| records.iter().all(|record| name_of(record) != **name)).collect();

@@ -58,7 +58,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Prints a container's log.
 pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let record = find(&global.state_dir, &args.pod, args.namespace.as_deref())?;
+    let record = find(&global.state_dir, &global.this_boot()?, &args.pod, args.namespace.as_deref())?;
     let wanted = args.container.as_deref().or(args.positional.as_deref());
     let container = choose(&record, wanted)?;
     let path = path_of(&record, &container, args.previous)?;
@@ -152,7 +152,8 @@ async fn print(args: &Args, global: &Global, record: &PodRecord, container: &str
 
 /// Whether the instance that writes to `path` has ended, or its pod is gone.
 fn has_ended(global: &Global, record: &PodRecord, container: &str, path: &Path) -> bool {
-    let Ok((records, _)) = record::list(&global.state_dir) else { return false };
+    let Ok(boot_id) = global.this_boot() else { return false };
+    let Ok((records, _)) = record::list_in_boot(&global.state_dir, &boot_id) else { return false };
     let same = records.iter().find(|known| known.pod.metadata.uid == record.pod.metadata.uid);
     let Some(status) = same.and_then(|known| status_of(known, container)) else { return true };
     let current = path_of_attempt(record, container, status.restart_count) == path;
@@ -215,7 +216,7 @@ mod tests {
             "spec": {"initContainers": [{"name": "i"}], "containers": [{"name": "a"}, {"name": "b"}]},
             "status": {"containerStatuses": statuses}
         }));
-        PodRecord { pod: pod.unwrap(), owner: "run:x".into(), log_directory: "/logs/p".into() }
+        PodRecord { pod: pod.unwrap(), owner: "run:x".into(), boot_id: "b".into(), log_directory: "/logs/p".into() }
     }
 
     fn status(restarts: i32, id: Option<&str>) -> Value {

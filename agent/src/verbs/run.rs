@@ -58,7 +58,7 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     if manifest.has_errors(args.strict) {
         return Ok(ExitCode::from(BAD_INPUT));
     }
-    let settings = settings(global);
+    let settings = settings(global)?;
     let (pods, objects) = match choose(manifest, &args.name, &settings) {
         Ok(chosen) => chosen,
         Err(problems) => {
@@ -88,16 +88,17 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     outcome.map(ExitCode::from)
 }
 
-fn settings(global: &Global) -> Settings {
-    Settings {
+fn settings(global: &Global) -> anyhow::Result<Settings> {
+    Ok(Settings {
         root_dir: global.root_dir.clone(),
         state_dir: global.state_dir.clone(),
         log_dir: global.log_dir.clone(),
         cgroup_root: global.cgroup_root.clone(),
+        boot_id: global.this_boot()?,
         // Pods from files are confined unless they say otherwise.
         seccomp_default: true,
         node: node::facts(),
-    }
+    })
 }
 
 /// The pods to run and the objects that they may refer to; or everything that is wrong with them.

@@ -132,6 +132,12 @@ impl Hierarchies {
         Ok(!self.exists(&self.prefix)?)
     }
 
+    /// Removes a cgroup in every hierarchy where nothing is in it, neither a process nor another cgroup.
+    pub fn remove_if_empty(&self, path: &str) -> Result<(), Error> {
+        let path = components(path)?;
+        self.roots.iter().try_for_each(|root| remove::alone(root, path))
+    }
+
     fn remove_everywhere(&self, path: &str, deadline: Duration) -> Result<(), Error> {
         let mut first = Ok(());
         for root in self.roots.iter() {

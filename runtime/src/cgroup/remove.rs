@@ -26,6 +26,14 @@ pub(super) fn below(dir: &Dir, path: &str, deadline: Duration) -> Result<(), Err
     }
 }
 
+/// Removes `path` if it is empty and has nothing below it.
+pub(super) fn alone(dir: &Dir, path: &str) -> Result<(), Error> {
+    match rustix::fs::unlinkat(&dir.fd, path, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT | Errno::BUSY | Errno::NOTEMPTY) => Ok(()),
+        Err(source) => Err(dir.error("remove cgroup", path, source)),
+    }
+}
+
 /// Removes what is empty at and below `path`; what is not stays, without a word.
 pub(super) fn empty(dir: &Dir, path: &str) -> Result<(), Error> {
     match tree(dir, path) {

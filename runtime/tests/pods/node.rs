@@ -22,6 +22,7 @@ impl Node {
             root_dir: dir.path().join("root"),
             state_dir: dir.path().join("state"),
             cgroup_root: cgroup_root.clone(),
+            boot_id: None,
         };
         let runtime = Runtime::open(options, Some(zygote)).unwrap();
         let cri = RuntimeServiceClient::new(runtime.services(Owner::Run("test".into())));
@@ -160,7 +161,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let report = self.runtime.collect(true).unwrap();
+        let report = self.runtime.collect(true, &self.runtime.hold_runs().unwrap()).unwrap();
         assert!(report.failed.is_empty(), "{report:?}");
         assert_eq!(self.cgroups(), Vec::<String>::new(), "cgroups are left");
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();

@@ -47,6 +47,8 @@ pub struct Settings {
     pub log_dir: PathBuf,
     /// Pods' cgroups are `/CGROUP_ROOT/pods/UID`.
     pub cgroup_root: String,
+    /// Which boot this is.
+    pub boot_id: String,
     /// Pods that say nothing get seccomp's RuntimeDefault.
     pub seccomp_default: bool,
     /// Facts of the node.

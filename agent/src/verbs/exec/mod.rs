@@ -48,7 +48,7 @@ pub struct Args {
 /// Runs the command and ends with its exit code.
 pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     require_root("running a command in a pod")?;
-    let record = record::find(&global.state_dir, &args.pod, args.namespace.as_deref())?;
+    let record = record::find(&global.state_dir, &global.this_boot()?, &args.pod, args.namespace.as_deref())?;
     let target = target::choose(&record, args.container.as_deref())?;
     if let Some(others) = &target.defaulted {
         eprintln!("Defaulted container {:?} out of: {others}", target.container);

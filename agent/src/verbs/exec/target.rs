@@ -94,7 +94,7 @@ mod tests {
                 ],
             },
         }));
-        PodRecord { pod: pod.unwrap(), owner: "run:7".into(), log_directory: "/log".into() }
+        PodRecord { pod: pod.unwrap(), owner: "run:7".into(), boot_id: "b".into(), log_directory: "/log".into() }
     }
 
     #[test]
