@@ -29,6 +29,7 @@ pub struct Swept {
 pub fn sweep(global: &Global, all: bool) -> anyhow::Result<Swept> {
     let (records, unreadable) = record::list(&global.state_dir)?;
     let runs = live_runs(&global.state_dir)?;
+    record::sweep(&global.state_dir)?;
     let mut swept = Swept::default();
     let mut kept = BTreeSet::new();
     for record in records {

@@ -21,7 +21,7 @@ pub mod random;
 pub mod skip;
 
 pub use finished::Finished;
-pub use node::Node;
+pub use node::{Node, StateDir};
 pub use process::Run;
 
 use std::time::Duration;

@@ -18,6 +18,15 @@ use crate::netns::{Host, HostCommand};
 use crate::process::Run;
 use crate::{DEADLINE, binary, fixtures};
 
+/// What a reboot makes of the state directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateDir {
+    /// It is on a disk.
+    Kept,
+    /// It is a tmpfs, as `/run` is.
+    Emptied,
+}
+
 /// Directories, a cgroup root and a binary. Dropping it collects everything and asserts that nothing is left.
 pub struct Node {
     dir: TempDir,
@@ -33,6 +42,8 @@ pub struct Node {
     /// Where every `coracle` of the node is started.
     host: Host,
     outside: OnceLock<Host>,
+    /// How often the power was cut.
+    boots: usize,
     files: AtomicUsize,
     /// What to undo before the last check, newest first: mounts that the test itself made.
     undo: Vec<Box<dyn FnOnce() + Send>>,
@@ -68,6 +79,7 @@ impl Node {
             // Without root there is none, and the tests that would need it are skipped.
             host: crate::skip::root().map_or_else(|_| Host::machine(), |()| Host::new().expect("a network namespace")),
             outside: OnceLock::new(),
+            boots: 0,
             files: AtomicUsize::new(0),
             undo: Vec::new(),
         }
@@ -113,7 +125,11 @@ impl Node {
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> HostCommand {
         let mut command = Command::new(&self.binary);
         command.arg("--root-dir").arg(&self.root_dir).arg("--state-dir").arg(&self.state_dir);
-        command.arg("--cgroup-root").arg(&self.cgroup_root).arg("--log-dir").arg(&self.log_dir).args(args);
+        command.arg("--cgroup-root").arg(&self.cgroup_root).arg("--log-dir").arg(&self.log_dir);
+        if self.boots > 0 {
+            command.arg("--boot-id").arg(format!("{}-boot-{}", self.cgroup_root, self.boots));
+        }
+        command.args(args);
         command.env_remove("RUST_LOG").env("NO_COLOR", "1");
         self.host.command(command)
     }
@@ -207,6 +223,18 @@ impl Node {
     pub fn exec(&self, pod: &str, container: &str, command: &[&str]) -> Finished {
         let args = ["exec", pod, "-c", container, "--"];
         self.coracle(args.iter().chain(command))
+    }
+
+    /// Ends everything as a power cut does, and boots again: no process, mount, cgroup, link or rule is left, and what
+    /// was recorded belongs to a boot that is over. The state directory stays as it is, or is empty where it was a tmpfs.
+    pub fn cut_power(&mut self, state: StateDir) {
+        self.scope().cut_power();
+        if state == StateDir::Emptied {
+            std::fs::remove_dir_all(&self.state_dir).expect("nothing is mounted there");
+        }
+        self.host = Host::new().expect("a network namespace");
+        self.outside = OnceLock::new();
+        self.boots += 1;
     }
 
     /// Where the leak checker looks for this node.

@@ -39,7 +39,7 @@ pub fn write_json_at<T: Serialize>(dir: impl AsFd, name: &str, value: &T, durabi
     });
     let renamed = written.and_then(|()| Ok(renameat(&dir, temporary.as_str(), &dir, name)?));
     if let Err(error) = renamed {
-        // The first cause is what matters; a temporary that stays is swept by its name's leading dot.
+        // The first cause is what matters; a temporary that stays is swept.
         let _ = unlinkat(&dir, temporary.as_str(), AtFlags::empty());
         return Err(error);
     }
@@ -60,6 +60,34 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
     }
+}
+
+/// Removes the temporaries that writers left in `dir` when they died. Their names say whose they are.
+pub fn sweep_temporaries(dir: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        let Some(writer) = name.to_str().and_then(writer_of) else { continue };
+        if Path::new("/proc").join(writer).exists() {
+            continue;
+        }
+        match std::fs::remove_file(dir.join(&name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The process id in the name of a temporary: `.NAME.PID.COUNT`.
+fn writer_of(name: &str) -> Option<&str> {
+    let mut parts = name.strip_prefix('.')?.rsplitn(3, '.');
+    let (count, pid, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (number(count) && number(pid)).then_some(pid)
 }
 
 /// Opens a directory for use as the base of `*at` calls.
@@ -95,6 +123,25 @@ mod tests {
         }
         assert_eq!(read_json::<String>(&dir.path().join("a.json")).unwrap().as_deref(), Some("second"));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn temporaries_of_dead_writers_are_swept_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let living = format!(".a.json.{}.7", std::process::id());
+        // Above the kernel's highest process id.
+        let dead = ".a.json.4194305.0";
+        for name in [living.as_str(), dead, "a.json", ".hidden", ".b.json.x.1"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        sweep_temporaries(dir.path()).unwrap();
+        let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left: Vec<String> = left.map(|name| name.into_string().unwrap()).collect();
+        left.sort();
+        let mut expected = vec![living, ".b.json.x.1".into(), ".hidden".into(), "a.json".into()];
+        expected.sort();
+        assert_eq!(left, expected);
+        sweep_temporaries(&dir.path().join("none")).unwrap();
     }
 
     #[test]

@@ -84,6 +84,12 @@ impl PodRecord {
     }
 }
 
+/// Removes what writers that died have left unfinished.
+pub fn sweep(state: &Path) -> Result<(), RecordError> {
+    let path = directory(state);
+    runtime::store::sweep_temporaries(&path).map_err(|source| RecordError::Io { operation: "sweep", path, source })
+}
+
 /// Removes a record; one that is not there is fine.
 pub fn remove(state: &Path, uid: &str) -> Result<(), RecordError> {
     let path = directory(state).join(format!("{uid}.json"));

@@ -113,14 +113,18 @@ impl Scope {
 
     /// Removes by force what a failed test left, so that the next one starts on a clean machine.
     pub fn scrub(&self) {
-        let marks = self.marks();
-        processes::kill(self, &marks);
-        mounts::detach(self);
-        cgroups::remove(&self.cgroup_root);
+        self.cut_power();
         for dir in [&self.state_dir, &self.root_dir, &self.log_dir] {
             // The directory's owner removes it again, with its parent; a failure shows there.
             let _ = std::fs::remove_dir_all(dir);
         }
+    }
+
+    /// Ends what does not outlive a boot: processes, mounts, cgroups.
+    pub fn cut_power(&self) {
+        processes::kill(self, &self.marks());
+        mounts::detach(self);
+        cgroups::remove(&self.cgroup_root);
     }
 
     fn dirs(&self) -> [&Path; 3] {
