@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::archive::Packing;
 use crate::finished::Finished;
-use crate::leaks::{After, Leak, Scope};
+use crate::leaks::{After, Leak, Network, Scope};
 use crate::netns::{Host, HostCommand};
 use crate::process::Run;
 use crate::{DEADLINE, binary, fixtures};
@@ -42,6 +42,8 @@ pub struct Node {
     /// Where every `coracle` of the node is started.
     host: Host,
     outside: OnceLock<Host>,
+    /// How the host was at first, if it is the node's own.
+    network: Option<Network>,
     /// How often the power was cut.
     boots: usize,
     files: AtomicUsize,
@@ -69,15 +71,17 @@ impl Node {
         let mut builder = tempfile::Builder::new();
         let dir = builder.prefix(&name).rand_bytes(0).tempdir().expect("a temporary directory");
         let path = dir.path().to_owned();
+        // Without root there is none, and the tests that would need it are skipped.
+        let own = crate::skip::root().map(|()| Host::new().expect("a network namespace")).ok();
         Self {
             dir,
+            network: own.as_ref().map(Network::of),
             binary,
             root_dir: path.join("root"),
             state_dir: path.join("state"),
             log_dir: path.join("log"),
             cgroup_root: name,
-            // Without root there is none, and the tests that would need it are skipped.
-            host: crate::skip::root().map_or_else(|_| Host::machine(), |()| Host::new().expect("a network namespace")),
+            host: own.unwrap_or_else(Host::machine),
             outside: OnceLock::new(),
             boots: 0,
             files: AtomicUsize::new(0),
@@ -233,6 +237,7 @@ impl Node {
             std::fs::remove_dir_all(&self.state_dir).expect("nothing is mounted there");
         }
         self.host = Host::new().expect("a network namespace");
+        self.network = Some(Network::of(&self.host));
         self.outside = OnceLock::new();
         self.boots += 1;
     }
@@ -245,6 +250,7 @@ impl Node {
             log_dir: self.log_dir.clone(),
             cgroup_root: self.cgroup_root.clone(),
             binary: Some(self.binary.clone()),
+            network: self.network.clone(),
         }
     }
 

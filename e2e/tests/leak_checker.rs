@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::leaks::{After, Kind, Leak, Scope};
+use e2e::leaks::{After, Kind, Leak, Network, Scope};
 use e2e::loopfs::{self, Mounted};
-use e2e::{need, skip};
+use e2e::netns::Host;
+use e2e::{debian, need, skip};
 
 /// A scope with directories of its own, and no node: these tests plant leaks that a node's drop would fail on.
 struct Planted {
@@ -23,8 +24,14 @@ fn planted() -> Planted {
         fs::create_dir(&path).expect("a directory");
         path
     };
-    let scope =
-        Scope { root_dir: sub("root"), state_dir: sub("state"), log_dir: sub("log"), cgroup_root: name, binary: None };
+    let scope = Scope {
+        root_dir: sub("root"),
+        state_dir: sub("state"),
+        log_dir: sub("log"),
+        cgroup_root: name,
+        binary: None,
+        network: None,
+    };
     Planted { scope, _dir: dir }
 }
 
@@ -226,7 +233,8 @@ fn directories_leases_and_temporaries_are_found() {
         (root_dir.join("pods/uid-1"), Kind::File),
         (root_dir.join("images/tmp/half"), Kind::File),
         (root_dir.join("images/layers/abc.tmp"), Kind::File),
-        (root_dir.join("leases/10.0.0.2"), Kind::Lease),
+        (root_dir.join("network/leases.json"), Kind::Lease),
+        (state_dir.join("network/addresses"), Kind::Lease),
         (state_dir.join("sandboxes/4567"), Kind::File),
         (state_dir.join("runs/run.json"), Kind::File),
         (log_dir.join("default_pod_uid"), Kind::File),
@@ -236,6 +244,117 @@ fn directories_leases_and_temporaries_are_found() {
         fs::remove_dir(&path).expect("empty");
         assert_clean(&planted.scope);
     }
+}
+
+/// A scope with a host, which is in a namespace of its own.
+fn planted_host() -> (Planted, Host) {
+    let host = Host::new().expect("a network namespace");
+    let mut planted = planted();
+    planted.scope.network = Some(Network::of(&host));
+    (planted, host)
+}
+
+/// Runs one of iproute2's or nftables' commands on a host.
+#[track_caller]
+fn on(host: &Host, program: &Path, line: &str) {
+    let mut command = Command::new(program);
+    command.args(line.split(' '));
+    host.run(command).exits(0);
+}
+
+#[test]
+fn links_and_claims_are_found_on_the_host_alone() {
+    need!(e2e::skip::root());
+    let ip = need!(debian::program("ip", "iproute2"));
+    let (planted, host) = planted_host();
+    assert_clean(&planted.scope);
+    for (add, delete, kind, text) in [
+        ("link add cor0123 type veth peer name peer0", "link del cor0123", Kind::Link, "cor0123"),
+        ("route add unreachable 10.7.0.0/16", "route del unreachable 10.7.0.0/16", Kind::Route, "10.7.0.0/16"),
+        ("-6 route add unreachable fd07::/64", "-6 route del unreachable fd07::/64", Kind::Route, "fd07::/64"),
+    ] {
+        on(&host, &ip, add);
+        assert_finds(&planted.scope, kind, text);
+        assert_eq!(planted.scope.find(After::Run).len(), 1, "it may not stay after a run either");
+        on(&host, &ip, delete);
+        assert_clean(&planted.scope);
+    }
+    on(&host, &ip, "link add other0 type veth peer name other1");
+    assert_clean(&planted.scope);
+}
+
+#[test]
+fn tables_are_found_by_name() {
+    need!(e2e::skip::root());
+    let nft = need!(debian::program("nft", "nftables"));
+    let (planted, host) = planted_host();
+    on(&host, &nft, "add table inet somebody");
+    assert_clean(&planted.scope);
+    on(&host, &nft, "add table inet coracle-0123abcd");
+    assert_finds(&planted.scope, Kind::Rules, "coracle-0123abcd");
+    on(&host, &nft, "delete table inet coracle-0123abcd");
+    on(&host, &nft, "add table ip coracle");
+    assert_finds(&planted.scope, Kind::Rules, "coracle");
+    on(&host, &nft, "flush ruleset");
+    assert_clean(&planted.scope);
+}
+
+#[test]
+fn a_changed_sysctl_may_stay_after_a_run_but_not_after_gc_all() {
+    need!(e2e::skip::root());
+    let (planted, host) = planted_host();
+    let set = |name: &str, value: &str| {
+        let path = Path::new("/proc/sys").join(name);
+        host.within(|| fs::read_to_string(&path).and_then(|old| fs::write(&path, value).map(|()| old)))
+    };
+    for name in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv6/conf/default/accept_ra"] {
+        let Ok(old) = set(name, "2") else { skip!("no sysctl {name}") };
+        assert_finds(&planted.scope, Kind::Sysctl, &name.replace('/', "."));
+        assert_eq!(planted.scope.find(After::Run), [], "{name}");
+        set(name, old.trim()).expect("it could be set before");
+        // Forwarding leaves others changed, as the kernel does it.
+        let also = planted.scope.find(After::GcAll);
+        assert!(also.iter().all(|leak| leak.what.contains("accept_redirects")), "{}", Leak::list(&also));
+    }
+}
+
+#[test]
+fn an_address_is_a_leak_while_a_pod_holds_it() {
+    let planted = planted();
+    let addresses = planted.scope.state_dir.join("network/addresses");
+    fs::create_dir_all(&addresses).expect("a directory");
+    fs::write(planted.scope.state_dir.join("network/lock"), "").expect("a file");
+    fs::write(addresses.join("2"), "{\"idle\":17}").expect("a file");
+    assert_eq!(planted.scope.find(After::Run), []);
+    assert_finds(&planted.scope, Kind::Lease, "network/addresses");
+    fs::write(addresses.join("3"), "{\"idle\":null}").expect("a file");
+    let held = planted.scope.find(After::Run);
+    assert!(matches!(&held[..], [Leak { kind: Kind::Lease, what }] if what.contains("addresses/3")), "{held:?}");
+    fs::remove_dir_all(&addresses).expect("ours");
+    assert_clean(&planted.scope);
+}
+
+#[test]
+fn a_process_of_the_binary_on_the_host_is_found() {
+    need!(e2e::skip::root());
+    let (mut planted, host) = planted_host();
+    let copy = planted._dir.path().join("coracle-relay");
+    fs::copy("/bin/sleep", &copy).expect("sleep can be copied");
+    planted.scope.binary = Some(copy.clone());
+    let mut own = Command::new(&copy);
+    let own = host.spawn({
+        own.arg("61");
+        own
+    });
+    assert_clean(&planted.scope);
+    // A child of another process, as a relay is.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{} 62; true", copy.display())]);
+    let relay = host.spawn(shell);
+    assert_finds(&planted.scope, Kind::Process, "network namespace of the node's host");
+    drop((own, relay));
+    planted.scope.scrub();
+    assert_clean(&planted.scope);
 }
 
 /// A cgroup with the node's name in the pids or the unified hierarchy.

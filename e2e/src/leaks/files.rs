@@ -4,18 +4,21 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{Kind, Leak, Scope};
+use serde_json::Value;
+
+use super::{After, Kind, Leak, Scope};
 
 /// Everything below the three directories that speaks of a pod, a run, an unfinished import or a lease.
 ///
 /// The layout stays: the first level of directories, empty; files that belong to the whole node (the boot id, locks,
 /// generations), which lie at the top.
-pub(super) fn find(scope: &Scope) -> Vec<Leak> {
+pub(super) fn find(scope: &Scope, after: After) -> Vec<Leak> {
     let mut leaks = Vec::new();
     for dir in [&scope.root_dir, &scope.state_dir] {
         for (name, path) in entries(dir) {
             match name.as_str() {
                 "images" => unfinished(&path, 0, &mut leaks),
+                "network" if after == After::Run => held(&path, &mut leaks),
                 // The administrator's profiles.
                 "seccomp" => {}
                 _ if path.is_dir() && !path.is_symlink() => everything(&path, &mut leaks),
@@ -43,8 +46,28 @@ fn everything(dir: &Path, leaks: &mut Vec<Leak>) {
         if is_lock(&name) {
             continue;
         }
-        let kind = if path.to_string_lossy().contains("lease") { Kind::Lease } else { Kind::File };
+        let of_network = dir.ends_with("network");
+        let kind = if of_network { Kind::Lease } else { Kind::File };
         leaks.push(Leak::new(kind, describe(&path)));
+    }
+}
+
+/// Addresses that a pod holds, and what is none of the files that the network keeps between pods.
+fn held(dir: &Path, leaks: &mut Vec<Leak>) {
+    for (name, path) in entries(dir) {
+        match name.as_str() {
+            "leases.json" | "network.json" => {}
+            "addresses" => {
+                let idle = |path: &Path| {
+                    let text = fs::read(path).unwrap_or_default();
+                    serde_json::from_slice::<Value>(&text).is_ok_and(|marker| !marker["idle"].is_null())
+                };
+                let busy = entries(&path).into_iter().filter(|(_, path)| !idle(path));
+                leaks.extend(busy.map(|(_, path)| Leak::new(Kind::Lease, describe(&path))));
+            }
+            name if is_lock(name) => {}
+            _ => leaks.push(Leak::new(Kind::File, describe(&path))),
+        }
     }
 }
 

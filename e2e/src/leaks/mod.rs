@@ -8,16 +8,22 @@
 //! - mounts in any mount namespace that it can read, whose place or source lies in the node's directories;
 //! - namespaces pinned there;
 //! - cgroups below a directory with the node's cgroup root as its name, in every hierarchy;
-//! - files and directories in the state and root directories, except images and what is merely the layout; leases.
+//! - files and directories in the state and root directories, except images and what is merely the layout; addresses
+//!   that a pod still holds;
+//! - in the network namespace of the node's host: links of pods, nftables tables, routes that claim a range, sysctls
+//!   that are not what they were when the node was made.
 
 mod cgroups;
 mod files;
 mod mounts;
+pub mod network;
 mod processes;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+pub use network::Network;
 
 /// What kind of thing was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +36,14 @@ pub enum Kind {
     Namespace,
     /// A cgroup.
     Cgroup,
+    /// A link of a pod.
+    Link,
+    /// A table of nftables.
+    Rules,
+    /// A route that claims a range.
+    Route,
+    /// A sysctl that was changed.
+    Sysctl,
     /// An address or another thing that is leased.
     Lease,
     /// Any other file or directory.
@@ -65,7 +79,8 @@ impl fmt::Display for Leak {
 /// What has just happened, which decides what may still be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
-    /// `run` ended, or a plain `gc`: the node's empty cgroup root may stay.
+    /// `run` ended, or a plain `gc`, and no pod is there: the node's empty cgroup root may stay, addresses keep their
+    /// pods' names, and packets are still forwarded.
     Run,
     /// `gc --all`: nothing stays but images.
     GcAll,
@@ -84,6 +99,8 @@ pub struct Scope {
     pub cgroup_root: String,
     /// The binary, to find its processes that nothing else ties to the node.
     pub binary: Option<PathBuf>,
+    /// The network of its host, if it has one of its own.
+    pub network: Option<Network>,
 }
 
 impl Scope {
@@ -93,7 +110,8 @@ impl Scope {
         let mut leaks = processes::find(self, &marks);
         leaks.extend(mounts::find(self, &marks));
         leaks.extend(cgroups::find(&self.cgroup_root, after));
-        leaks.extend(files::find(self));
+        leaks.extend(files::find(self, after));
+        leaks.extend(self.network.iter().flat_map(|network| network.find(after)));
         leaks.sort();
         leaks.dedup();
         leaks

@@ -64,15 +64,31 @@ impl Process {
                 return Some(format!("descriptor {} {}", entry.file_name().to_string_lossy(), target.display()));
             }
         }
+        if self.is_at_home(scope) {
+            return Some("it runs the binary in the network namespace of the node's host".into());
+        }
         self.is_stray(scope).then(|| "it runs the binary, its parent is gone, and it is in no node's cgroup".into())
+    }
+
+    /// Our binary, in the namespace of the node's host, and not started by the test itself: that one it waits for.
+    fn is_at_home(&self, scope: &Scope) -> bool {
+        let Some(network) = &scope.network else { return false };
+        let inode = |path: &Path| fs::metadata(path).map(|data| data.ino()).ok();
+        self.runs_binary(scope)
+            && inode(&self.dir.join("ns/net")) == Some(network.inode())
+            && self.status("PPid") != std::process::id().to_string()
+    }
+
+    fn runs_binary(&self, scope: &Scope) -> bool {
+        let identity = |path: &Path| fs::metadata(path).map(|data| (data.dev(), data.ino())).ok();
+        let Some(binary) = scope.binary.as_deref().and_then(identity) else { return false };
+        identity(&self.dir.join("exe")) == Some(binary)
     }
 
     /// Our binary, adopted by init, and no other node's: a zygote or shim that has lost its way. By the file and not by
     /// the name: other Coracles may run on this machine. A zombie there is init's to bury, however slow it is.
     fn is_stray(&self, scope: &Scope) -> bool {
-        let identity = |path: &Path| fs::metadata(path).map(|data| (data.dev(), data.ino())).ok();
-        let Some(binary) = scope.binary.as_deref().and_then(identity) else { return false };
-        identity(&self.dir.join("exe")) == Some(binary)
+        self.runs_binary(scope)
             && self.status("PPid") == "1"
             && !self.status("State").starts_with('Z')
             && !self.read("cgroup").contains("/coracle-e2e-")
