@@ -19,6 +19,11 @@ e2e *filter:
     cargo build
     cargo test -p e2e -- {{ filter }}
 
+# Three minutes of chaos; a failure prints its seed: CORACLE_E2E_SEED=… just chaos
+chaos seconds="180":
+    cargo build
+    CORACLE_E2E_CHAOS_SECONDS={{ seconds }} cargo test -p e2e --test chaos -- --nocapture
+
 # The benchmarks: a table, and JSON with --json
 bench *args:
     cargo build --release

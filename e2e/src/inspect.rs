@@ -27,7 +27,8 @@ pub fn processes(node: &Node) -> Vec<Pid> {
     pids.into_iter().filter_map(Pid::from_raw).filter(ours).collect()
 }
 
-fn environment(pid: Pid) -> Vec<String> {
+/// The environment that a process was started with; none if it is gone.
+pub fn environment(pid: Pid) -> Vec<String> {
     let bytes = fs::read(proc_file(pid, "environ")).unwrap_or_default();
     bytes.split(|byte| *byte == 0).map(|entry| String::from_utf8_lossy(entry).into_owned()).collect()
 }

@@ -30,6 +30,11 @@ impl Mounted {
         Ok(Self(point.to_owned()))
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Changes the mount's propagation: `--make-shared` and its like.
     pub fn change(&self, how: &str) -> Result<(), String> {
         tool("mount", &[how, &self.0.to_string_lossy()])

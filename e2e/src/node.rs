@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::archive::Packing;
 use crate::finished::Finished;
 use crate::leaks::{After, Leak, Network, Scope};
+use crate::loopfs::{self, Mounted};
 use crate::netns::{Host, HostCommand};
 use crate::process::Run;
 use crate::{DEADLINE, binary, fixtures};
@@ -29,6 +30,8 @@ pub enum StateDir {
 
 /// Directories, a cgroup root and a binary. Dropping it collects everything and asserts that nothing is left.
 pub struct Node {
+    /// Before the directory, which holds its image.
+    disk: Option<Mounted>,
     dir: TempDir,
     binary: PathBuf,
     /// `--root-dir`
@@ -74,6 +77,7 @@ impl Node {
         // Without root there is none, and the tests that would need it are skipped.
         let own = crate::skip::root().map(|()| Host::new().expect("a network namespace")).ok();
         Self {
+            disk: None,
             dir,
             network: own.as_ref().map(Network::of),
             binary,
@@ -96,6 +100,27 @@ impl Node {
         let node = Self::new();
         node.import(&archive);
         Ok(node)
+    }
+
+    /// A node whose directories are all on one small filesystem, with the busybox image.
+    pub fn on_small_disk(megabytes: u64, inodes: u32) -> Result<Self, String> {
+        crate::skip::root()?;
+        let archive = fixtures::busybox()?;
+        let mut node = Self::new();
+        let (image, disk) = (node.dir().join("disk.img"), node.dir().join("disk"));
+        let mounted = loopfs::mount_ext4(&image, &disk, megabytes, inodes);
+        node.disk = Some(mounted.map_err(|why| format!("no small filesystem: {why}"))?);
+        // The checker looks for the paths as the filesystem itself spells them too: they need a name of their own.
+        let home = disk.join(&node.cgroup_root);
+        (node.root_dir, node.state_dir, node.log_dir) = (home.join("root"), home.join("state"), home.join("log"));
+        std::fs::create_dir(&home).expect("the filesystem is writable");
+        node.import(&archive);
+        Ok(node)
+    }
+
+    /// Where the small filesystem is mounted.
+    pub fn disk(&self) -> Option<&Path> {
+        self.disk.as_ref().map(Mounted::path)
     }
 
     /// The directory that holds the others; a test may put its own files here.

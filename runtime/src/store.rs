@@ -49,6 +49,23 @@ pub fn write_json_at<T: Serialize>(dir: impl AsFd, name: &str, value: &T, durabi
     Ok(())
 }
 
+/// [`write_json_at`] of a small record that has to be written whatever the disk says: where that is full, and there is
+/// one already, it is written over, in the block that it has. A reader may then meet half of it, for a moment.
+pub fn update_json_at<T: Serialize>(dir: impl AsFd, name: &str, value: &T) -> io::Result<()> {
+    let full = match write_json_at(&dir, name, value, Durability::Volatile) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => error,
+        other => return other,
+    };
+    let Ok(file) = openat(&dir, name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map(File::from) else {
+        return Err(full);
+    };
+    let mut bytes = serde_json::to_vec(value)?;
+    // In one write, and no byte of the old one after it.
+    let old = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    bytes.resize(bytes.len().max(old), b' ');
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0)
+}
+
 /// Reads what [`write_json`] wrote. `None` when there is no such file; a file that cannot be parsed is `InvalidData`.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     let bytes = match std::fs::read(path) {
@@ -142,6 +159,29 @@ mod tests {
         expected.sort();
         assert_eq!(left, expected);
         sweep_temporaries(&dir.path().join("none")).unwrap();
+    }
+
+    #[test]
+    fn a_record_is_updated_on_a_full_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let size = c"size=64k";
+        if rustix::mount::mount("none", dir.path(), "tmpfs", rustix::mount::MountFlags::empty(), Some(size)).is_err() {
+            eprintln!("skipped: a_record_is_updated_on_a_full_disk: no tmpfs can be mounted");
+            return;
+        }
+        let open = || open_dir(dir.path()).unwrap();
+        update_json_at(open(), "a.json", &"the first value, a long one").unwrap();
+        let mut ballast = File::create(dir.path().join("ballast")).unwrap();
+        while ballast.write_all(&[0; 512]).is_ok() {}
+        let read = || read_json::<String>(&dir.path().join("a.json")).unwrap().unwrap();
+        for value in ["short", "and a value that is longer than the first one was"] {
+            write_json_at(open(), "a.json", &value, Durability::Volatile).unwrap_err();
+            update_json_at(open(), "a.json", &value).unwrap();
+            assert_eq!(read(), value);
+        }
+        assert!(update_json_at(open(), "b.json", &"new").is_err());
+        drop(ballast);
+        rustix::mount::unmount(dir.path(), rustix::mount::UnmountFlags::empty()).unwrap();
     }
 
     #[test]

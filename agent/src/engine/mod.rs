@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use cri_proto::cri;
 use k8s_openapi::api::core::v1::Pod;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::Status;
 
@@ -103,8 +103,9 @@ impl Engine {
     pub fn start(&self, pod: Arc<Pod>) -> Result<PodHandle, HostError> {
         let (stop, asked) = watch::channel(None);
         let steps = Steps::new(self.clone(), pod.clone())?;
-        let task = tokio::spawn(worker::Worker::new(self.clone(), pod.clone(), steps, asked).run());
-        Ok(PodHandle { pod, stop, task, clock: self.inner.clock })
+        let wanted = Arc::new(Notify::new());
+        let task = tokio::spawn(worker::Worker::new(self.clone(), pod.clone(), steps, asked).run(wanted.clone()));
+        Ok(PodHandle { pod, stop, wanted, task, clock: self.inner.clock })
     }
 
     /// Removes everything of a pod that has ended: containers, sandboxes, volumes, logs and its record. Each part is
@@ -218,6 +219,8 @@ pub struct PodHandle {
     /// The pod.
     pub pod: Arc<Pod>,
     stop: watch::Sender<Option<Monotonic>>,
+    /// Its outcome is asked for: nobody needs its record any more.
+    wanted: Arc<Notify>,
     task: JoinHandle<Outcome>,
     clock: Clock,
 }
@@ -236,7 +239,8 @@ impl PodHandle {
 
     /// Waits for the pod's end.
     pub async fn outcome(self) -> Outcome {
-        let PodHandle { task, stop, .. } = self;
+        let PodHandle { task, stop, wanted, .. } = self;
+        wanted.notify_one();
         let outcome = match task.await {
             Ok(outcome) => outcome,
             Err(error) => std::panic::resume_unwind(error.into_panic()),

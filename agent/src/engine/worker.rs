@@ -73,6 +73,8 @@ pub(super) struct Worker {
     pending: Vec<Event>,
     status: Option<PodStatus>,
     written: Option<Pod>,
+    /// Why its record could not be written.
+    unrecorded: Option<String>,
     started: Timestamp,
 }
 
@@ -96,13 +98,14 @@ impl Worker {
             pending: Vec::new(),
             status: None,
             written: None,
+            unrecorded: None,
             started: Timestamp::now(),
         }
     }
 
     /// Works until nothing of the pod runs and nothing will.
     #[tracing::instrument(name = "pod", skip_all, fields(uid = %self.key.uid))]
-    pub(super) async fn run(mut self) -> Outcome {
+    pub(super) async fn run(mut self, wanted: Arc<Notify>) -> Outcome {
         loop {
             let (view, plan) = match self.look().await {
                 Ok(seen) => seen,
@@ -112,9 +115,13 @@ impl Worker {
                     continue;
                 }
             };
-            if let Err(error) = self.record(&view, &plan) {
-                self.tell(Event::Warning(error)).await;
+            let recorded = self.record(&view, &plan);
+            if let Err(error) = &recorded
+                && self.unrecorded.as_ref() != Some(error)
+            {
+                self.tell(Event::Warning(error.clone())).await;
             }
+            self.unrecorded = recorded.err();
             for event in std::mem::take(&mut self.pending) {
                 self.tell(event).await;
             }
@@ -122,19 +129,31 @@ impl Worker {
             if plan.finished {
                 self.tell(Event::Ended(plan.phase)).await;
                 self.engine.hub().forget(&self.key.uid);
+                self.record_at_last(&view, &plan, &wanted).await;
                 let failure = self.failures.into_values().min_by_key(|failure| failure.finished_at);
                 return Outcome { phase: plan.phase, failure, fatal: self.history.fatal().cloned() };
             }
             let mut wake_at = plan.wake_at;
-            match self.carry_out(&view, plan.actions).await {
-                Progress::Some => continue,
-                Progress::None => {}
-                Progress::Failed => {
-                    let retry = self.engine.now() + RETRY;
-                    wake_at = Some(wake_at.map_or(retry, |at| at.min(retry)));
-                }
+            let progress = self.carry_out(&view, plan.actions).await;
+            if progress == Progress::Some {
+                continue;
+            }
+            if progress == Progress::Failed || self.unrecorded.is_some() {
+                let retry = self.engine.now() + RETRY;
+                wake_at = Some(wake_at.map_or(retry, |at| at.min(retry)));
             }
             self.wait(wake_at).await;
+        }
+    }
+
+    /// Tries again to write the record of a pod that has ended, while others of its run go on and people look at it.
+    async fn record_at_last(&mut self, view: &PodStatusView, plan: &Plan, wanted: &Notify) {
+        while self.unrecorded.is_some() {
+            tokio::select! {
+                () = wanted.notified() => return,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+            self.unrecorded = self.record(view, plan).err();
         }
     }
 

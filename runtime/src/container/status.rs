@@ -82,7 +82,16 @@ fn shim_lives(core: &Core, record: &Record) -> Result<bool> {
 /// The record that its shim wrote.
 pub fn status(core: &Core, id: &str) -> Result<Option<Status>> {
     let path = core.container_dir(id).join("status.json");
-    read_json(&path).during(|| format!("read {}", path.display()))
+    let mut read = read_json(&path);
+    for _ in 0..3 {
+        // On a full disk it is written over, not replaced: half of it may have been read.
+        if !matches!(&read, Err(error) if error.kind() == std::io::ErrorKind::InvalidData) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        read = read_json(&path);
+    }
+    read.during(|| format!("read {}", path.display()))
 }
 
 fn from_status(record: &Record, status: &Status) -> View {

@@ -19,7 +19,10 @@ const SHIM_PATIENCE: Duration = Duration::from_secs(10);
 pub fn stop(core: &Core, mut record: Record) -> Result<()> {
     if !record.stopped {
         record.stopped = true;
-        record.save(core)?;
+        // Without it the sandbox is not ready either, once its shim is gone: a full disk must not keep a pod running.
+        if let Err(error) = record.save(core) {
+            tracing::debug!(%error, "the stop of a sandbox could not be written down");
+        }
     }
     end_shim(core, &record)?;
     container::settle_all(core, &record)?;

@@ -18,10 +18,13 @@ use super::protocol::{Create, Response, State, Status};
 use super::{Conn, KILL_PATIENCE, Shim};
 use crate::cgroup::Cgroup;
 use crate::launch::{Inputs, Launch, LaunchFailure, Report, Stdio};
-use crate::store::{Durability, write_json_at};
+use crate::store::update_json_at;
 
 /// How long an exit waits for the last of the log, when somebody outside the container holds its streams.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// How long after a failure a record is written again: the disk may have been full.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// One container.
 pub struct Container {
@@ -35,6 +38,8 @@ pub struct Container {
     pub cgroup: Cgroup,
     phase: Phase,
     status: Status,
+    /// When its record, which could not be written, is written again.
+    retry: Option<Instant>,
     state_dir: OwnedFd,
     launch: Option<Launch>,
     drained: bool,
@@ -67,7 +72,7 @@ impl Container {
 
     /// When something is due without any descriptor saying so.
     pub fn deadline(&self) -> Option<Instant> {
-        if let Phase::Draining(until) = self.phase { Some(until) } else { None }
+        if let Phase::Draining(until) = self.phase { Some(until) } else { self.retry }
     }
 
     /// It is being launched and its process is not known yet.
@@ -75,7 +80,7 @@ impl Container {
         self.pid.is_none() && self.launch.is_some()
     }
 
-    /// Nothing of it runs and its record is written.
+    /// Nothing of it runs.
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Exited)
     }
@@ -121,9 +126,12 @@ impl Container {
         self.drained = true;
     }
 
-    /// Writes the exit record when it is due. True when it has just been written.
+    /// Writes the record when it is due. True when its end has just been written.
     pub fn settle(&mut self, log: &LogThread) -> bool {
-        let Phase::Draining(until) = self.phase else { return false };
+        let Phase::Draining(until) = self.phase else {
+            let due = self.retry.is_some_and(|at| at <= Instant::now());
+            return due && self.record().is_ok() && self.is_over();
+        };
         if !self.drained {
             if Instant::now() < until {
                 return false;
@@ -134,8 +142,7 @@ impl Container {
         self.launch = None;
         self.status.state = State::Exited;
         self.status.finished_at = now();
-        self.record();
-        true
+        self.record().is_ok()
     }
 
     /// The caller that waits for its removal, when it can be answered.
@@ -143,9 +150,12 @@ impl Container {
         if self.is_over() { self.removal.take().map(|conn| (self.id.clone(), conn)) } else { None }
     }
 
-    fn record(&self) {
-        // A full disk must not stop the shim; the runtime asks again, and a record that is missing is Unknown.
-        let _ = write_json_at(&self.state_dir, "status.json", &self.status, Durability::Volatile);
+    /// Writes its record, or will again: what has happened has to be known some time, and a full disk must not stop
+    /// the shim.
+    fn record(&mut self) -> io::Result<()> {
+        let written = update_json_at(&self.state_dir, "status.json", &self.status);
+        self.retry = written.is_err().then(|| Instant::now() + RETRY);
+        written
     }
 }
 
@@ -206,6 +216,7 @@ impl Shim {
             cgroup,
             phase: Phase::Creating(conn),
             status,
+            retry: None,
             state_dir,
             launch: Some(launch),
             drained: false,
@@ -321,10 +332,13 @@ impl Container {
     fn created(&mut self) -> Option<(Conn, Response)> {
         let (Phase::Creating(conn), true, true) = (&self.phase, self.ready, self.pid.is_some()) else { return None };
         let conn = *conn;
-        self.phase = Phase::Created;
         self.status.pid = self.pid.map_or(0, |pid| pid.as_raw_nonzero().get());
         self.status.start_ticks = crate::sys::process::start_ticks(self.status.pid).unwrap_or(0);
-        self.record();
+        if let Err(error) = self.record() {
+            let operation = "write the container's record".to_owned();
+            return self.failed(LaunchFailure { operation, errno: error.raw_os_error().unwrap_or(0), code: 128 });
+        }
+        self.phase = Phase::Created;
         Some((conn, Response::Created { pid: self.status.pid }))
     }
 
@@ -345,7 +359,8 @@ impl Container {
                 self.phase = Phase::Running;
                 self.status.state = State::Running;
                 self.status.started_at = now();
-                self.record();
+                // It runs, whatever the disk says.
+                let _ = self.record();
                 Some((conn, Response::Started))
             }
             Phase::Creating(_) | Phase::Created => {
