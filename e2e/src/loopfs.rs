@@ -1,5 +1,6 @@
 //! Small real filesystems, for what happens when one is full; and other mounts that a test makes.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -48,6 +49,28 @@ impl Drop for Mounted {
             // Whoever holds it is what the test is to find; the mount itself must not outlive it.
             let _ = tool("umount", &["--lazy", &self.0.to_string_lossy()]);
         }
+    }
+}
+
+/// A file that takes all that is free of a filesystem, as long as this value lasts.
+pub struct Ballast(PathBuf);
+
+impl Ballast {
+    /// Fills the filesystem that `dir` is on.
+    pub fn fill(dir: &Path) -> Self {
+        let path = dir.join("ballast");
+        let mut file = std::fs::File::create(&path).expect("an empty file can be made");
+        // The last byte too: a small record needs no more than a block.
+        for size in [1 << 20, 4096] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+        Self(path)
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).expect("it is ours");
     }
 }
 

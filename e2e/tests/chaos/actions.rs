@@ -1,11 +1,10 @@
 //! What may happen. The seed decides what, to whom and how long after the action before.
 
-use std::fs::File;
-use std::io::Write;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::inspect;
+use e2e::loopfs::Ballast;
 use e2e::random::Random;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -93,20 +92,13 @@ impl World {
             return;
         }
         self.say("fill the disk");
-        let path = self.node.disk().expect("a small disk").join("ballast");
-        let mut file = File::create(&path).expect("an empty file");
-        for size in [1 << 20, 4096] {
-            while file.write_all(&vec![0; size]).is_ok() {}
-        }
-        self.ballast = Some((path, file));
+        self.ballast = Some(Ballast::fill(self.node.disk().expect("a small disk")));
     }
 
     pub fn free(&mut self) {
-        let Some((path, file)) = self.ballast.take() else { return };
-        self.say("free the disk");
-        drop(file);
-        std::fs::remove_file(path).expect("it is there");
-        self.freed = Instant::now();
+        if self.ballast.take().is_some() {
+            self.say("free the disk");
+        }
     }
 
     fn collect(&mut self) {

@@ -1,9 +1,9 @@
 //! What there is: a node on a small disk, the runs that live, and what is known of them.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use e2e::loopfs::Ballast;
 use e2e::manifest::{pod, several, shell, with};
 use e2e::{Node, Run, debian};
 use serde_json::{Value, json};
@@ -26,9 +26,7 @@ pub struct World {
     pub images: Vec<Value>,
     pub runs: Vec<Living>,
     /// Holds all that is free, while the disk is full.
-    pub ballast: Option<(PathBuf, File)>,
-    /// When the disk last was full.
-    pub freed: Instant,
+    pub ballast: Option<Ballast>,
     /// nftables' own tool, if it is here.
     pub nft: Option<PathBuf>,
     pub actions: usize,
@@ -41,8 +39,8 @@ impl World {
         let node = Node::on_small_disk(MEGABYTES, INODES)?;
         let nft = debian::program("nft", "nftables").ok();
         let images = node.images();
-        let now = Instant::now();
-        Ok(Self { node, images, runs: Vec::new(), ballast: None, freed: now, nft, actions: 0, names: 0, started: now })
+        let started = Instant::now();
+        Ok(Self { node, images, runs: Vec::new(), ballast: None, nft, actions: 0, names: 0, started })
     }
 
     /// Says what is done: a failure shows it all.
