@@ -25,7 +25,7 @@ fn containers_of_a_pod_share_its_names_and_its_network() {
     for kind in ["uts", "net", "ipc", "mnt"] {
         let (a, b) = (finished.value("shared/a", kind), finished.value("shared/b", kind));
         assert_eq!(a == b, kind != "mnt", "{kind}: {a} and {b}");
-        let host = std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("procfs");
+        let host = node.host().within(|| std::fs::read_link(format!("/proc/thread-self/ns/{kind}"))).expect("procfs");
         assert_ne!(host.to_string_lossy(), a, "{kind} is the host's");
     }
 }
@@ -37,7 +37,7 @@ fn the_hosts_namespaces_are_shared_when_asked_for() {
     let spec = json!({"hostNetwork": true, "hostIPC": true, "hostPID": true, "containers": [shell("c", ask)]});
     let finished = node.run_to_end(pod("host", spec)).exits(0);
     for kind in ["net", "ipc", "pid", "uts"] {
-        let host = std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("procfs");
+        let host = node.host().within(|| std::fs::read_link(format!("/proc/thread-self/ns/{kind}"))).expect("procfs");
         assert_eq!(finished.value("host/c", kind), host.to_string_lossy(), "{kind}\n{finished}");
     }
 }

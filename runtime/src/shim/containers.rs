@@ -10,14 +10,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::log::{LogThread, Sink, Stream};
-use super::protocol::{Create, Response, State, Status};
-use super::{Conn, KILL_PATIENCE, Shim};
+use super::protocol::{Response, State, Status};
+use super::{Conn, KILL_PATIENCE};
 use crate::cgroup::Cgroup;
-use crate::launch::{Inputs, Launch, LaunchFailure, Report, Stdio};
+use crate::launch::{Launch, LaunchFailure, Report};
 use crate::store::update_json_at;
 
 /// How long an exit waits for the last of the log, when somebody outside the container holds its streams.
@@ -64,10 +63,61 @@ enum Phase {
     Exited,
 }
 
+/// What a container is made of.
+pub(super) struct Parts {
+    pub cgroup: Cgroup,
+    pub state_dir: OwnedFd,
+    pub launch: Launch,
+    /// Held until it ends.
+    pub held: Vec<OwnedFd>,
+    /// Where a terminal's output is to be logged.
+    pub log: Option<OwnedFd>,
+}
+
 impl Container {
+    /// One whose launch has begun; `conn` is answered when it stands at its gate.
+    pub(super) fn new(id: String, conn: Conn, parts: Parts) -> Self {
+        let status = Status {
+            version: 1,
+            state: State::Created,
+            pid: 0,
+            start_ticks: 0,
+            started_at: 0,
+            finished_at: 0,
+            exit_code: 0,
+            oom_kills: 0,
+            failure: None,
+            lost_log_lines: 0,
+            unknown: false,
+        };
+        let Parts { cgroup, state_dir, launch, held, log } = parts;
+        Self {
+            id,
+            pid: None,
+            pidfd: None,
+            cgroup,
+            phase: Phase::Creating(conn),
+            status,
+            retry: None,
+            state_dir,
+            launch: Some(launch),
+            drained: false,
+            ready: false,
+            early_end: None,
+            held,
+            log,
+            removal: None,
+        }
+    }
+
     /// Where its launch reports.
     pub fn reports(&self) -> Option<BorrowedFd<'_>> {
         self.launch.as_ref().map(|launch| launch.reports.as_fd())
+    }
+
+    /// The next report of its launch, if that goes on; nothing in it is the other side's hang-up.
+    pub fn read_report(&self) -> Option<Option<(Report, Option<OwnedFd>)>> {
+        self.launch.as_ref().map(|launch| launch.read().ok().flatten())
     }
 
     /// When something is due without any descriptor saying so.
@@ -97,7 +147,8 @@ impl Container {
         self.signal(Signal::KILL.as_raw());
     }
 
-    fn signal(&self, signal: i32) {
+    /// Sends a signal to its first process.
+    pub(super) fn signal(&self, signal: i32) {
         if self.is_over() || matches!(self.phase, Phase::Draining(_)) {
             return;
         }
@@ -159,145 +210,13 @@ impl Container {
     }
 }
 
-impl Shim {
-    pub(super) fn create(&mut self, conn: Conn, create: Create, fds: Vec<OwnedFd>) {
-        let id = create.id.clone();
-        if self.shutdown.is_some() || self.containers.contains_key(&id) {
-            return self.answer(
-                conn,
-                &Response::Refused(format!("container {id} cannot be made twice or in a sandbox that ends")),
-                &[],
-            );
-        }
-        match self.try_create(conn, create, fds) {
-            Ok(container) => {
-                self.containers.insert(id, container);
-            }
-            Err(error) => self.answer(conn, &Response::Refused(format!("begin container {id}: {error}")), &[]),
-        }
-    }
-
-    fn try_create(&self, conn: Conn, create: Create, fds: Vec<OwnedFd>) -> io::Result<Container> {
-        let Ok(sandbox) = &self.sandbox else { return Err(io::Error::other("the sandbox was not made")) };
-        let mut fds: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
-        let missing = || io::Error::new(io::ErrorKind::InvalidInput, "a descriptor was not passed along");
-        let mut take = |index: usize| fds.get_mut(index).and_then(Option::take).ok_or_else(missing);
-        let (spec, state_dir) = (take(create.spec)?, take(create.state_dir)?);
-        let file = create.log.map(&mut take).transpose()?;
-        let cgroup = create.cgroup.take(&mut fds)?;
-        // What is left belongs to the specification, whose positions must not move: the gaps are filled.
-        let rest: Vec<OwnedFd> =
-            fds.into_iter().map(|fd| fd.map_or_else(|| spec.try_clone(), Ok)).collect::<io::Result<_>>()?;
-        let (stdio, mut streams, held) = pipes(create.stdin, create.tty)?;
-        let inputs =
-            Inputs { spec: &spec, fds: &rest, cgroup: &cgroup, pod: &sandbox.namespaces, join: None, stdio: &stdio };
-        let launch = Launch::begin(&inputs)?;
-        let mut log = file;
-        if !create.tty {
-            self.log.add(Sink::new(create.id.clone(), log.take(), std::mem::take(&mut streams)));
-        }
-        let status = Status {
-            version: 1,
-            state: State::Created,
-            pid: 0,
-            start_ticks: 0,
-            started_at: 0,
-            finished_at: 0,
-            exit_code: 0,
-            oom_kills: 0,
-            failure: None,
-            lost_log_lines: 0,
-            unknown: false,
-        };
-        Ok(Container {
-            id: create.id,
-            pid: None,
-            pidfd: None,
-            cgroup,
-            phase: Phase::Creating(conn),
-            status,
-            retry: None,
-            state_dir,
-            launch: Some(launch),
-            drained: false,
-            ready: false,
-            early_end: None,
-            held,
-            log,
-            removal: None,
-        })
-    }
-
-    pub(super) fn container_report(&mut self, id: &str) {
-        let Some(container) = self.containers.get_mut(id) else { return };
-        let Some(launch) = &container.launch else { return };
-        let report = launch.read().ok().flatten();
-        let ended = self.claim(report.as_ref().map(|it| &it.0));
-        let Some(container) = self.containers.get_mut(id) else { return };
-        let answer = container.take_report(report, &self.log);
-        if let Some(code) = ended {
-            container.ended(code);
-        }
-        if let Some((conn, response)) = answer {
-            self.answer(conn, &response, &[]);
-        }
-    }
-
-    pub(super) fn start_container(&mut self, conn: Conn, id: &str) {
-        let refusal = match self.containers.get_mut(id) {
-            None => Some(Response::Refused(format!("container {id} is not known to its shim"))),
-            Some(container) if matches!(container.phase, Phase::Created) => {
-                container.open_gate(conn);
-                None
-            }
-            Some(_) => Some(Response::Refused(format!("container {id} was started before"))),
-        };
-        if let Some(refusal) = refusal {
-            self.answer(conn, &refusal, &[]);
-        }
-    }
-
-    pub(super) fn signal(&mut self, conn: Conn, id: &str, signal: i32) {
-        if let Some(container) = self.containers.get_mut(id) {
-            container.signal(signal);
-        }
-        self.answer(conn, &Response::Done, &[]);
-    }
-
-    pub(super) fn kill(&mut self, conn: Conn, id: &str) {
-        if let Some(container) = self.containers.get_mut(id) {
-            container.kill();
-        }
-        self.answer(conn, &Response::Done, &[]);
-    }
-
-    pub(super) fn remove(&mut self, conn: Conn, id: &str) {
-        match self.containers.get_mut(id) {
-            Some(container) => {
-                container.removal = Some(conn);
-                if !container.is_over() {
-                    container.kill();
-                }
-            }
-            None => self.answer(conn, &Response::Done, &[]),
-        }
-    }
-
-    pub(super) fn reopen(&mut self, conn: Conn, id: &str, fds: Vec<OwnedFd>) {
-        let response = match (self.containers.contains_key(id), fds.into_iter().next()) {
-            (true, Some(file)) => {
-                self.log.reopen(id, file);
-                Response::Done
-            }
-            _ => Response::Refused(format!("container {id} has no log to go on with")),
-        };
-        self.answer(conn, &response, &[]);
-    }
-}
-
 impl Container {
     /// Takes one report of the launch; answers with what the waiting caller is to be told.
-    fn take_report(&mut self, report: Option<(Report, Option<OwnedFd>)>, log: &LogThread) -> Option<(Conn, Response)> {
+    pub(super) fn take_report(
+        &mut self,
+        report: Option<(Report, Option<OwnedFd>)>,
+        log: &LogThread,
+    ) -> Option<(Conn, Response)> {
         let answer = match report {
             Some((Report::Pid(pid), _)) => {
                 self.pid = Pid::from_raw(pid);
@@ -342,12 +261,20 @@ impl Container {
         Some((conn, Response::Created { pid: self.status.pid }))
     }
 
-    /// Lets the process go on.
-    fn open_gate(&mut self, conn: Conn) {
-        if let (Phase::Created, Some(launch)) = (&self.phase, &self.launch) {
-            // A failure is seen as the other end's hang-up.
-            let _ = launch.go();
-            self.phase = Phase::Starting(conn);
+    /// Lets the process go on; false if it does not stand at its gate.
+    pub(super) fn open_gate(&mut self, conn: Conn) -> bool {
+        let (Phase::Created, Some(launch)) = (&self.phase, &self.launch) else { return false };
+        // A failure is seen as the other end's hang-up.
+        let _ = launch.go();
+        self.phase = Phase::Starting(conn);
+        true
+    }
+
+    /// Ends it; `conn` is answered once it is over.
+    pub(super) fn remove(&mut self, conn: Conn) {
+        self.removal = Some(conn);
+        if !self.is_over() {
+            self.kill();
         }
     }
 
@@ -393,25 +320,6 @@ impl Container {
         }
         conn.map(|conn| (conn, Response::Failed(failure)))
     }
-}
-
-/// The child's ends, the streams to log, and what to hold.
-type Pipes = (Stdio, Vec<Stream>, Vec<OwnedFd>);
-
-fn pipes(stdin: bool, tty: bool) -> io::Result<Pipes> {
-    if tty {
-        return Ok((Stdio::default(), Vec::new(), Vec::new()));
-    }
-    let (stdout, theirs_out) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stderr, theirs_err) = pipe_with(PipeFlags::CLOEXEC)?;
-    let mut stdio = Stdio { stdin: None, stdout: Some(theirs_out), stderr: Some(theirs_err) };
-    let mut held = Vec::new();
-    if stdin {
-        let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
-        stdio.stdin = Some(theirs);
-        held.push(ours);
-    }
-    Ok((stdio, vec![Stream::new("stdout", stdout), Stream::new("stderr", stderr)], held))
 }
 
 /// Nanoseconds since 1970.

@@ -9,6 +9,7 @@ mod containers;
 pub use containers::now;
 mod execs;
 mod log;
+mod orders;
 pub mod protocol;
 mod sandbox;
 

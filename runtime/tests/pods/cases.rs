@@ -28,6 +28,7 @@ cases![
     a_container_over_its_memory_limit_is_oom_killed,
     a_creation_that_fails_leaves_nothing,
     another_owner_sees_nothing,
+    records_of_another_boot_are_not_ready_and_have_ended,
     pid_namespaces_are_what_was_asked_for,
     a_working_directory_behind_a_link_of_proc_is_refused,
     a_readonly_root_keeps_its_mounts_writable,
@@ -177,6 +178,24 @@ async fn another_owner_sees_nothing(node: &Node) {
     other.remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id: sandbox.clone() }).await.unwrap();
     other.stop_container(cri::StopContainerRequest { container_id: id.clone(), timeout: 0 }).await.unwrap();
     assert_eq!(node.status(&id).await.state(), ContainerState::ContainerRunning);
+    node.remove_sandbox(&sandbox).await;
+}
+
+async fn records_of_another_boot_are_not_ready_and_have_ended(node: &Node) {
+    let sandbox = node.sandbox("boot", NamespaceMode::Container).await;
+    let runs = node.run(&sandbox, node.config("a", &["sleep"])).await;
+    let over = node.run(&sandbox, node.config("b", &["exit", "3"])).await;
+    node.ended(&over).await;
+    let mut after = node.in_another_boot();
+    let request = cri::PodSandboxStatusRequest { pod_sandbox_id: sandbox.clone(), verbose: false };
+    let status = after.pod_sandbox_status(request).await.unwrap().into_inner().status.unwrap();
+    assert_eq!(status.state(), cri::PodSandboxState::SandboxNotready);
+    for (id, code, reason) in [(runs, 255, "ContainerStatusUnknown"), (over, 3, "Error")] {
+        let request = cri::ContainerStatusRequest { container_id: id, verbose: false };
+        let status = after.container_status(request).await.unwrap().into_inner().status.unwrap();
+        assert_eq!(status.state(), ContainerState::ContainerExited);
+        assert_eq!((status.exit_code, status.reason.as_str()), (code, reason), "{status:?}");
+    }
     node.remove_sandbox(&sandbox).await;
 }
 

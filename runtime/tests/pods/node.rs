@@ -29,6 +29,17 @@ impl Node {
         Self { dir, cgroup_root, runtime, cri }
     }
 
+    /// What a runtime of the same directories shows after a reboot.
+    pub fn in_another_boot(&self) -> RuntimeServiceClient<Routes> {
+        let options = Options {
+            root_dir: self.dir.path().join("root"),
+            state_dir: self.dir.path().join("state"),
+            cgroup_root: self.cgroup_root.clone(),
+            boot_id: Some("another".into()),
+        };
+        RuntimeServiceClient::new(Runtime::open(options, None).unwrap().services(Owner::Run("test".into())))
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
