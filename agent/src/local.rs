@@ -15,6 +15,10 @@ pub fn open(global: &Global, owner: Owner, zygote: Option<Zygote>) -> anyhow::Re
         state_dir: global.state_dir.clone(),
         cgroup_root: global.cgroup_root.clone(),
         boot_id: global.boot_id.clone(),
+        network: runtime::network::Options {
+            pod_cidrs: vec![],
+            non_masquerade_cidrs: vec![],
+        },
     };
     let runtime = Runtime::open(options, zygote).context("open the container runtime")?;
     let channel = channel::in_memory(runtime.services(owner));

@@ -12,6 +12,7 @@ use crate::container;
 use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::ids::{Owner, is_id, short};
+use crate::network;
 use crate::runs::{self, RunsHeld, remove_file};
 use crate::sandbox;
 use crate::shim::client::Client;
@@ -56,6 +57,9 @@ pub fn collect(core: &Core, all: bool, _held: &RunsHeld) -> Result<CollectReport
         remove_leftover_pins(core, &mut report)?;
     }
     prune_cgroups(core)?;
+    if let Err(error) = network::collect(core, all, &mut report) {
+        report.failed.push(("what was left of the pods' network".into(), error.to_string()));
+    }
     Ok(report)
 }
 
@@ -109,6 +113,10 @@ fn orphaned_shims(core: &Core, report: &mut CollectReport) -> Result<()> {
             if let Ok(client) = Client::connect(&core.shims_dir(), &name) {
                 // One that dies instead of answering has come to the same end.
                 let _ = client.call(&Request::Shutdown, &[]);
+            }
+            // A relay of published ports would be in it too.
+            if let Some(cgroup) = core.hierarchies.find(&core.shim_cgroup(&name))? {
+                cgroup.kill(sandbox::CGROUP_PATIENCE)?;
             }
             core.hierarchies.remove(&core.shim_cgroup(&name), sandbox::CGROUP_PATIENCE)?;
             remove_file(&core.shims_dir().join(&name))

@@ -7,6 +7,7 @@ use crate::cgroup::Hierarchies;
 use crate::error::{During as _, Result};
 use crate::ids::{boot_id, short};
 use crate::images::ImageStore;
+use crate::network::{self, Network};
 use crate::shim::client::Client;
 use crate::watch::Watcher;
 use crate::zygote::Zygote;
@@ -25,6 +26,8 @@ pub struct Options {
     pub cgroup_root: String,
     /// Which boot this is; none asks the kernel. What another boot has recorded is not running.
     pub boot_id: Option<String>,
+    /// The pods' network.
+    pub network: network::Options,
 }
 
 /// The runtime's inside.
@@ -37,6 +40,8 @@ pub struct Core {
     pub hierarchies: Hierarchies,
     /// Which boot this is.
     pub boot_id: String,
+    /// The pods' network.
+    pub network: Network,
     /// Who follows the shims.
     pub watcher: Watcher,
     /// Forks shims; none in a process that only looks.
@@ -60,6 +65,7 @@ impl Core {
             images: ImageStore::open(&options.root_dir)?,
             hierarchies: Hierarchies::discover(Path::new("/proc"), &options.cgroup_root)?,
             boot_id: options.boot_id.clone().map_or_else(this_boot, Ok)?,
+            network: Network::open(options.network.clone(), &options.root_dir, &options.state_dir)?,
             watcher: Watcher::default(),
             zygote,
             options,

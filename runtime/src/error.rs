@@ -28,6 +28,9 @@ pub enum Error {
     /// An image.
     #[error(transparent)]
     Image(#[from] images::Error),
+    /// The pods' network.
+    #[error(transparent)]
+    Network(#[from] crate::network::Error),
     /// Control groups.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::Error),
@@ -92,6 +95,7 @@ impl Error {
                 images::Kind::Transient => Kind::Transient,
                 images::Kind::Internal => Kind::Internal,
             },
+            Self::Network(error) => error.kind(),
             Self::Timeout(_) => Kind::Timeout,
             Self::Shim { .. } => Kind::Transient,
             Self::Cgroup(_) | Self::Launch(_) | Self::Io { .. } | Self::NoZygote => Kind::Internal,

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::Core;
 use crate::error::{During as _, Error, Result};
 use crate::ids::Process;
+use crate::network;
 use crate::store::{Durability, read_json, write_json};
 
 /// `runs/<id>.json`.
@@ -64,7 +65,7 @@ pub fn end(core: &Core, id: &str) -> Result<()> {
     if let Err(error) = core.remove_cgroup_layout() {
         tracing::debug!(%error, "empty cgroups were left");
     }
-    Ok(())
+    network::settle(core)
 }
 
 /// Whether the process of a run still exists.

@@ -36,6 +36,13 @@ fn mode(mode: NamespaceMode) -> i32 {
     }
 }
 
+/// A sandbox's addresses. The host's network has the host's, which are the client's to know; one that was stopped has none.
+fn network(record: &sandbox::Record) -> cri::PodSandboxNetworkStatus {
+    let addresses = record.attachment.iter().filter(|_| !record.stopped).flat_map(|it| &it.addresses);
+    let mut ips = addresses.map(|it| cri::PodIp { ip: it.to_string() });
+    cri::PodSandboxNetworkStatus { ip: ips.next().unwrap_or_default().ip, additional_ips: ips.collect() }
+}
+
 /// A sandbox, whole.
 pub fn sandbox_status(core: &Core, record: &sandbox::Record) -> cri::PodSandboxStatus {
     let modes = record.request.namespaces;
@@ -50,8 +57,7 @@ pub fn sandbox_status(core: &Core, record: &sandbox::Record) -> cri::PodSandboxS
         metadata: Some(metadata(&record.request)),
         state: sandbox_state(core, record) as i32,
         created_at: record.created_at,
-        // The host's network has the host's addresses, which are the client's to know; a pod has none yet.
-        network: Some(cri::PodSandboxNetworkStatus::default()),
+        network: Some(network(record)),
         linux: Some(cri::LinuxPodSandboxStatus { namespaces: Some(cri::Namespace { options: Some(options) }) }),
         labels: record.request.labels.clone().into_iter().collect(),
         annotations: record.request.annotations.clone().into_iter().collect(),

@@ -1,4 +1,4 @@
-//! The kernel: version, system calls, file systems, security modules, networking.
+//! The kernel: version, system calls, file systems, security modules.
 
 use rustix::process::PidfdFlags;
 
@@ -15,9 +15,6 @@ pub(super) fn findings(options: &Options) -> Vec<Finding> {
     findings.push(seccomp(options));
     findings.push(user_namespaces(options));
     findings.push(security_modules(options));
-    findings.push(nf_tables(options, &release));
-    findings.push(ipv6(options));
-    findings.push(ip_forward(options));
     findings
 }
 
@@ -148,45 +145,8 @@ fn security_modules(options: &Options) -> Finding {
     }
 }
 
-fn nf_tables(options: &Options, release: &str) -> Finding {
-    const TOPIC: &str = "nf_tables";
-    if has_module(options, release, "nf_tables") || has_symbol(options, "nft_register_expr") {
-        return Finding::ok(TOPIC, "the kernel has it");
-    }
-    Finding::degraded(TOPIC, "the kernel has no nf_tables, or hides its symbols")
-        .so("pods with a network of their own get no rules, ports or masquerading; hostNetwork: true works")
-        .remedy("modprobe nf_tables, or boot a kernel with CONFIG_NF_TABLES_INET")
-}
-
-fn ipv6(options: &Options) -> Finding {
-    const TOPIC: &str = "IPv6";
-    let so = "pods have IPv4 addresses only";
-    if options.proc("net/if_inet6").is_none() {
-        return Finding::degraded(TOPIC, "the kernel has no IPv6").so(so);
-    }
-    match options.proc("sys/net/ipv6/conf/all/disable_ipv6").as_deref() {
-        Some("1") => Finding::degraded(TOPIC, "net.ipv6.conf.all.disable_ipv6 is 1")
-            .so(so)
-            .remedy("sysctl -w net.ipv6.conf.all.disable_ipv6=0"),
-        _ => Finding::ok(TOPIC, "available"),
-    }
-}
-
-fn ip_forward(options: &Options) -> Finding {
-    const TOPIC: &str = "forwarding";
-    match options.proc("sys/net/ipv4/ip_forward").as_deref() {
-        Some("1") => Finding::ok(TOPIC, "net.ipv4.ip_forward is 1"),
-        Some(value) => Finding::degraded(TOPIC, format!("net.ipv4.ip_forward is {value}"))
-            .so("pods with a network of their own reach nothing until it is 1")
-            .remedy("sysctl -w net.ipv4.ip_forward=1"),
-        None => Finding::degraded(TOPIC, "net.ipv4.ip_forward cannot be read")
-            .so("pods with a network of their own may reach nothing")
-            .remedy("mount procfs on /proc"),
-    }
-}
-
 /// Whether a module is loaded, built in, or installed for this kernel. Nothing is loaded.
-fn has_module(options: &Options, release: &str, name: &str) -> bool {
+pub(super) fn has_module(options: &Options, release: &str, name: &str) -> bool {
     let loaded =
         options.proc("modules").is_some_and(|text| text.lines().any(|line| line.split(' ').next() == Some(name)));
     let listed = |file: &str| {
@@ -201,7 +161,7 @@ fn has_module(options: &Options, release: &str, name: &str) -> bool {
 }
 
 /// Whether the running kernel has a function: kernels without modules leave no other trace.
-fn has_symbol(options: &Options, name: &str) -> bool {
+pub(super) fn has_symbol(options: &Options, name: &str) -> bool {
     use std::io::BufRead;
     let Ok(file) = std::fs::File::open(options.proc_root.join("kallsyms")) else { return false };
     let lines = std::io::BufReader::with_capacity(1 << 16, file).lines();

@@ -6,6 +6,7 @@
 mod cgroups;
 mod kernel;
 mod limits;
+mod network;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -118,6 +119,7 @@ pub fn host(options: &Options) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(limits::privileges(options));
     findings.extend(kernel::findings(options));
+    findings.extend(network::findings(options));
     findings.extend(cgroups::findings(options));
     findings.extend(storage::findings(options));
     findings.extend(limits::findings(options));

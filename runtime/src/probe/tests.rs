@@ -103,3 +103,13 @@ fn a_root_directory_needs_a_file_system_that_overlayfs_can_use() {
         assert_eq!(storage::root_dir(&place)[0].state, expected, "{place:?}");
     }
 }
+
+#[test]
+fn firewalls_and_routes_of_others_are_said() {
+    assert_eq!(network::foreign_rules(vec![]), None);
+    let finding = network::foreign_rules(vec!["ip filter FORWARD".into()]).unwrap();
+    assert_eq!(finding.state, State::Degraded);
+    assert!(finding.what.contains("ip filter FORWARD") && finding.remedy.unwrap().contains("DOCKER-USER"));
+    assert_eq!(network::range(Ok("10.201.0.0/16 is free".into())).state, State::Ok);
+    assert_eq!(network::range(Err("all overlap".into())).state, State::Degraded);
+}

@@ -11,9 +11,11 @@ use std::time::Duration;
 use super::all;
 use super::record::{NamespaceMode, Record, Request};
 use super::{files, remove};
+use crate::cgroup::Cgroup;
 use crate::core::{Core, make_private};
 use crate::error::{During as _, Error, Result};
 use crate::ids::{Owner, Process, new_id, short};
+use crate::network;
 use crate::shim::protocol::{self, CgroupFds, Config, Response};
 use crate::shim::{client, now};
 use crate::store::remove_dir;
@@ -42,23 +44,39 @@ pub fn create(core: &Arc<Core>, owner: &Owner, request: Request) -> Result<Strin
         created_at: now(),
         shim: None,
         init: None,
+        attachment: None,
         stopped: false,
     };
     let mut undo = Undo::default();
     let undone = Arc::clone(core);
-    let taken_back = record.clone();
-    undo.push(format!("remove sandbox {id}"), move || remove::erase(&undone, &taken_back));
+    let made = record.clone();
+    undo.push(format!("remove sandbox {id}"), move || {
+        // What has become of it is in its record.
+        remove::erase(&undone, &super::load(&undone, &made.id).unwrap_or(made))
+    });
     make_private(&core.sandbox_dir(&id))?;
-    record.save(core)?;
+    let claimed = network::claim(core, &mut record)?;
     let hostname = hostname(&record.request)?;
-    files::write(&core.sandbox_dir(&id), &record.request, &hostname)?;
-    let shim = start_shim(core, &record, &hostname)?;
+    files::write(&core.sandbox_dir(&id), &record, &hostname)?;
+    let (shim, cgroup) = start_shim(core, &record, &hostname)?;
     record.shim = Process::of(shim);
     record.save(core)?;
+    network::admit(core, &record)?;
+    let relay = network::publish(core, &record, cgroup)?;
     let (init, namespaces) = greet(core, &id)?;
     record.init = init.and_then(Process::of);
+    let connecting = match claimed.zip(namespaces.first()) {
+        Some((claimed, namespace)) => Some(network::attach(core, &record, claimed, namespace.as_fd())?),
+        None => None,
+    };
     pin(core, &record, &namespaces)?;
     follow(core, &id)?;
+    if let Some(connecting) = connecting {
+        connecting.wait()?;
+    }
+    if let (Some(relay), Some(attachment)) = (relay, &mut record.attachment) {
+        attachment.relay = relay.wait()?;
+    }
     record.save(core)?;
     undo.disarm();
     Ok(id)
@@ -123,8 +141,8 @@ fn hostname(request: &Request) -> Result<String> {
     Ok(request.hostname.clone())
 }
 
-/// Forks the shim; answers with its process id.
-fn start_shim(core: &Core, record: &Record, hostname: &str) -> Result<i32> {
+/// Forks the shim; answers with its process id and its cgroup.
+fn start_shim(core: &Core, record: &Record, hostname: &str) -> Result<(i32, Cgroup)> {
     let namespaces = record.request.namespaces;
     let own_pid = namespaces.pid == NamespaceMode::Pod;
     let mut cgroups = vec![core.hierarchies.create(&core.shim_cgroup(&record.id))?];
@@ -159,7 +177,8 @@ fn start_shim(core: &Core, record: &Record, hostname: &str) -> Result<i32> {
         .zygote()?
         .spawn(&fds)
         .during(|| format!("start the shim of {}/{}", record.request.namespace, record.request.name))?;
-    Ok(spawned.pid.as_raw_nonzero().get())
+    drop(fds);
+    Ok((spawned.pid.as_raw_nonzero().get(), cgroups.swap_remove(0)))
 }
 
 /// Waits until the shim has made the namespaces.

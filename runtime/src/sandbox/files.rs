@@ -4,16 +4,21 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::record::{Dns, NamespaceMode, Request};
+use super::record::{Dns, NamespaceMode, Record};
 use crate::error::{During as _, Result};
 
 /// Where systemd-resolved keeps the real name servers when /etc/resolv.conf names its own stub.
 const REAL_RESOLV_CONF: &str = "/run/systemd/resolve/resolv.conf";
 
 /// Writes the three files into `dir`.
-pub fn write(dir: &Path, request: &Request, hostname: &str) -> Result<()> {
+pub fn write(dir: &Path, record: &Record, hostname: &str) -> Result<()> {
+    let request = &record.request;
     let host_network = request.namespaces.net == NamespaceMode::Node;
-    let hosts = if host_network { fs::read_to_string("/etc/hosts").unwrap_or_default() } else { hosts(hostname) };
+    let hosts = if host_network {
+        fs::read_to_string("/etc/hosts").unwrap_or_default()
+    } else {
+        hosts(hostname, record.attachment.as_ref().map_or(&[], |it| &it.addresses))
+    };
     let resolv_conf = match &request.dns {
         Some(dns) => resolv_conf(dns),
         None => host_resolv_conf(host_network),
@@ -28,10 +33,14 @@ pub fn write(dir: &Path, request: &Request, hostname: &str) -> Result<()> {
     Ok(())
 }
 
-fn hosts(hostname: &str) -> String {
-    format!(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nfe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n127.0.1.1\t{hostname}\n"
-    )
+fn hosts(hostname: &str, addresses: &[IpAddr]) -> String {
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nfe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
+    );
+    for address in addresses {
+        text.push_str(&format!("{address}\t{hostname}\n"));
+    }
+    text
 }
 
 fn resolv_conf(dns: &Dns) -> String {
@@ -70,7 +79,8 @@ fn without_loopback(text: &str) -> String {
         .collect()
 }
 
-fn server(line: &str) -> Option<IpAddr> {
+/// The address in a `nameserver` line of resolv.conf.
+pub fn server(line: &str) -> Option<IpAddr> {
     let address = line.trim().strip_prefix("nameserver")?.trim();
     // A link-local address may carry its interface: fe80::1%eth0.
     address.split('%').next()?.parse().ok()

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::ids::{Owner, Process};
+use crate::network::{Attachment, PortMapping};
 use crate::records::Stored;
 use crate::store::{Durability, write_json};
 
@@ -60,6 +61,9 @@ pub struct Request {
     pub sysctls: BTreeMap<String, String>,
     /// Namespaces.
     pub namespaces: Namespaces,
+    /// Ports of the host that lead to it.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
 }
 
 /// Contents of a resolv.conf.
@@ -92,6 +96,9 @@ pub struct Record {
     pub shim: Option<Process>,
     /// The init of its pid namespace.
     pub init: Option<Process>,
+    /// Its place in the network; none on the host's.
+    #[serde(default)]
+    pub attachment: Option<Attachment>,
     /// It was told to stop.
     pub stopped: bool,
 }

@@ -9,6 +9,7 @@ use crate::container;
 use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::ids::{Owner, short};
+use crate::network;
 use crate::shim::protocol;
 use crate::watch::Event;
 
@@ -26,6 +27,7 @@ pub fn stop(core: &Core, mut record: Record) -> Result<()> {
     }
     end_shim(core, &record)?;
     container::settle_all(core, &record)?;
+    network::detach(core, &record)?;
     unpin(core, &record.id)
 }
 
@@ -46,7 +48,12 @@ pub fn remove(core: &Core, owner: &Owner, id: &str) -> Result<()> {
 /// Takes away everything of a sandbox that has no container.
 pub fn erase(core: &Core, record: &Record) -> Result<()> {
     end_shim(core, record)?;
+    network::detach(core, record)?;
     unpin(core, &record.id)?;
+    // A relay that was started and not written down is in it still.
+    if let Some(cgroup) = core.hierarchies.find(&core.shim_cgroup(&record.id))? {
+        cgroup.kill(CGROUP_PATIENCE)?;
+    }
     core.hierarchies.remove(&core.shim_cgroup(&record.id), CGROUP_PATIENCE)?;
     remove_cgroups(core, record)?;
     let socket = core.shims_dir().join(short(&record.id));

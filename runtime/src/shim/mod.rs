@@ -352,7 +352,8 @@ fn enter_and_make(config: Config, fds: &mut [Option<OwnedFd>]) -> io::Result<san
     sandbox::make(&config, cgroups.next().transpose()?.as_ref())
 }
 
-fn read_all(fd: &OwnedFd) -> io::Result<Vec<u8>> {
+/// All of a sealed file.
+pub(crate) fn read_all(fd: &OwnedFd) -> io::Result<Vec<u8>> {
     use std::os::unix::fs::FileExt as _;
     let file = std::fs::File::from(fd.try_clone()?);
     let mut bytes = vec![0; file.metadata()?.len() as usize];

@@ -1,4 +1,4 @@
-//! The zygote: a process forked first thing in `main`, from which every shim is forked.
+//! The zygote: a process forked first thing in `main`, from which every shim and relay is forked.
 //!
 //! A shim that is forked from it, rather than executed, shares the binary's relocated pages with all others (68 KiB
 //! private against 704), starts in a third of a millisecond, and holds nothing of the agent: no memory, no environment,
@@ -23,13 +23,17 @@ pub const STAGING: &str = "/root";
 /// Where a shim attaches its pod's /dev/shm.
 pub const SHM: &str = "/shm";
 
+/// What the zygote is asked for.
+const SHIM: &[u8] = b"shim";
+const RELAY: &[u8] = b"relay";
+
 /// The socket to the zygote.
 #[derive(Debug)]
 pub struct Zygote {
     socket: Mutex<OwnedFd>,
 }
 
-/// A shim that was just forked.
+/// A shim or relay that was just forked.
 #[derive(Debug)]
 pub struct Spawned {
     /// Its process id.
@@ -62,8 +66,17 @@ pub fn prepare() -> io::Result<Zygote> {
 impl Zygote {
     /// Forks a shim. `fds` are its descriptors, as [`crate::shim`] wants them.
     pub fn spawn(&self, fds: &[BorrowedFd<'_>]) -> io::Result<Spawned> {
+        self.fork(SHIM, fds)
+    }
+
+    /// Forks a relay. `fds` are its descriptors, as [`crate::relay`] wants them.
+    pub fn spawn_relay(&self, fds: &[BorrowedFd<'_>]) -> io::Result<Spawned> {
+        self.fork(RELAY, fds)
+    }
+
+    fn fork(&self, what: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<Spawned> {
         let socket = self.socket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        fdpass::send(&*socket, b"shim", fds)?;
+        fdpass::send(&*socket, what, fds)?;
         let mut buffer = [0; 256];
         let (length, mut fds) = fdpass::receive(&*socket, &mut buffer)?;
         let text = std::str::from_utf8(&buffer[..length]).unwrap_or("");

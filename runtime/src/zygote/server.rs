@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, OpenTreeFlags, mount_change, open_tree};
 use rustix::process::{PidfdFlags, WaitOptions};
 
-use super::{SHM, STAGING};
+use super::{RELAY, SHM, STAGING};
 use crate::launch::mounts;
 use crate::sys::fdpass;
 use crate::sys::process::{self, Forked, clone_with, exit_now};
@@ -34,17 +34,18 @@ pub fn serve(socket: OwnedFd) -> io::Result<()> {
         if length == 0 {
             return Ok(());
         }
-        if let Some(fds) = fork_shim(&socket, fds)? {
+        if let Some(fds) = fork(&socket, fds)? {
             drop((socket, children));
-            exit_now(crate::shim::main(fds))
+            let relay = &buffer[..length] == RELAY;
+            exit_now(if relay { crate::relay::main(fds) } else { crate::shim::main(fds) })
         }
     }
 }
 
-/// Forks a shim; in it, answers with its descriptors.
+/// Forks a shim or relay; in it, answers with its descriptors.
 ///
-/// The first descriptor is the directory of cgroup v2 that the shim is born in, or, where there is none, anything else.
-fn fork_shim(socket: &OwnedFd, mut fds: Vec<OwnedFd>) -> io::Result<Option<Vec<OwnedFd>>> {
+/// The first descriptor is the directory of cgroup v2 that it is born in, or, where there is none, anything else.
+fn fork(socket: &OwnedFd, mut fds: Vec<OwnedFd>) -> io::Result<Option<Vec<OwnedFd>>> {
     if fds.is_empty() {
         return fdpass::send(socket, b"no descriptors came along", &[]).map(|()| None);
     }

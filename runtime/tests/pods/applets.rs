@@ -1,5 +1,6 @@
 //! What runs inside the containers of these tests.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 pub fn run(args: &[String]) -> ExitCode {
@@ -14,6 +15,27 @@ pub fn run(args: &[String]) -> ExitCode {
         ["both"] => {
             println!("out");
             eprintln!("err");
+            ExitCode::SUCCESS
+        }
+        // Says to everybody who connects who it is, by its address.
+        ["serve", port] => {
+            let listener = std::net::TcpListener::bind(("::", port.parse().unwrap())).unwrap();
+            println!("listening");
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let peer = stream.peer_addr().unwrap().ip().to_canonical();
+                let _ = write!(stream, "hello {peer}");
+            }
+            ExitCode::SUCCESS
+        }
+        ["dial", address] => {
+            let address: std::net::SocketAddr = address.parse().unwrap();
+            let answer = std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(5))
+                .and_then(|mut it| std::io::read_to_string(&mut it));
+            match answer {
+                Ok(text) => println!("{text}"),
+                Err(error) => println!("{error}"),
+            }
             ExitCode::SUCCESS
         }
         ["sleep"] => loop {

@@ -9,13 +9,15 @@ use runtime::Owner;
 
 use crate::node::Node;
 
-type Case = for<'a> fn(&'a Node) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+pub type Case = for<'a> fn(&'a Node) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
         pub const ALL: &[(&str, Case)] = &[$((stringify!($name), |node| Box::pin($name(node)))),*];
     };
 }
+
+pub(crate) use cases;
 
 cases![
     a_container_runs_and_its_output_is_logged_by_stream,

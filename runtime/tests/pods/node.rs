@@ -1,6 +1,6 @@
 //! A runtime in directories of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cri_proto::cri::{self, runtime_service_client::RuntimeServiceClient};
@@ -8,25 +8,41 @@ use runtime::{Options, Owner, Runtime};
 use tonic::service::Routes;
 
 pub struct Node {
-    dir: tempfile::TempDir,
+    dir: Option<tempfile::TempDir>,
+    path: PathBuf,
     cgroup_root: String,
     pub runtime: Runtime,
     pub cri: RuntimeServiceClient<Routes>,
 }
 
+/// A runtime's directories below one.
+pub fn options(dir: &Path, cgroup_root: &str) -> Options {
+    Options {
+        root_dir: dir.join("root"),
+        state_dir: dir.join("state"),
+        cgroup_root: cgroup_root.to_owned(),
+        boot_id: None,
+        network: runtime::network::Options::default(),
+    }
+}
+
 impl Node {
+    /// In directories that go with it.
     pub fn open(zygote: runtime::zygote::Zygote) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cgroup_root = format!("coracle-test-pods-{}", std::process::id());
-        let options = Options {
-            root_dir: dir.path().join("root"),
-            state_dir: dir.path().join("state"),
-            cgroup_root: cgroup_root.clone(),
-            boot_id: None,
-        };
-        let runtime = Runtime::open(options, Some(zygote)).unwrap();
+        let runtime = Runtime::open(options(dir.path(), &cgroup_root), Some(zygote)).unwrap();
         let cri = RuntimeServiceClient::new(runtime.services(Owner::Run("test".into())));
-        Self { dir, cgroup_root, runtime, cri }
+        Self { path: dir.path().to_owned(), dir: Some(dir), cgroup_root, runtime, cri }
+    }
+
+    /// As a run that somebody else will clean up after.
+    pub fn of_run(options: Options, run: &str, zygote: runtime::zygote::Zygote) -> Self {
+        let (path, cgroup_root) = (options.root_dir.clone(), options.cgroup_root.clone());
+        let runtime = Runtime::open(options, Some(zygote)).unwrap();
+        runtime.begin_run(run).unwrap();
+        let cri = RuntimeServiceClient::new(runtime.services(Owner::Run(run.into())));
+        Self { dir: None, path, cgroup_root, runtime, cri }
     }
 
     /// What a runtime of the same directories shows after a reboot.
@@ -41,14 +57,18 @@ impl Node {
     }
 
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        &self.path
     }
 
     /// A sandbox named after the test; `pid` is its mode.
     pub async fn sandbox(&self, name: &str, pid: cri::NamespaceMode) -> String {
+        self.run_sandbox(self.sandbox_config(name, pid)).await.unwrap()
+    }
+
+    pub fn sandbox_config(&self, name: &str, pid: cri::NamespaceMode) -> cri::PodSandboxConfig {
         let options = cri::NamespaceOption { pid: pid as i32, ..Default::default() };
         let context = cri::LinuxSandboxSecurityContext { namespace_options: Some(options), ..Default::default() };
-        let config = cri::PodSandboxConfig {
+        cri::PodSandboxConfig {
             metadata: Some(cri::PodSandboxMetadata {
                 name: name.into(),
                 uid: name.into(),
@@ -56,12 +76,15 @@ impl Node {
                 attempt: 0,
             }),
             hostname: name.into(),
-            log_directory: self.dir.path().join("logs").join(name).to_string_lossy().into_owned(),
+            log_directory: self.path.join("logs").join(name).to_string_lossy().into_owned(),
             linux: Some(cri::LinuxPodSandboxConfig { security_context: Some(context), ..Default::default() }),
             ..Default::default()
-        };
+        }
+    }
+
+    pub async fn run_sandbox(&self, config: cri::PodSandboxConfig) -> Result<String, tonic::Status> {
         let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
-        self.cri.clone().run_pod_sandbox(request).await.unwrap().into_inner().pod_sandbox_id
+        Ok(self.cri.clone().run_pod_sandbox(request).await?.into_inner().pod_sandbox_id)
     }
 
     /// A container of the built-in image, not started.
@@ -140,6 +163,26 @@ impl Node {
         self.cri.clone().pod_sandbox_status(request).await.unwrap().into_inner().status.unwrap().state()
     }
 
+    /// A sandbox's addresses.
+    pub async fn addresses(&self, id: &str) -> Vec<std::net::IpAddr> {
+        let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.into(), verbose: false };
+        let status = self.cri.clone().pod_sandbox_status(request).await.unwrap().into_inner().status.unwrap();
+        let network = status.network.unwrap();
+        let ips = std::iter::once(network.ip).chain(network.additional_ips.into_iter().map(|it| it.ip));
+        ips.filter(|it| !it.is_empty()).map(|it| it.parse().unwrap()).collect()
+    }
+
+    /// Waits until a container has written a line.
+    pub async fn says(&self, id: &str, line: &str) {
+        for _ in 0..2000 {
+            if self.log(&self.status(id).await).iter().any(|it| it.1 == line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("container {id} has not said {line:?}: {:?}", self.status(id).await);
+    }
+
     /// The process that shows itself so.
     pub fn process(&self, title: &str) -> rustix::process::Pid {
         let shown = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -172,11 +215,19 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        let Some(dir) = &self.dir else { return };
         let report = self.runtime.collect(true, &self.runtime.hold_runs().unwrap()).unwrap();
         assert!(report.failed.is_empty(), "{report:?}");
         assert_eq!(self.cgroups(), Vec::<String>::new(), "cgroups are left");
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let dir = self.dir.path().to_string_lossy().into_owned();
+        let dir = dir.path().to_string_lossy().into_owned();
         assert!(!mounts.contains(&dir), "mounts are left below {dir}: {mounts}");
+        let links = std::fs::read_to_string("/proc/net/dev").unwrap();
+        assert!(!links.contains("cor"), "links are left: {links}");
+        assert_eq!(runtime::network::nft::Table::list_ours().unwrap(), Vec::<String>::new(), "tables are left");
+        for forwarding in ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/lo/forwarding"] {
+            let value = std::fs::read_to_string(format!("/proc/sys/net/{forwarding}"));
+            assert!(value.is_err() || value.unwrap() == "0\n", "net/{forwarding} was changed for good");
+        }
     }
 }

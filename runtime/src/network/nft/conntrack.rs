@@ -1,0 +1,135 @@
+//! Connections that the kernel remembers the wrong way.
+//!
+//! A tracked connection keeps the translation that its first packet got. With UDP a client that goes on sending keeps it
+//! for ever: to a pod that is gone, or to the node itself from the time before the port was published.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{DefaultNla, Emitable, Nla as _};
+use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple};
+use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem};
+
+use super::error::{Error, Result};
+use super::socket::{Change, Socket};
+use crate::network::ports::{self, PortMapping};
+
+// linux/netfilter/nfnetlink_conntrack.h.
+const IPCTNL_MSG_CT_GET: u8 = 1;
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_ID: u16 = 12;
+const CTA_ZONE: u16 = 18;
+const CTA_FILTER: u16 = 25;
+const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+/// The protocol is compared: the bit of CTA_PROTO_NUM in those flags.
+const BY_PROTOCOL: u32 = 1 << 3;
+/// linux/netfilter/nf_conntrack_common.h.
+const IPS_DST_NAT: u32 = 1 << 5;
+
+const NESTED: u16 = libc::NLA_F_NESTED as u16;
+
+/// Deletes every UDP connection that leads to one of these addresses.
+pub fn forget_targets(socket: &mut Socket, addresses: &[IpAddr]) -> Result<()> {
+    delete(socket, addresses, |entry| entry.target.is_some_and(|it| addresses.contains(&it)))
+}
+
+/// Deletes every UDP connection to one of these ports of the host that leads to no pod.
+pub fn forget_unpublished(socket: &mut Socket, ports: &[u16], addresses: &[IpAddr]) -> Result<()> {
+    delete(socket, addresses, |entry| !entry.redirected && entry.port.is_some_and(|it| ports.contains(&it)))
+}
+
+/// The host's ports of those that are UDP's.
+pub fn udp_ports<'a>(ports: impl Iterator<Item = &'a PortMapping>) -> Vec<u16> {
+    ports.filter(|it| it.protocol == ports::Protocol::Udp).map(|it| it.host_port).collect()
+}
+
+/// Asks for the UDP connections of a family. The library's own type for it would lose that the filter is nested, which
+/// the kernel insists on.
+fn request(family: NetfilterProtoFamily) -> Change {
+    let tuple = Tuple::Proto(vec![ProtoTuple::Protocol(Protocol::Udp)]);
+    let flags = DefaultNla::new(CTA_FILTER_ORIG_FLAGS, BY_PROTOCOL.to_ne_bytes().to_vec());
+    let attributes = vec![
+        DefaultNla::new(CTA_TUPLE_ORIG | NESTED, bytes(&tuple)),
+        DefaultNla::new(CTA_FILTER | NESTED, bytes(&flags)),
+    ];
+    let subsys = NetfilterSubsystem::Conntrack;
+    let message = NetfilterMessageInner::Other { subsys, message_type: IPCTNL_MSG_CT_GET, attributes };
+    Change { object: "list tracked connections".to_owned(), flags: 0, family, message }
+}
+
+fn bytes(attribute: &impl Emitable) -> Vec<u8> {
+    let mut bytes = vec![0; attribute.buffer_len()];
+    attribute.emit(&mut bytes);
+    bytes
+}
+
+/// A connection that the kernel told of.
+struct Entry {
+    /// The port that the first packet went to.
+    port: Option<u16>,
+    /// Who answers.
+    target: Option<IpAddr>,
+    /// Its destination was changed.
+    redirected: bool,
+    /// What names it.
+    key: Vec<ConntrackAttribute>,
+}
+
+fn entry(attributes: Vec<ConntrackAttribute>) -> Entry {
+    let mut entry = Entry { port: None, target: None, redirected: false, key: Vec::new() };
+    for attribute in attributes {
+        match attribute {
+            ConntrackAttribute::CtaTupleOrig(ref tuples) => {
+                entry.port = tuples.iter().find_map(destination_port);
+                entry.key.push(attribute);
+            }
+            ConntrackAttribute::CtaTupleReply(tuples) => entry.target = tuples.iter().find_map(source),
+            ConntrackAttribute::CtaStatus(status) => entry.redirected = status.bits() & IPS_DST_NAT != 0,
+            ConntrackAttribute::Other(ref other) if [CTA_ID, CTA_ZONE].contains(&other.kind()) => {
+                entry.key.push(attribute);
+            }
+            _ => {}
+        }
+    }
+    entry
+}
+
+fn destination_port(tuple: &Tuple) -> Option<u16> {
+    let Tuple::Proto(parts) = tuple else { return None };
+    parts.iter().find_map(|it| if let ProtoTuple::DestinationPort(port) = it { Some(*port) } else { None })
+}
+
+fn source(tuple: &Tuple) -> Option<IpAddr> {
+    let Tuple::Ip(parts) = tuple else { return None };
+    parts.iter().find_map(|it| if let IPTuple::SourceAddress(address) = it { Some(*address) } else { None })
+}
+
+/// Deletes what is wanted, among those of the addresses' families.
+fn delete(socket: &mut Socket, addresses: &[IpAddr], wanted: impl Fn(&Entry) -> bool) -> Result<()> {
+    for (family, six) in [(NetfilterProtoFamily::IPv4, false), (NetfilterProtoFamily::IPv6, true)] {
+        if !addresses.iter().any(|it| it.is_ipv6() == six) {
+            continue;
+        }
+        let mut found = Vec::new();
+        socket.dump(&request(family), |message| {
+            let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message else { return };
+            let entry = entry(attributes);
+            if wanted(&entry) {
+                found.push(entry.key);
+            }
+        })?;
+        for key in found {
+            delete_one(socket, family, key)?;
+        }
+    }
+    Ok(())
+}
+
+fn delete_one(socket: &mut Socket, family: NetfilterProtoFamily, key: Vec<ConntrackAttribute>) -> Result<()> {
+    let object = "delete a tracked connection".to_owned();
+    let request = Change { object, flags: 0, family, message: ConntrackMessage::Delete(key).into() };
+    match socket.request(&request) {
+        // It ended by itself, or another one is in its place.
+        Err(Error::Refused { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

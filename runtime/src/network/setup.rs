@@ -1,0 +1,112 @@
+//! Bringing a state directory's network up, and down again once nothing uses it.
+//!
+//! Up: ranges are chosen and claimed by unreachable routes, so that others see them and stray packets stay here; sysctls
+//! are set, after what they were is written down; the rules are loaded. Each step is done again without harm, and the
+//! record says "up" only after the last.
+
+use std::os::fd::AsFd as _;
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::fs::FlockOperation;
+
+use super::leases::{Change, flock};
+use super::pool::Use;
+use super::ranges::{self, Ranges};
+use super::rtnl::{Mode, Request};
+use super::state::Locked;
+use super::survey::{Claim, survey};
+use super::thread::open_own;
+use super::{Network, PROTOCOL, error, forwarding};
+use crate::core::Core;
+use crate::error::{During as _, Result};
+
+/// Makes sure that pods can be connected.
+pub fn up(core: &Core, locked: &mut Locked) -> Result<()> {
+    let network = &core.network;
+    let wanted = ranges::wanted(&network.options.pod_cidrs)?;
+    if locked.shared.up {
+        return compatible(wanted, locked.shared.ranges);
+    }
+    let durable = network.book.read().during(|| "read the leases of addresses".into())?;
+    let before = if locked.shared.ranges == Ranges::default() { durable.ranges } else { locked.shared.ranges };
+    // Two state directories of one host must not choose the same: this lock is the network namespace's.
+    let host = open_own().during(|| "open the host's network namespace".into())?;
+    flock(host.as_fd(), FlockOperation::LockExclusive).during(|| "lock the host's network namespace".into())?;
+    let survey = network.run(|host| survey(&mut host.rtnl)).during(|| "look at the host's routes".into())?;
+    let mut ula = durable.ula;
+    let before = Ranges { v6: before.v6.or(ula), ..before };
+    let ranges = ranges::choose(wanted, before, &survey, network.group, || {
+        let made = ranges::random_ula()?;
+        ula = Some(made);
+        Ok(made)
+    })?;
+    let group = network.group;
+    let stale: Vec<Claim> =
+        survey.claims.iter().copied().filter(|it| it.group == group && !ranges.all().contains(&it.range)).collect();
+    let claims = ranges.all().into_iter().map(|range| Claim { range, group });
+    let requests = stale.into_iter().map(unclaim).chain(claims.map(claim)).collect();
+    network.run(move |host| host.rtnl.run(requests)).during(|| "claim the pods' ranges".into())?;
+    drop(host);
+    locked.shared.ranges = ranges;
+    locked.shared.mtu = survey.mtu;
+    let write = Change::Ranges(ranges, ula);
+    network.book.commit(write, |_| Use::Held).during(|| "write the pods' ranges down".into())?;
+    forwarding::enable(locked, &ranges)?;
+    network.firewall.load(core, locked)?;
+    locked.shared.up = true;
+    locked.save().during(|| "write the record of the network".into())
+}
+
+fn compatible(wanted: Option<Ranges>, used: Ranges) -> Result<()> {
+    match wanted {
+        Some(wanted) if wanted != used => Err(error::Error::Other {
+            used: used.words(),
+            wanted: wanted.words(),
+            help: "remove them first, or give these a --state-dir of their own",
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the rules and claims away. The sysctls stay: `gc --all` restores them.
+pub fn down(network: &Network, locked: &mut Locked) -> Result<()> {
+    // First the record: who comes next does all of it again.
+    if locked.shared.up {
+        locked.shared.up = false;
+        locked.save().during(|| "write the record of the network".into())?;
+    }
+    network.firewall.unload()?;
+    let group = network.group;
+    let unclaimed = network.run(move |host| {
+        let claims = survey(&mut host.rtnl)?.claims.into_iter().filter(|it| it.group == group);
+        host.rtnl.run(claims.map(unclaim).collect())
+    });
+    unclaimed.during(|| "give back the pods' ranges".into())
+}
+
+fn claim(claim: Claim) -> Request {
+    let what = format!("claim {} for pods", claim.range);
+    Request::new(what, Mode::Replace, RouteNetlinkMessage::NewRoute(unreachable(claim)))
+}
+
+fn unclaim(claim: Claim) -> Request {
+    let what = format!("give back {}", claim.range);
+    Request::new(what, Mode::Change, RouteNetlinkMessage::DelRoute(unreachable(claim)))
+}
+
+/// What is in the range and no pod's is nowhere. The metric says whose the route is.
+fn unreachable(claim: Claim) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let address = claim.range.addr();
+    message.header.address_family =
+        if matches!(claim.range, IpNet::V4(_)) { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.destination_prefix_length = claim.range.prefix_len();
+    message.header.table = rtnetlink::packet_route::route::RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::from(PROTOCOL);
+    message.header.kind = RouteType::Unreachable;
+    message.attributes = vec![RouteAttribute::Destination(address.into()), RouteAttribute::Priority(claim.group)];
+    message
+}

@@ -1,0 +1,276 @@
+//! What the host's networks are: which addresses are somebody's, and how large a packet may be.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::rtnl::Rtnl;
+use super::{PREFIX, PROTOCOL, sysctl};
+
+/// Every machine has it: what a packet may be where nothing says otherwise.
+const DEFAULT_MTU: u32 = 1500;
+
+/// linux/rtnetlink.h: the table of the host's own addresses, which are looked at as addresses.
+const RT_TABLE_LOCAL: u32 = 255;
+
+/// Addresses that somebody uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Which.
+    pub range: IpNet,
+    /// Who, in the words of an error.
+    pub by: String,
+}
+
+/// A range that a Coracle has taken for its pods: an unreachable route of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Which.
+    pub range: IpNet,
+    /// Whose: the number of a state directory.
+    pub group: u32,
+}
+
+/// The host as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// What is somebody's.
+    pub taken: Vec<Taken>,
+    /// What is for the pods of a state directory.
+    pub claims: Vec<Claim>,
+    /// Pods can have IPv6 addresses.
+    pub ipv6: bool,
+    /// The largest packet on the way out.
+    pub mtu: u32,
+}
+
+/// Whether IPv6 works here: the kernel has it and nobody has switched it off.
+pub fn has_ipv6() -> bool {
+    let off = |which: &str| sysctl::read(&format!("net.ipv6.conf.{which}.disable_ipv6"));
+    off("all").as_deref() == Some("0") && off("default").as_deref() == Some("0")
+}
+
+/// Looks.
+pub fn survey(rtnl: &mut Rtnl) -> io::Result<Survey> {
+    let links = links(rtnl)?;
+    let mut survey = Survey { ipv6: has_ipv6(), mtu: DEFAULT_MTU, ..Survey::default() };
+    let name = |index: u32| links.get(&index).map_or_else(|| format!("interface {index}"), |it| it.name.clone());
+    let mut way_out: Option<(bool, u32, u32)> = None;
+    for message in rtnl.list(RouteNetlinkMessage::GetRoute(RouteMessage::default()))? {
+        let RouteNetlinkMessage::NewRoute(message) = message else { continue };
+        let Some(route) = Route::of(&message) else { continue };
+        if let (0, Some(output)) = (route.range.prefix_len(), route.output) {
+            // IPv4 first, then the smallest metric.
+            let rank = (route.range.addr().is_ipv6(), route.metric, output);
+            way_out = Some(way_out.map_or(rank, |it| it.min(rank)));
+        } else if route.ours && route.unreachable {
+            survey.claims.push(Claim { range: route.range, group: route.metric });
+        } else if !route.ours && route.range.prefix_len() > 0 {
+            survey.taken.push(Taken { range: route.range, by: route.words(&name) });
+        }
+    }
+    if let Some(link) = way_out.and_then(|(_, _, index)| links.get(&index)) {
+        survey.mtu = link.mtu;
+    }
+    for message in rtnl.list(RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
+        let RouteNetlinkMessage::NewAddress(message) = message else { continue };
+        let name = name(message.header.index);
+        if is_ours(&name) || name == "lo" {
+            continue;
+        }
+        for attribute in &message.attributes {
+            // The two differ where the other end of a link has an address of its own.
+            let (AddressAttribute::Address(address) | AddressAttribute::Local(address)) = attribute else { continue };
+            let Ok(range) = IpNet::new(*address, message.header.prefix_len) else { continue };
+            survey.taken.push(Taken { range: range.trunc(), by: format!("the address {range} of {name}") });
+        }
+    }
+    survey.taken.extend(name_servers());
+    Ok(survey)
+}
+
+/// Whether an interface is a pod's.
+pub fn is_ours(name: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX).unwrap_or_default();
+    rest.len() == 11 && rest.bytes().all(|it| it.is_ascii_hexdigit())
+}
+
+/// An interface of the host.
+#[derive(Clone, Debug)]
+pub struct HostLink {
+    /// Its name.
+    pub name: String,
+    /// The largest packet.
+    pub mtu: u32,
+    /// Its group: a state directory's number for a pod's link.
+    pub group: u32,
+}
+
+/// All interfaces by index.
+pub fn links(rtnl: &mut Rtnl) -> io::Result<BTreeMap<u32, HostLink>> {
+    let mut links = BTreeMap::new();
+    for message in rtnl.list(RouteNetlinkMessage::GetLink(LinkMessage::default()))? {
+        let RouteNetlinkMessage::NewLink(message) = message else { continue };
+        let mut link = HostLink { name: String::new(), mtu: DEFAULT_MTU, group: 0 };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Group(group) => link.group = group,
+                _ => {}
+            }
+        }
+        links.insert(message.header.index, link);
+    }
+    Ok(links)
+}
+
+struct Route {
+    range: IpNet,
+    output: Option<u32>,
+    gateway: Option<IpAddr>,
+    metric: u32,
+    ours: bool,
+    unreachable: bool,
+}
+
+impl Route {
+    /// `None` for a route that says nothing of who uses which addresses.
+    fn of(message: &RouteMessage) -> Option<Self> {
+        let header = &message.header;
+        let unspecified: IpAddr = match header.address_family {
+            AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            AddressFamily::Inet6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+            _ => return None,
+        };
+        let (mut destination, mut table) = (unspecified, u32::from(header.table));
+        let mut route = Self {
+            range: IpNet::new(unspecified, 0).ok()?,
+            output: None,
+            gateway: None,
+            metric: 0,
+            ours: header.protocol == RouteProtocol::from(PROTOCOL),
+            unreachable: header.kind == RouteType::Unreachable,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(it) => destination = plain(it)?,
+                RouteAttribute::Gateway(it) => route.gateway = plain(it),
+                RouteAttribute::Oif(index) => route.output = Some(*index),
+                RouteAttribute::Priority(metric) => route.metric = *metric,
+                RouteAttribute::Table(id) => table = *id,
+                _ => {}
+            }
+        }
+        route.range = IpNet::new(destination, header.destination_prefix_length).ok()?.trunc();
+        let main = table == u32::from(RouteHeader::RT_TABLE_MAIN);
+        // Link-local and multicast routes are on every interface and nobody's.
+        let common = match destination {
+            IpAddr::V6(it) => it.is_unicast_link_local() || it.is_multicast(),
+            IpAddr::V4(it) => it.is_multicast(),
+        };
+        let default_elsewhere = route.range.prefix_len() == 0 && !main;
+        (table != RT_TABLE_LOCAL && !common && !default_elsewhere).then_some(route)
+    }
+
+    fn words(&self, name: &impl Fn(u32) -> String) -> String {
+        let mut words = format!("the route {}", self.range);
+        if let Some(gateway) = self.gateway {
+            words.push_str(&format!(" via {gateway}"));
+        }
+        if let Some(output) = self.output {
+            words.push_str(&format!(" on {}", name(output)));
+        }
+        words
+    }
+}
+
+fn plain(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(it) => Some((*it).into()),
+        RouteAddress::Inet6(it) => Some((*it).into()),
+        _ => None,
+    }
+}
+
+/// The name servers that pods will be told of.
+fn name_servers() -> Vec<Taken> {
+    let mut taken = Vec::new();
+    for file in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        for server in text.lines().filter_map(crate::sandbox::files::server) {
+            let known = taken.iter().any(|it: &Taken| it.range.addr() == server);
+            if !known && !server.is_loopback() {
+                taken.push(Taken { range: server.into(), by: format!("the name server {server} of {file}") });
+            }
+        }
+    }
+    taken
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// In a network namespace of its own, on a thread that ends with it.
+    fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: network namespaces need root");
+            return None;
+        }
+        let work = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        };
+        std::thread::scope(|scope| Some(scope.spawn(work).join().unwrap()))
+    }
+
+    #[test]
+    fn what_the_host_has_is_seen_and_what_is_ours_is_told_apart() {
+        use super::super::rtnl::{Mode, Request};
+        let route = |range: &str, protocol: u8, metric: u32| {
+            let range: IpNet = range.parse().unwrap();
+            let mut message = RouteMessage::default();
+            message.header.address_family =
+                if range.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+            message.header.destination_prefix_length = range.prefix_len();
+            message.header.table = RouteHeader::RT_TABLE_MAIN;
+            message.header.protocol = RouteProtocol::from(protocol);
+            message.header.kind = RouteType::Unreachable;
+            message.attributes =
+                vec![RouteAttribute::Destination(range.addr().into()), RouteAttribute::Priority(metric)];
+            Request::new(format!("add {range}"), Mode::Create, RouteNetlinkMessage::NewRoute(message))
+        };
+        let survey = elsewhere(|| {
+            let mut rtnl = Rtnl::open().unwrap();
+            rtnl.run(vec![route("10.9.0.0/16", 4, 5), route("10.201.0.0/16", PROTOCOL, 7)]).unwrap();
+            let again = rtnl.run(vec![route("10.9.0.0/16", 4, 5)]).unwrap_err();
+            assert!(again.to_string().contains("could not add 10.9.0.0/16: File exists"), "{again}");
+            rtnl.run(vec![]).unwrap();
+            survey(&mut rtnl).unwrap()
+        });
+        let Some(survey) = survey else { return };
+        assert_eq!(survey.claims, [Claim { range: "10.201.0.0/16".parse().unwrap(), group: 7 }]);
+        let found: Vec<&str> =
+            survey.taken.iter().map(|it| it.by.as_str()).filter(|it| !it.contains("name server")).collect();
+        assert_eq!(found, ["the route 10.9.0.0/16"]);
+        assert_eq!(survey.mtu, DEFAULT_MTU);
+    }
+
+    #[test]
+    fn only_names_of_pods_links_are_ours() {
+        assert!(is_ours("cor0123456789a"));
+        for name in ["cor", "coreth0", "cor0123456789", "cor0123456789ab", "eth0", "corxyzxyzxyzxy"] {
+            assert!(!is_ours(name), "{name}");
+        }
+    }
+}

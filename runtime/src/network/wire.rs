@@ -1,0 +1,197 @@
+//! A pod's link: a veth whose one end is in the pod, with the addresses, routes and neighbours of both ends.
+//!
+//! Routed, not bridged: the pod has its address alone and a route to the gateway, the host a route to the pod. So every
+//! packet between two pods crosses the host's forward hook.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use rtnetlink::packet_route::route::{RouteProtocol, RouteScope, RouteType};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::PROTOCOL;
+use super::rtnl::{Mode, Request};
+use super::sysctl;
+use super::thread::Host;
+
+/// The interface's name in the pod.
+const INSIDE: &str = "eth0";
+
+/// A pod's link, as it shall be.
+pub struct Link {
+    /// The host's end.
+    pub name: String,
+    /// What `ip link` shows beside it.
+    pub alias: String,
+    /// Whose it is: the group of all links of one state directory.
+    pub group: u32,
+    /// The pod's network namespace.
+    pub namespace: OwnedFd,
+    /// Largest packet.
+    pub mtu: u32,
+    /// The pod's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The host's addresses on this link, one of each family of `addresses`.
+    pub gateways: Vec<IpAddr>,
+    /// Hardware addresses: the host's end, the pod's end.
+    pub macs: [[u8; 6]; 2],
+}
+
+/// Makes the link. After a failure nothing needs to be undone but the namespace to be dropped, with which it ends.
+pub fn connect(host: &mut Host, link: &Link) -> io::Result<()> {
+    host.rtnl.run(vec![create(link)])?;
+    let outside = host.rtnl.index(&link.name)?;
+    prepare(link)?;
+    let mut pod = host.open_in(link.namespace.as_fd())?;
+    let inside = pod.index(INSIDE)?;
+    pod.run(pod_side(link, inside))?;
+    host.rtnl.run(host_side(link, outside))
+}
+
+/// The pair in one request: the peer is born in the pod.
+fn create(link: &Link) -> Request {
+    let [outside, inside] = link.macs;
+    let peer = LinkUnspec::new_with_name(INSIDE)
+        .mtu(link.mtu)
+        .address(inside.to_vec())
+        .setns_by_fd(link.namespace.as_raw_fd())
+        .build();
+    let message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+        .name(link.name.clone())
+        .mtu(link.mtu)
+        .address(outside.to_vec())
+        .link_group(link.group)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .build();
+    request(format!("make the link {}", link.name), Mode::Create, RouteNetlinkMessage::NewLink(message))
+}
+
+/// What has to hold of the host's end before a packet can arrive on it.
+fn prepare(link: &Link) -> io::Result<()> {
+    if link.addresses.iter().any(IpAddr::is_ipv4) {
+        // The answers to connections to 127.0.0.1:hostPort come back here. Strangers' 127/8 is dropped by our rules.
+        sysctl::write(&format!("net.ipv4.conf.{}.route_localnet", link.name), "1")?;
+    }
+    if sysctl::read(&format!("net.ipv6.conf.{}.accept_ra", link.name)).is_some() {
+        // A pod must not tell the host where its router is.
+        sysctl::write(&format!("net.ipv6.conf.{}.accept_ra", link.name), "0")?;
+        // No link-local address of its own: it would be announced and checked for duplicates, and nothing uses it.
+        sysctl::write(&format!("net.ipv6.conf.{}.addr_gen_mode", link.name), "1")?;
+    }
+    Ok(())
+}
+
+fn host_side(link: &Link, index: u32) -> Vec<Request> {
+    let name = &link.name;
+    let mut up = LinkUnspec::new_with_index(index).up().build();
+    up.attributes.push(LinkAttribute::IfAlias(link.alias.clone()));
+    let mut requests = vec![request(format!("bring up {name}"), Mode::Change, RouteNetlinkMessage::SetLink(up))];
+    for gateway in &link.gateways {
+        requests.push(address(name, index, *gateway));
+    }
+    for to in &link.addresses {
+        requests.push(neighbour(name, index, *to, link.macs[1]));
+        requests.push(route(name, index, Some(*to), None));
+    }
+    requests
+}
+
+fn pod_side(link: &Link, index: u32) -> Vec<Request> {
+    let up: LinkMessage = LinkUnspec::new_with_index(index).up().build();
+    let mut requests = vec![request("bring up the pod's eth0".into(), Mode::Change, RouteNetlinkMessage::SetLink(up))];
+    for it in &link.addresses {
+        requests.push(address(INSIDE, index, *it));
+    }
+    for gateway in &link.gateways {
+        requests.push(neighbour(INSIDE, index, *gateway, link.macs[0]));
+        requests.push(route(INSIDE, index, Some(*gateway), None));
+        requests.push(route(INSIDE, index, None, Some(*gateway)));
+    }
+    requests
+}
+
+fn request(what: String, mode: Mode, message: RouteNetlinkMessage) -> Request {
+    Request::new(what, mode, message)
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn whole(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// The address alone. No check for duplicates: nobody else is on the link, and it would take a second.
+fn address(name: &str, index: u32, address: IpAddr) -> Request {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address);
+    message.header.prefix_len = whole(address);
+    message.header.index = index;
+    if address.is_ipv6() {
+        message.header.flags = AddressHeaderFlags::Nodad;
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    message.attributes.push(AddressAttribute::Address(address));
+    message.attributes.push(AddressAttribute::Local(address));
+    let what = format!("give {name} the address {address}");
+    request(what, Mode::Replace, RouteNetlinkMessage::NewAddress(message))
+}
+
+/// Who is at the other end is known: nobody has to ask.
+fn neighbour(name: &str, index: u32, to: IpAddr, mac: [u8; 6]) -> Request {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(to);
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::Permanent;
+    message.header.kind = RouteType::Unicast;
+    let destination = match to {
+        IpAddr::V4(to) => NeighbourAddress::Inet(to),
+        IpAddr::V6(to) => NeighbourAddress::Inet6(to),
+    };
+    message.attributes.push(NeighbourAttribute::Destination(destination));
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+    let what = format!("set the neighbour {to} on {name}");
+    request(what, Mode::Replace, RouteNetlinkMessage::NewNeighbour(message))
+}
+
+/// A route to one address, or, without it, the default route.
+///
+/// No preferred source: the kernel chooses the link's own address without it, and with it would drop such a route of
+/// every pod when the link of one goes (in IPv4, for the address that is on all links).
+fn route(name: &str, index: u32, to: Option<IpAddr>, gateway: Option<IpAddr>) -> Request {
+    let what = match to {
+        Some(to) => format!("set the route to {to} on {name}"),
+        None => format!("set the default route on {name}"),
+    };
+    let scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+    let mut builder = RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+        .output_interface(index)
+        .protocol(RouteProtocol::from(PROTOCOL))
+        .scope(scope);
+    let message = builder.get_mut();
+    use rtnetlink::packet_route::route::RouteAttribute;
+    if let Some(address) = to.or(gateway) {
+        message.header.address_family = family(address);
+    }
+    if let Some(to) = to {
+        message.header.destination_prefix_length = whole(to);
+        message.attributes.push(RouteAttribute::Destination(to.into()));
+    }
+    if let Some(gateway) = gateway {
+        message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+    }
+    request(what, Mode::Replace, RouteNetlinkMessage::NewRoute(builder.build()))
+}
+
+/// Whether the host has an interface of this name.
+pub fn exists(name: &str) -> bool {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    socket.is_ok_and(|it| name_to_index(&it, name).is_ok())
+}
