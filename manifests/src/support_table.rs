@@ -34,6 +34,9 @@ nothing (`\"\"`, `0`, `false`, `[]`, `{}`) pass in silence.
 
 Any other field does not exist in Kubernetes and is an error. Fields within one that does not run are checked too, but \
 not listed.
+
+Of Coracle's own annotations `coracle.dev/network` runs, with the value `flat`, which is also the default: pods reach each \
+other. Any other key under `coracle.dev/` is an error.
 ";
 
 struct Table<'a> {

@@ -250,3 +250,17 @@ fn values_that_say_nothing_pass_in_silence() {
     );
     container("    image: i\n    lifecycle: {}\n    volumeDevices: []\n    securityContext: {}\n");
 }
+
+#[test]
+fn ports_of_the_host_by_address_and_protocol_are_apart_and_init_containers_may_use_the_same() {
+    let ports = "[{containerPort: 80, hostPort: 80}, {containerPort: 80, hostPort: 80, protocol: UDP}, {containerPort: 80, \
+                 hostPort: 80, protocol: SCTP}, {containerPort: 81, hostPort: 80, hostIP: 127.0.0.1}, {containerPort: 82, \
+                 hostPort: 80, hostIP: \"::1\"}]";
+    let init = "[{name: a, image: i, ports: [{containerPort: 80, hostPort: 80}]}, {name: b, image: i, ports: \
+                [{containerPort: 80, hostPort: 80}]}]";
+    let pod = pod(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, annotations: {{coracle.dev/network: flat}}}}\nspec:\n  subdomain: s\n  \
+         initContainers: {init}\n  containers: [{{name: c, image: i, ports: {ports}}}]\n"
+    ));
+    assert_eq!(pod.spec.unwrap().containers[0].ports.as_ref().unwrap().len(), 5);
+}

@@ -81,18 +81,19 @@ fn host_port<'a>(
     let at = path.field("hostPort");
     let asked = port.host_port.filter(|port| *port != 0);
     let taken = match (asked, surroundings.host_network) {
-        (Some(_), false) => {
-            let help = "a pod's own addresses come later; `hostNetwork: true` uses the host's";
-            context.key_error(&at, "`hostPort` is not run yet", Some(help.to_owned()));
+        (None, false) => {
+            if port.host_ip.is_some() {
+                let help = "add the `hostPort` that is to be open on this address";
+                context.key_warning(&path.field("hostIP"), "`hostIP` has no effect without `hostPort`", help);
+            }
             return;
         }
-        (None, false) => return,
         (Some(asked), true) if asked != port.container_port => {
             let message = format!("in the host's network `hostPort` is the `containerPort`, {}", port.container_port);
             context.error(&at, message);
             return;
         }
-        (asked, true) => asked.unwrap_or(port.container_port),
+        (asked, _) => asked.unwrap_or(port.container_port),
     };
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
     let address = port.host_ip.as_deref().unwrap_or_default();

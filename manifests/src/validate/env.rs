@@ -8,16 +8,17 @@ use crate::suggest::{clip, nearest};
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, EnvVarSource, ResourceFieldSelector};
 
 /// Fields of a pod that a variable can take.
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 9] = [
     "metadata.name",
     "metadata.namespace",
     "metadata.uid",
     "spec.nodeName",
     "spec.serviceAccountName",
     "status.hostIP",
+    "status.hostIPs",
     "status.podIP",
+    "status.podIPs",
 ];
-const FIELDS_NOT_YET: [&str; 2] = ["status.hostIPs", "status.podIPs"];
 
 pub(super) fn validate(
     context: &mut Context<'_, '_>,
@@ -87,8 +88,6 @@ fn field_path(context: &mut Context<'_, '_>, path: &Path, field: &str) {
         .find_map(|map| field.strip_prefix(map)?.strip_prefix("['")?.strip_suffix("']"));
     if let Some(key) = subscript {
         context.check(path, names::qualified(key));
-    } else if FIELDS_NOT_YET.contains(&field) {
-        context.error(path, format!("`{field}` is not run yet"));
     } else if matches!(field, "metadata.labels" | "metadata.annotations") {
         context.error_help(
             path,

@@ -1,16 +1,21 @@
 //! Names, labels and annotations.
 
 use super::{Context, names};
+use crate::Object;
 use crate::path::Path;
 use crate::suggest::{clip, nearest};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// What Coracle itself reads from annotations, and does not run yet.
-const OURS_NOT_YET: [&str; 2] = ["coracle.dev/links", "coracle.dev/network"];
+/// Annotation: the network that a pod is in.
+const NETWORK: &str = "coracle.dev/network";
+/// Annotation: the pods that a pod wants to reach.
+const LINKS: &str = "coracle.dev/links";
 /// All annotations of an object together.
 const ANNOTATION_BYTES: usize = 256 * 1024;
 
-pub(super) fn validate(context: &mut Context<'_, '_>, path: &Path, meta: &ObjectMeta) {
+pub(super) fn validate(context: &mut Context<'_, '_>, path: &Path, object: &Object) {
+    let meta = object.metadata();
     match (&meta.name, &meta.generate_name) {
         (Some(name), _) => context.check(&path.field("name"), names::dns_subdomain(name)),
         // That it is not run yet is said already.
@@ -36,25 +41,45 @@ pub(super) fn validate(context: &mut Context<'_, '_>, path: &Path, meta: &Object
             context.key_error(&path, format!("unknown label `{}`: `coracle.dev/` is Coracle's own", clip(key)), None);
         }
     }
-    annotations(context, &path.field("annotations"), meta);
+    annotations(context, &path.field("annotations"), object, meta);
 }
 
-fn annotations(context: &mut Context<'_, '_>, path: &Path, meta: &ObjectMeta) {
+fn annotations(context: &mut Context<'_, '_>, path: &Path, object: &Object, meta: &ObjectMeta) {
     let mut bytes = 0;
     for (key, value) in meta.annotations.iter().flatten() {
         bytes += key.len() + value.len();
         let path = path.key(key);
         // Unlike labels, the keys of annotations may have upper-case prefixes.
         context.check_key(&path, names::qualified(&key.to_lowercase()));
-        if OURS_NOT_YET.contains(&key.as_str()) {
-            context.key_error(&path, format!("`{key}` is not run yet"), None);
-        } else if is_ours(key) {
-            let help = nearest(key, OURS_NOT_YET).map(|near| format!("did you mean `{near}`?"));
-            context.key_error(&path, format!("unknown annotation `{}`", clip(key)), help);
+        match (key.as_str(), object) {
+            (NETWORK, Object::Pod(pod)) => network(context, &path, value, pod),
+            (LINKS, Object::Pod(_)) => context.key_error(&path, format!("`{key}` is not run yet"), None),
+            (NETWORK | LINKS, _) => context.key_error(&path, format!("`{key}` is an annotation of pods"), None),
+            _ if is_ours(key) => {
+                let help = nearest(key, [LINKS, NETWORK]).map(|near| format!("did you mean `{near}`?"));
+                context.key_error(&path, format!("unknown annotation `{}`", clip(key)), help);
+            }
+            _ => {}
         }
     }
     if bytes > ANNOTATION_BYTES {
         context.error(path, format!("annotations of {bytes} bytes, and at most {ANNOTATION_BYTES} are allowed"));
+    }
+}
+
+fn network(context: &mut Context<'_, '_>, path: &Path, value: &str, pod: &Pod) {
+    if pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true) {
+        let help = "remove it, or remove `hostNetwork`";
+        context.key_error(path, "a pod in the host's network has no other one", Some(help.to_owned()));
+    } else if value != "flat" {
+        let help = "there is `flat`, in which pods reach each other";
+        if value == "private" || names::dns_label(value).is_ok() && nearest(value, ["flat", "private"]).is_none() {
+            context.error_help(path, format!("the network `{}` is not run yet", clip(value)), help);
+        } else {
+            let help =
+                nearest(value, ["flat", "private"]).map_or(help.to_owned(), |near| format!("did you mean `{near}`?"));
+            context.error_help(path, format!("`{}` is not a network", clip(value)), help);
+        }
     }
 }
 

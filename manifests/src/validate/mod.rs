@@ -21,7 +21,7 @@ use crate::yaml::Node;
 /// Validates an object whose fields stand below `path` in `root`.
 pub(crate) fn object(object: &Object, root: &Node, path: &Path, report: &mut Report<'_>) {
     let mut context = Context { root, report };
-    meta::validate(&mut context, &path.field("metadata"), object.metadata());
+    meta::validate(&mut context, &path.field("metadata"), object);
     match object {
         Object::Pod(pod) => pod::validate(&mut context, path, pod),
         Object::ConfigMap(map) => config::config_map(&mut context, path, map),

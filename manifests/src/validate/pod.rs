@@ -30,6 +30,9 @@ pub(super) fn validate(context: &mut Context<'_, '_>, path: &Path, pod: &Pod) {
     if let Some(hostname) = &spec.hostname {
         context.check(&path.field("hostname"), names::dns_label(hostname));
     }
+    if let Some(subdomain) = &spec.subdomain {
+        context.check(&path.field("subdomain"), names::dns_label(subdomain));
+    }
     if spec.host_pid == Some(true) && spec.share_process_namespace == Some(true) {
         let message = "a pod cannot share its own processes and be among the host's";
         context.error_help(&path.field("shareProcessNamespace"), message, "`hostPID` is true: remove one of the two");
@@ -57,9 +60,12 @@ fn containers(context: &mut Context<'_, '_>, path: &Path, spec: &PodSpec) {
     let lists: [(&str, &[Container]); 2] =
         [("initContainers", spec.init_containers.as_deref().unwrap_or_default()), ("containers", &spec.containers)];
     for (list, containers) in lists {
-        // Init containers are over when the others begin, so they may use the same ports.
         surroundings.host_ports.clear();
         for (index, container) in containers.iter().enumerate() {
+            if list == "initContainers" {
+                // They run one after the other, and are over when the others begin: they may use the same ports.
+                surroundings.host_ports.clear();
+            }
             let path = path.field(list).index(index);
             let name = path.field("name");
             context.check(&name, names::dns_label(&container.name));

@@ -170,6 +170,38 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "one port of the host for two containers",
+        change: &[
+            ("containerPort: 8080", "containerPort: 8080\n      hostPort: 80"),
+            (
+                "    resources:\n",
+                "  - name: b\n    image: x\n    ports: [{containerPort: 1, hostPort: 80}]\n    resources:\n",
+            ),
+        ],
+        says: &[
+            "error 33:42 spec.containers[1].ports[0].hostPort: port 80/TCP of the host is taken by container `app`",
+        ],
+    },
+    Row {
+        name: "an address of the host that is none",
+        change: &[("containerPort: 8080", "containerPort: 8080\n      hostPort: 80\n      hostIP: 10.0.0.256")],
+        says: &["error 28:15 spec.containers[0].ports[0].hostIP: `10.0.0.256` is not an IP address"],
+    },
+    Row {
+        name: "an unknown protocol",
+        change: &[("containerPort: 8080", "containerPort: 8080\n      protocol: tcp")],
+        says: &[
+            "error 27:17 spec.containers[0].ports[0].protocol: `tcp` is not one of `TCP`, `UDP` or `SCTP` [did you mean `TCP`?]",
+        ],
+    },
+    Row {
+        name: "a subdomain that is no label",
+        change: &[("restartPolicy: Never", "subdomain: a.b")],
+        says: &[
+            "error 10:14 spec.subdomain: `a.b` is not valid: only lower-case letters, digits and `-` are allowed, and no `-` at either end [`a-b` would do]",
+        ],
+    },
+    Row {
         name: "a hostPort that is not the containerPort",
         change: &[
             ("  restartPolicy: Never", "  hostNetwork: true"),

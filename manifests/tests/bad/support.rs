@@ -60,10 +60,10 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
-        name: "a port of the host without the host's network",
-        change: &[("containerPort: 8080", "containerPort: 8080\n      hostPort: 80")],
+        name: "an address of the host without a port of it",
+        change: &[("containerPort: 8080", "containerPort: 8080\n      hostIP: 127.0.0.1")],
         says: &[
-            "error 27:7 spec.containers[0].ports[0].hostPort: `hostPort` is not run yet [a pod's own addresses come later; `hostNetwork: true` uses the host's]",
+            "warning 27:7 spec.containers[0].ports[0].hostIP: `hostIP` has no effect without `hostPort` [add the `hostPort` that is to be open on this address]",
         ],
     },
     Row {
@@ -99,8 +99,44 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "an annotation of Coracle that is not run yet",
-        change: &[("example.com/note", "coracle.dev/network")],
-        says: &["error 8:5 metadata.annotations[coracle.dev/network]: `coracle.dev/network` is not run yet"],
+        change: &[("example.com/note", "coracle.dev/links")],
+        says: &["error 8:5 metadata.annotations[coracle.dev/links]: `coracle.dev/links` is not run yet"],
+    },
+    Row {
+        name: "a private network",
+        change: &[("example.com/note: hi", "coracle.dev/network: private")],
+        says: &[
+            "error 8:26 metadata.annotations[coracle.dev/network]: the network `private` is not run yet [there is `flat`, in which pods reach each other]",
+        ],
+    },
+    Row {
+        name: "a network of its own",
+        change: &[("example.com/note: hi", "coracle.dev/network: backend")],
+        says: &[
+            "error 8:26 metadata.annotations[coracle.dev/network]: the network `backend` is not run yet [there is `flat`, in which pods reach each other]",
+        ],
+    },
+    Row {
+        name: "a misspelt network",
+        change: &[("example.com/note: hi", "coracle.dev/network: Flat")],
+        says: &["error 8:26 metadata.annotations[coracle.dev/network]: `Flat` is not a network [did you mean `flat`?]"],
+    },
+    Row {
+        name: "a network beside the host's",
+        change: &[
+            ("example.com/note: hi", "coracle.dev/network: flat"),
+            ("  restartPolicy: Never", "  hostNetwork: true"),
+        ],
+        says: &[
+            "error 8:5 metadata.annotations[coracle.dev/network]: a pod in the host's network has no other one [remove it, or remove `hostNetwork`]",
+        ],
+    },
+    Row {
+        name: "a network of what is no pod",
+        change: &[("  name: conf\ndata:", "  name: conf\n  annotations: {coracle.dev/network: flat}\ndata:")],
+        says: &[
+            "error 38:17 metadata.annotations[coracle.dev/network]: `coracle.dev/network` is an annotation of pods",
+        ],
     },
     Row {
         name: "tolerations",
