@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ipnet::IpNet;
 use runtime::zygote::Zygote;
 
 use crate::printer::Color;
@@ -41,6 +42,12 @@ pub struct Global {
     /// Name of this boot, for tests of what a reboot leaves; the kernel's by default
     #[arg(long, global = true, value_name = "ID", hide = true)]
     pub boot_id: Option<String>,
+    /// Addresses for pods, IPv4 or IPv6; by default a free range is found
+    #[arg(long, global = true, value_name = "CIDR", value_delimiter = ',')]
+    pub pod_cidr: Vec<IpNet>,
+    /// Destinations at which pods are seen with their own addresses, not with the host's
+    #[arg(long, global = true, value_name = "CIDR", value_delimiter = ',')]
+    pub non_masquerade_cidr: Vec<IpNet>,
     /// When to colour the output
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub color: Color,
@@ -135,6 +142,16 @@ mod tests {
             assert_eq!(cli.global.state_dir, PathBuf::from("/s"));
             assert_eq!(cli.global.root_dir, PathBuf::from("/var/lib/coracle"));
         }
+    }
+
+    #[test]
+    fn ranges_are_given_one_by_one_or_in_a_list() {
+        let line = ["coracle", "--pod-cidr", "10.1.0.0/16", "version", "--pod-cidr=fd01::/64,fd02::/64"];
+        let ranges = |line: &[&str]| Cli::try_parse_from(line).map(|cli| cli.global.pod_cidr.len());
+        assert_eq!(ranges(&line[..4]).unwrap(), 1);
+        assert_eq!(ranges(&[line[0], line[3], line[4]]).unwrap(), 2);
+        assert_eq!(ranges(&["coracle", "version", "--pod-cidr", "10.1.0.0/16", "--pod-cidr", "fd01::/64"]).unwrap(), 2);
+        assert!(ranges(&["coracle", "version", "--pod-cidr", "10.1.0.0"]).is_err());
     }
 
     #[test]

@@ -142,6 +142,8 @@ mod tests {
             log_dir: dir.join("log"),
             cgroup_root: "coracle".into(),
             boot_id: None,
+            pod_cidr: vec![],
+            non_masquerade_cidr: vec![],
             color: Color::Auto,
         }
     }

@@ -176,6 +176,10 @@ impl RuntimeService for Fake {
             id: id.clone(),
             metadata: Some(metadata),
             labels: config.labels,
+            network: Some(cri::PodSandboxNetworkStatus {
+                ip: "10.9.0.2".into(),
+                additional_ips: vec![cri::PodIp { ip: "fd09::2".into() }],
+            }),
             ..Default::default()
         });
         Ok(Response::new(cri::RunPodSandboxResponse { pod_sandbox_id: id }))

@@ -19,6 +19,13 @@ pub struct Notice {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The pod, which says that it listens, has a network of its own.
+    Reachable {
+        /// Its addresses.
+        ips: Vec<String>,
+        /// The host's ports that lead to it: `8080`, `127.0.0.1:53/udp`.
+        host_ports: Vec<String>,
+    },
     /// A container's process runs; its log is at `log`.
     Started {
         /// Its name.

@@ -47,7 +47,7 @@ pub fn of(input: &Input<'_>) -> PodStatus {
     let init = statuses(init_of(spec));
     let main = statuses(&spec.containers);
     let fatal = input.view.history.fatal();
-    let ips: Vec<String> = input.view.sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default();
+    let ips = ips(input);
     PodStatus {
         phase: Some(input.plan.phase.as_str().to_owned()),
         reason: fatal.map(|failure| failure.reason.clone()),
@@ -64,6 +64,17 @@ pub fn of(input: &Input<'_>) -> PodStatus {
         qos_class: Some(Qos::of(spec).as_str().to_owned()),
         ..PodStatus::default()
     }
+}
+
+/// A pod keeps its addresses in its status when its sandbox is gone, for whoever asks where it was.
+fn ips(input: &Input<'_>) -> Vec<String> {
+    let sandbox = input.view.sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default();
+    let ips = input.node.ips_of(input.pod, &sandbox);
+    if ips.is_empty() {
+        let before = input.before.and_then(|before| before.pod_ips.as_ref());
+        return before.into_iter().flatten().map(|ip| ip.ip.clone()).collect();
+    }
+    ips
 }
 
 fn container_status(input: &Input<'_>, container: &Container) -> ContainerStatus {
@@ -247,6 +258,34 @@ mod tests {
         let conditions = status.conditions.unwrap();
         let ready = conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
         assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some("ContainersNotReady")));
+    }
+
+    #[test]
+    fn a_pod_keeps_its_addresses_when_its_sandbox_is_gone() {
+        let pod = Pod::default();
+        let ips = |sandboxes: Vec<SandboxView>, before: Option<&PodStatus>| {
+            let status = of(&Input {
+                pod: &pod,
+                view: &PodStatusView::new(sandboxes, vec![], Default::default()),
+                plan: &Plan::default(),
+                messages: &BTreeMap::new(),
+                before,
+                started: Timestamp::UNIX_EPOCH,
+                now: Timestamp::UNIX_EPOCH,
+                runtime: "coracle",
+                node: &Node { ips: vec!["10.0.0.1".into(), "fd01::1".into()], ..Node::default() },
+            });
+            assert_eq!((status.host_ip.as_deref(), status.host_ips.as_ref().unwrap().len()), (Some("10.0.0.1"), 2));
+            status
+        };
+        let both = vec!["10.1.0.2".to_owned(), "fd00::2".to_owned()];
+        let ready = SandboxView { id: "s".into(), ready: true, ips: both, ..SandboxView::default() };
+        let gone = SandboxView { ready: false, ips: vec![], ..ready.clone() };
+        let first = ips(vec![ready], None);
+        let then = ips(vec![gone], Some(&first));
+        assert_eq!(then.pod_ip.as_deref(), Some("10.1.0.2"));
+        assert_eq!(then.pod_ips, first.pod_ips);
+        assert_eq!(ips(vec![], None).pod_ips, None);
     }
 
     #[test]

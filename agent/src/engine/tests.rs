@@ -336,3 +336,30 @@ async fn the_container_gets_its_mounts_names_and_log() {
     let terminated = bench.record()["status"]["containerStatuses"][0]["state"]["terminated"].clone();
     assert_eq!((&terminated["message"], &terminated["exitCode"]), (&json!("last words"), &json!(143)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_listens_says_where_before_it_starts_and_its_containers_know() {
+    let mut bench = bench().await;
+    let env = json!([{"name": "IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}}]);
+    let ports = json!([{"containerPort": 80}, {"containerPort": 53, "hostPort": 5353, "protocol": "UDP"}]);
+    let spec = json!({"restartPolicy": "Always", "containers": [{"name": "a", "env": env, "ports": ports}]});
+    bench.fake.script("a", [exits(1, 0)]);
+    let handle = bench.engine.start(pod("p", spec)).unwrap();
+    at(30).await;
+    let (ips, host_ports) = (vec!["10.9.0.2".to_owned(), "fd09::2".to_owned()], vec!["5353/udp".to_owned()]);
+    let events = bench.events();
+    assert_eq!(events[0], Event::Reachable { ips, host_ports });
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Reachable { .. })).count(), 1);
+    assert!(events.iter().filter(|event| matches!(event, Event::Started { .. })).count() > 1);
+    {
+        let world = bench.fake.world();
+        let config = &world.containers[0].config;
+        assert_eq!(config.envs.iter().map(|env| env.value.as_slice()).collect::<Vec<_>>(), [b"10.9.0.2,fd09::2"]);
+        let hosts = config.mounts.iter().find(|mount| mount.container_path == "/etc/hosts").unwrap();
+        let hosts = std::fs::read_to_string(&hosts.host_path).unwrap();
+        assert!(hosts.contains("\n10.9.0.2\tp\nfd09::2\tp\n"), "{hosts}");
+    }
+    handle.stop(Duration::from_secs(5));
+    handle.outcome().await;
+    assert_eq!(bench.record()["status"]["podIPs"][1]["ip"], "fd09::2");
+}

@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 
 use super::Engine;
 use super::config::names::PodKey;
-use super::config::quantity;
 use super::config::resources::limit;
+use super::config::{ports, quantity};
 use super::notice::{Event, Notice};
 use super::observe::Observer;
 use super::phase::Phase;
@@ -71,6 +71,8 @@ pub(super) struct Worker {
     waiting: BTreeMap<String, Option<Monotonic>>,
     /// What is told once the record says it, too: who hears of a start finds the container running in `get`.
     pending: Vec<Event>,
+    /// Where the pod was said to be.
+    told_ips: Vec<String>,
     status: Option<PodStatus>,
     written: Option<Pod>,
     /// Why its record could not be written.
@@ -96,6 +98,7 @@ impl Worker {
             stops: JoinSet::new(),
             waiting: BTreeMap::new(),
             pending: Vec::new(),
+            told_ips: Vec::new(),
             status: None,
             written: None,
             unrecorded: None,
@@ -167,6 +170,7 @@ impl Worker {
         self.history.note(&sandboxes, &containers, now);
         let view = PodStatusView::new(sandboxes, containers, self.history.clone());
         self.note_ends(&view, &before);
+        self.note_addresses(&view);
         let stop = *self.stop.borrow_and_update();
         let desired = Desired { pod: &self.pod, backoff: self.engine.backoff(), stop };
         let plan = plan(&desired, &view, now);
@@ -320,6 +324,18 @@ impl Worker {
             let (container, attempt) = (seen.name.clone(), seen.attempt);
             let memory_limit = self.memory_limit(&container);
             self.pending.push(Event::Exited { container, attempt, exit, memory_limit });
+        }
+    }
+
+    /// Takes note of where a pod is that has ports: once, for it keeps its addresses.
+    fn note_addresses(&mut self, view: &PodStatusView) {
+        let spec = spec_of(&self.pod);
+        let Some(sandbox) = view.sandbox().filter(|sandbox| sandbox.ready && !sandbox.ips.is_empty()) else { return };
+        let listens = spec.containers.iter().any(|container| container.ports.iter().flatten().next().is_some());
+        if listens && spec.host_network != Some(true) && sandbox.ips != self.told_ips {
+            self.told_ips.clone_from(&sandbox.ips);
+            let host_ports = ports::of_host(&self.pod).map(|port| port.to_string()).collect();
+            self.pending.push(Event::Reachable { ips: sandbox.ips.clone(), host_ports });
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::{HostAlias, Pod};
 
 use super::{HostError, io_error};
-use crate::engine::config::names::hostname;
+use crate::engine::config::names::{fqdn, hostname};
 use crate::engine::plan::spec_of;
 
 /// The text of a pod's hosts file. `host` is the host's own file, for pods on its network.
@@ -18,8 +18,11 @@ pub fn render(pod: &Pod, ips: &[String], host: &str) -> String {
                         ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\n\
                         fe00::2\tip6-allrouters\n"
             .to_owned();
-        let name = hostname(pod);
-        // A pod without a network of its own still knows its name.
+        let name = match fqdn(pod) {
+            Some(fqdn) => format!("{fqdn}\t{}", hostname(pod)),
+            None => hostname(pod),
+        };
+        // A runtime may have given the pod no address: it knows its name all the same.
         let loopback = [String::from("127.0.0.1")];
         for ip in if ips.is_empty() { &loopback[..] } else { ips } {
             text.push_str(&format!("{ip}\t{name}\n"));
@@ -69,10 +72,13 @@ mod tests {
             "spec": {"containers": [], "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}
         }))
         .unwrap();
-        let text = render(&pod, &["10.0.0.5".into()], "");
-        assert!(text.contains("\n10.0.0.5\tweb\n"), "{text}");
+        let text = render(&pod, &["10.0.0.5".into(), "fd00::5".into()], "");
+        assert!(text.contains("\n10.0.0.5\tweb\nfd00::5\tweb\n"), "{text}");
         assert!(text.ends_with("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");
         assert!(render(&pod, &[], "").contains("\n127.0.0.1\tweb\n"));
+        pod.spec.as_mut().unwrap().subdomain = Some("sub".into());
+        let text = render(&pod, &["10.0.0.5".into()], "");
+        assert!(text.contains("\n10.0.0.5\tweb.sub.default.svc.cluster.local\tweb\n"), "{text}");
         pod.spec.as_mut().unwrap().host_network = Some(true);
         let text = render(&pod, &[], "9.9.9.9 x");
         assert!(text.contains("9.9.9.9 x\n\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");

@@ -108,8 +108,9 @@ fn table(args: &Args, records: &[PodRecord], wide: bool) -> String {
         if wide {
             let status = record.pod.status.as_ref();
             let spec = record.pod.spec.as_ref();
-            cells.push(status.and_then(|status| status.pod_ip.clone()).unwrap_or_default());
-            cells.push(spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default());
+            let none = || "<none>".to_owned();
+            cells.push(status.and_then(|status| status.pod_ip.clone()).unwrap_or_else(none));
+            cells.push(spec.and_then(|spec| spec.node_name.clone()).unwrap_or_else(none));
         }
         table.row(cells);
     }

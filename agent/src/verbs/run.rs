@@ -21,7 +21,7 @@ use manifests::{Manifest, Object};
 
 use crate::cli::Global;
 use crate::engine::backoff::Policy;
-use crate::engine::check::check;
+use crate::engine::check::{check, port_clashes};
 use crate::engine::config::names::PodKey;
 use crate::engine::config::{Objects, Settings};
 use crate::failure::BAD_INPUT;
@@ -134,6 +134,8 @@ fn choose(manifest: Manifest, names: &[String], settings: &Settings) -> Result<(
         let name = PodKey::of(pod).name;
         problems.extend(check(pod, &objects, settings).iter().map(|problem| format!("{place}: pod {name}: {problem}")));
     }
+    let places: Vec<(&Pod, &str)> = pods.values().map(|(pod, place)| (pod, place.as_str())).collect();
+    problems.extend(port_clashes(&places));
     let pods = pods.into_values().map(|(pod, _)| pod).collect();
     if problems.is_empty() { Ok((pods, objects)) } else { Err(problems) }
 }

@@ -39,7 +39,7 @@ pub struct Sources<'a> {
     pub objects: &'a Objects,
     /// The node.
     pub node: &'a Node,
-    /// The pod's addresses.
+    /// The addresses of the pod's sandbox.
     pub ips: &'a [String],
 }
 
@@ -150,6 +150,7 @@ pub fn field_value(sources: &Sources<'_>, path: &str) -> Result<String, ConfigEr
     let key = PodKey::of(pod);
     let spec = pod.spec.as_ref();
     let node = spec.and_then(|spec| spec.node_name.clone()).unwrap_or_else(|| sources.node.name.clone());
+    let ips = || sources.node.ips_of(pod, sources.ips);
     let entry = |map: &Option<std::collections::BTreeMap<String, String>>, name: &str| {
         map.as_ref().and_then(|map| map.get(name)).cloned().unwrap_or_default()
     };
@@ -161,8 +162,8 @@ pub fn field_value(sources: &Sources<'_>, path: &str) -> Result<String, ConfigEr
         "spec.serviceAccountName" => spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
         "status.hostIP" => sources.node.ips.first().cloned().unwrap_or_default(),
         "status.hostIPs" => sources.node.ips.join(","),
-        "status.podIP" => sources.ips.first().cloned().unwrap_or_default(),
-        "status.podIPs" => sources.ips.join(","),
+        "status.podIP" => ips().first().cloned().unwrap_or_default(),
+        "status.podIPs" => ips().join(","),
         _ => match subscript(path) {
             Some(("metadata.labels", name)) => entry(&pod.metadata.labels, name),
             Some(("metadata.annotations", name)) => entry(&pod.metadata.annotations, name),

@@ -4,6 +4,7 @@ pub mod container;
 pub mod env;
 pub mod expand;
 pub mod names;
+pub mod ports;
 pub mod quantity;
 pub mod resources;
 pub mod sandbox;
@@ -12,7 +13,9 @@ pub mod security;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+
+use super::plan::spec_of;
 
 /// ConfigMaps and Secrets by namespace and name.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +37,13 @@ pub struct Node {
     pub cpu_milli: i64,
     /// Its memory.
     pub memory_bytes: i64,
+}
+
+impl Node {
+    /// The addresses of a pod: its sandbox's, or this node's where the pod is in the host's network.
+    pub fn ips_of(&self, pod: &Pod, sandbox: &[String]) -> Vec<String> {
+        if spec_of(pod).host_network == Some(true) { self.ips.clone() } else { sandbox.to_vec() }
+    }
 }
 
 /// How this agent is set up.

@@ -98,6 +98,12 @@ pub fn hostname(pod: &Pod) -> String {
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
+/// The pod's name in the cluster's DNS, where it has a subdomain: `HOSTNAME.SUBDOMAIN.NAMESPACE.svc.cluster.local`.
+pub fn fqdn(pod: &Pod) -> Option<String> {
+    let subdomain = pod.spec.as_ref()?.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;
+    Some(format!("{}.{subdomain}.{}.svc.cluster.local", hostname(pod), PodKey::of(pod).namespace))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use crate::engine::view::Exit;
 /// What is said of an event; nothing of those that speak for themselves.
 pub fn of(event: &Event) -> Option<String> {
     Some(match event {
+        Event::Reachable { ips, host_ports } => reachable(ips, host_ports),
         Event::Started { attempt: 0, .. } => "started".to_owned(),
         Event::Started { attempt, .. } => format!("started again, restart {attempt}"),
         Event::Exited { exit, memory_limit, .. } => ending(exit, *memory_limit),
@@ -22,6 +23,15 @@ pub fn of(event: &Event) -> Option<String> {
         Event::SandboxLost => "the pod's sandbox has died; a new one is made".to_owned(),
         Event::Ended(_) => return None,
     })
+}
+
+fn reachable(ips: &[String], host_ports: &[String]) -> String {
+    let published = match host_ports {
+        [] => String::new(),
+        [port] => format!("; port {port} of the host"),
+        ports => format!("; ports {} of the host", ports.join(", ")),
+    };
+    format!("at {}{published}", ips.join(", "))
 }
 
 fn ending(exit: &Exit, memory_limit: Option<i64>) -> String {
@@ -77,6 +87,17 @@ fn memory(bytes: i64) -> String {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_pod_that_listens_says_where() {
+        let said = |ports: &[&str]| {
+            let host_ports = ports.iter().map(|port| (*port).to_owned()).collect();
+            of(&Event::Reachable { ips: vec!["10.1.0.2".into(), "fd00::2".into()], host_ports }).unwrap_or_default()
+        };
+        assert_eq!(said(&[]), "at 10.1.0.2, fd00::2");
+        assert_eq!(said(&["8080"]), "at 10.1.0.2, fd00::2; port 8080 of the host");
+        assert_eq!(said(&["80", "[::1]:53/udp"]), "at 10.1.0.2, fd00::2; ports 80, [::1]:53/udp of the host");
+    }
 
     #[test]
     fn endings_say_what_is_known() {

@@ -60,7 +60,7 @@ impl Voices {
                 Some(container.clone())
             }
             Event::Failed { container, .. } => container.clone(),
-            Event::Warning(_) | Event::SandboxLost | Event::Ended(_) => None,
+            Event::Reachable { .. } | Event::Warning(_) | Event::SandboxLost | Event::Ended(_) => None,
         };
         let text = lines::of(&notice.event);
         let Some(container) = container else {

@@ -25,8 +25,13 @@ fn objects() -> Objects {
 
 fn environment(container: Value) -> Result<Environment, ConfigError> {
     let pod = pod(container);
-    let node = Node { name: "n".into(), ips: vec!["10.0.0.1".into()], cpu_milli: 2000, memory_bytes: 1 << 30 };
-    let sources = Sources { pod: &pod, objects: &objects(), node: &node, ips: &["10.1.0.2".into()] };
+    let node = Node {
+        name: "n".into(),
+        ips: vec!["10.0.0.1".into(), "fd01::1".into()],
+        cpu_milli: 2000,
+        memory_bytes: 1 << 30,
+    };
+    let sources = Sources { pod: &pod, objects: &objects(), node: &node, ips: &["10.1.0.2".into(), "fd00::2".into()] };
     of_container(&sources, &pod.spec.as_ref().unwrap().containers[0])
 }
 
@@ -81,7 +86,9 @@ fn references_are_resolved() {
         (json!({"fieldRef": {"fieldPath": "metadata.annotations['none']"}}), ""),
         (json!({"fieldRef": {"fieldPath": "spec.nodeName"}}), "n"),
         (json!({"fieldRef": {"fieldPath": "status.podIP"}}), "10.1.0.2"),
+        (json!({"fieldRef": {"fieldPath": "status.podIPs"}}), "10.1.0.2,fd00::2"),
         (json!({"fieldRef": {"fieldPath": "status.hostIP"}}), "10.0.0.1"),
+        (json!({"fieldRef": {"fieldPath": "status.hostIPs"}}), "10.0.0.1,fd01::1"),
         (json!({"resourceFieldRef": {"resource": "limits.cpu"}}), "1"),
         (json!({"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}), "250"),
         (json!({"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}), "1024"),
@@ -114,4 +121,14 @@ fn what_is_missing_is_an_error_unless_optional() {
     }
     let absent = json!({"name": "c", "envFrom": [{"secretRef": {"name": "x"}}]});
     assert!(matches!(environment(absent), Err(ConfigError::MissingObject { kind: "Secret", .. })));
+}
+
+#[test]
+fn a_pod_in_the_hosts_network_has_the_hosts_addresses() {
+    let mut pod = pod(json!({"name": "c"}));
+    pod.spec.as_mut().unwrap().host_network = Some(true);
+    let node = Node { ips: vec!["10.0.0.1".into(), "fd01::1".into()], ..Node::default() };
+    let sources = Sources { pod: &pod, objects: &objects(), node: &node, ips: &[] };
+    assert_eq!(field_value(&sources, "status.podIP").unwrap(), "10.0.0.1");
+    assert_eq!(field_value(&sources, "status.podIPs").unwrap(), "10.0.0.1,fd01::1");
 }
