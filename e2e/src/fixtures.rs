@@ -111,7 +111,7 @@ pub fn busybox_root(dir: &Path) -> Result<(), String> {
     tar.unpack(dir).map_err(|error| format!("cannot unpack busybox to {}: {error}", dir.display()))
 }
 
-/// Puts Debian's nginx and a configuration that listens on 127.0.0.1:`port` into a root directory.
+/// Puts Debian's nginx and a configuration that listens on `port` of every address into a root directory.
 pub fn nginx_root(dir: &Path, port: u16) -> Result<(), String> {
     let (program, extra) = match debian::which("nginx") {
         Some(path) => (path, None),
@@ -122,7 +122,7 @@ pub fn nginx_root(dir: &Path, port: u16) -> Result<(), String> {
     };
     let configuration = format!(
         "user root;\nworker_processes 1;\npid /run/nginx.pid;\nerror_log /dev/stderr;\nevents {{ worker_connections 64; }}\n\
-         http {{ access_log /dev/stdout; server {{ listen 127.0.0.1:{port}; root /usr/share/nginx/html; }} }}\n"
+         http {{ access_log /dev/stdout; server {{ listen [::]:{port} ipv6only=off; root /usr/share/nginx/html; }} }}\n"
     );
     let mut layer = Layer::new().file("bin/nginx", 0o755, &read(&program)?);
     for made in ["etc/nginx", "var/log/nginx", "var/lib/nginx", "usr/share/nginx/html"] {

@@ -7,12 +7,18 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Node;
+use crate::netns::Host;
 
 /// The lowest-numbered process of the node whose environment holds `entry` (`NAME=value`), waiting a moment for it.
 ///
 /// Tests mark the containers that they want to find with a variable of their own.
 pub fn process_with_environment(node: &Node, entry: &str) -> Option<Pid> {
     wait_for(|| processes(node).into_iter().find(|pid| environment(*pid).iter().any(|have| have == entry)))
+}
+
+/// The network of a pod, by the variable that marks one of its containers.
+pub fn network_of(node: &Node, entry: &str) -> Option<Host> {
+    Host::of_process(process_with_environment(node, entry)?).ok()
 }
 
 /// All processes in the node's cgroups, shims included, by number.

@@ -15,10 +15,12 @@ pub mod loopfs;
 pub mod manifest;
 pub mod netns;
 pub mod node;
+pub mod pods;
 pub mod process;
 pub mod pty;
 pub mod random;
 pub mod skip;
+pub mod traffic;
 
 pub use finished::Finished;
 pub use node::{Node, StateDir};

@@ -18,6 +18,7 @@ use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use rustix::net;
+use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::finished::Finished;
@@ -58,6 +59,12 @@ impl Host {
     /// The machine that the tests run on, for a user who may make no namespaces.
     pub fn machine() -> Self {
         Self(None)
+    }
+
+    /// The namespace that a process is in.
+    pub fn of_process(pid: Pid) -> io::Result<Self> {
+        let namespace = File::open(format!("/proc/{}/ns/net", pid.as_raw_nonzero()))?;
+        Ok(Self(Some(Arc::new(namespace.into()))))
     }
 
     /// Another namespace, joined to this one by a veth pair, which is this one's way to everywhere.

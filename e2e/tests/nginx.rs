@@ -1,15 +1,21 @@
 //! A real server from Debian's package, saved by the tools that people save images with.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use e2e::{Node, debian, fixtures, loopfs, need};
+use e2e::netns::{HOST, Host};
+use e2e::pods::ips;
+use e2e::{Node, Run, debian, fixtures, loopfs, need};
 use rustix::process::Signal;
 
 const REFERENCE: &str = "coracle.test/nginx:1";
 
 /// The node's host has ports of its own: this one is free.
 const PORT: u16 = 8080;
+
+/// Where it is published.
+const PUBLISHED: u16 = 8000;
 
 /// A directory with busybox, nginx and a Dockerfile.
 fn context(node: &Node) -> Result<PathBuf, String> {
@@ -51,20 +57,24 @@ impl Podman {
     }
 }
 
-/// Imports the archive, runs nginx on the host's network and fetches its page.
-fn serves_its_page(node: &Node, archive: &Path) {
-    node.import(archive);
-    let manifest = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  \
-         terminationGracePeriodSeconds: 5\n  containers:\n  - name: nginx\n    image: {REFERENCE}\n    \
-         ports: [{{containerPort: {PORT}}}]\n"
-    );
-    let mut run = node.run(manifest);
-    node.wait_for_phase("web", "Running");
-    let url = format!("http://127.0.0.1:{PORT}/");
+/// A manifest for nginx with these lines in its spec and its port so written.
+fn manifest(spec: &str, port: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n{spec}  terminationGracePeriodSeconds: 5\n  \
+         containers:\n  - name: nginx\n    image: {REFERENCE}\n    ports: [{{containerPort: {PORT}{port}}}]\n"
+    )
+}
+
+/// Fetches nginx' page, which may take a moment to be there.
+#[track_caller]
+fn fetch(from: &Host, address: impl Into<IpAddr>, port: u16) {
+    let url = format!("http://{}/", SocketAddr::new(address.into(), port));
     let mut curl = Command::new("curl");
-    curl.args(["-sS", "--fail", "--retry", "20", "--retry-connrefused", "--retry-delay", "1", &url]);
-    node.host().run(curl).exits(0).says("Welcome to nginx!");
+    curl.args(["-gsS", "--fail", "--retry", "20", "--retry-connrefused", "--retry-delay", "1", &url]);
+    from.run(curl).exits(0).says("Welcome to nginx!");
+}
+
+fn end(node: &Node, mut run: Run) {
     run.wait_for("GET / HTTP/1.1");
     run.signal(Signal::INT);
     run.wait();
@@ -79,18 +89,32 @@ fn nginx_saved_by_podman_as_oci_archive_serves_its_page_on_the_host_network() {
     need!(podman.build(&need!(context(&node))));
     let archive = node.dir().join("nginx.tar");
     need!(podman.run(&["save", "-q", "--format", "oci-archive", "-o", text(&archive), REFERENCE]));
-    serves_its_page(&node, &archive);
+    node.import(&archive);
+    let run = node.run(manifest("  hostNetwork: true\n", ""));
+    node.wait_for_phase("web", "Running");
+    fetch(node.host(), Ipv4Addr::LOCALHOST, PORT);
+    end(&node, run);
 }
 
 #[test]
-fn nginx_saved_by_podman_as_docker_archive_serves_its_page_on_the_host_network() {
+fn nginx_saved_by_podman_as_docker_archive_serves_its_page_at_its_address_and_a_port_of_the_host() {
     let node = Node::new();
     let podman = need!(Podman::new(&node));
     need!(debian::program("curl", "curl"));
     need!(podman.build(&need!(context(&node))));
     let archive = node.dir().join("nginx.tar");
     need!(podman.run(&["save", "-q", "--format", "docker-archive", "-o", text(&archive), REFERENCE]));
-    serves_its_page(&node, &archive);
+    node.import(&archive);
+    let outside = node.outside();
+    let run = node.run(manifest("", &format!(", hostPort: {PUBLISHED}")));
+    let ips = ips(&node.wait_for_phase("web", "Running"));
+    for (family, ip) in ips.iter().enumerate() {
+        fetch(node.host(), *ip, PORT);
+        fetch(node.host(), HOST[family], PUBLISHED);
+        fetch(node.host(), [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()][family], PUBLISHED);
+        fetch(outside, HOST[family], PUBLISHED);
+    }
+    end(&node, run);
 }
 
 #[test]
