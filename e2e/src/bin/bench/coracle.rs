@@ -38,7 +38,8 @@ fn running(node: &Node, manifest: serde_json::Value) -> Run {
     run
 }
 
-fn stop(mut run: Run) {
+/// Ends a run and waits for the end.
+pub fn stop(mut run: Run) {
     run.signal(Signal::TERM);
     run.wait();
 }
@@ -113,7 +114,7 @@ pub fn memory() -> anyhow::Result<Memory> {
 }
 
 /// Private_Clean and Private_Dirty of a process, in KiB.
-fn private(pid: Pid) -> anyhow::Result<(f64, f64)> {
+pub fn private(pid: Pid) -> anyhow::Result<(f64, f64)> {
     let path = format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero());
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     let field = |name: &str| -> anyhow::Result<f64> {

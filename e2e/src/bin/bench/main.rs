@@ -3,6 +3,7 @@
 //! `cargo build --release && cargo run --release -p e2e --bin bench -- --runs 30`
 
 mod coracle;
+mod network;
 mod peers;
 mod report;
 
@@ -52,6 +53,7 @@ fn rows(args: &Args) -> anyhow::Result<Vec<Row>> {
         Row::absent("create and start alone", "ms", "coracle", "no verb shows it apart from the rest of a run"),
         Row::new("exec of `true`, the client's own start included", "ms", "coracle", coracle::exec(args.runs)?),
     ];
+    rows.extend(network::rows(args.runs)?);
     for runtime in ["runc", "crun"] {
         let what = "run to exit of a ready bundle (`true`)";
         rows.push(Row::of(what, "ms", runtime, peers::run(runtime, args.runs)));
