@@ -316,3 +316,42 @@ fn the_host_asks_without_a_way_to_anywhere() {
     stop(run);
     node.assert_nothing_left();
 }
+
+/// The checksum of SCTP.
+fn crc32c(data: &[u8]) -> u32 {
+    let bit = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    !data.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), bit))
+}
+
+/// The packet that asks for an association.
+fn sctp_init(from: u16, to: u16) -> Vec<u8> {
+    let ports = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    // Tag, window, streams out and in, first number.
+    let numbers = [[0, 0, 0, 9], [0, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 1]].concat();
+    let packet = |checksum: u32| [&ports, &[0; 4][..], &checksum.to_le_bytes(), &[1, 0, 0, 20], &numbers].concat();
+    packet(crc32c(&packet(0)))
+}
+
+#[test]
+fn sctp_is_led_to_the_pod_as_well() {
+    use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
+    let node = need!(Node::with_busybox());
+    let outside = node.outside();
+    let ports = json!({"ports": [{"containerPort": PORT, "hostPort": PUBLISHED, "protocol": "SCTP"}]});
+    let run = node.run(keeper("server", ports));
+    let server = Pod::find(&node, "server");
+    let raw = || net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::SCTP)).expect("a raw socket");
+    let listener = server.network.within(raw);
+    let patience = Some(e2e::traffic::PATIENCE);
+    sockopt::set_socket_timeout(&listener, sockopt::Timeout::Recv, patience).expect("a socket option");
+    let sender = outside.within(raw);
+    let at = SocketAddr::new(HOST[0], 0);
+    net::sendto(&sender, &sctp_init(5000, PUBLISHED), SendFlags::empty(), &at).expect("it is sent");
+    let mut packet = [0; 256];
+    let (read, _) = net::recv(&listener, &mut packet[..], RecvFlags::empty()).expect("it arrives");
+    let header = usize::from(packet[0] & 15) * 4;
+    let expected = [5000u16.to_be_bytes(), PORT.to_be_bytes()].concat();
+    assert_eq!(packet[header..read][..4], expected);
+    stop(run);
+    node.assert_nothing_left();
+}

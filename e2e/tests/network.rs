@@ -357,3 +357,24 @@ fn a_pod_that_changes_its_own_addresses_harms_itself_alone() {
     stop(run);
     node.assert_nothing_left();
 }
+
+#[test]
+fn a_range_of_one_family_is_a_network_of_that_family() {
+    let node = need!(Node::with_busybox());
+    if !has_v6() {
+        e2e::skip!("no IPv6");
+    }
+    for (range, v4) in [("fd77::/64", false), ("10.77.0.0/24", true)] {
+        let run = node.run_with(several(&[keeper("one", json!({})), keeper("two", json!({}))]), &["--pod-cidr", range]);
+        let (one, two) = (Pod::find(&node, "one"), Pod::find(&node, "two"));
+        assert_eq!((one.ips.len(), one.ips[0].is_ipv4()), (1, v4), "{range}");
+        let _answerers = Answerer::both(&two.network, PORT, "two");
+        for protocol in PROTOCOLS {
+            let answer = ask(&one.network, protocol, SocketAddr::new(two.ips[0], PORT));
+            assert_eq!(answer.ok(), Some(Answer { name: "two".into(), from: one.ips[0] }), "{range} by {protocol:?}");
+        }
+        stop(run);
+        // The ranges are the state directory's until everything is gone.
+        node.coracle(["gc", "--all"]).exits(0);
+    }
+}
