@@ -165,6 +165,43 @@ fn link_local_of_the_hosts_end(program: &Path, node: &Node, pod: &Pod) -> Vec<So
 }
 
 #[test]
+fn a_neighbour_reaches_pods_by_published_ports_alone() {
+    let node = need!(Node::with_busybox());
+    let program = need!(ip_program());
+    let outside = node.outside();
+    let ports = json!({"ports": [{"containerPort": PORT, "hostPort": 8080}]});
+    let run = node.run(keeper("server", ports));
+    let server = Pod::find(&node, "server");
+    let _answerers = Answerer::both(&server.network, PORT, "server");
+    for (own, via) in server.ips.iter().zip(HOST) {
+        // It knows the way, and even pretends to be a pod.
+        let (length, nodad) = if own.is_ipv4() { (32, "") } else { (128, "nodad") };
+        ip(&program, outside, &format!("route add {own}/{length} via {via}"));
+        for protocol in PROTOCOLS {
+            let answer = ask_within(outside, protocol, (*own, PORT).into(), SILENCE);
+            assert!(answer.is_err(), "{own} by {protocol:?}: {answer:?}");
+        }
+        let published = ask(outside, Protocol::Tcp, (via, 8080).into()).map(|answer| answer.name);
+        assert_eq!(published.ok().as_deref(), Some("server"), "{via}");
+        let neighbour = neighbour_of(*own);
+        ip(&program, outside, &format!("addr add {neighbour}/{length} dev lo {nodad}"));
+        let place = Answerer::start(node.host(), Protocol::Udp, (via, PORT).into(), "host").expect("a listener");
+        let _ = send(outside, neighbour, (via, PORT).into());
+        assert_eq!(place.heard(SILENCE), Vec::<IpAddr>::new(), "from {neighbour}");
+    }
+    stop(run);
+    node.assert_nothing_left();
+}
+
+/// An address of the same range that no pod has.
+fn neighbour_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() + 5).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() + 5).into(),
+    }
+}
+
+#[test]
 fn a_neighbour_cannot_reach_127_0_0_1() {
     let node = need!(Node::with_busybox());
     let program = need!(ip_program());
