@@ -67,13 +67,15 @@ pub fn survey(rtnl: &mut Rtnl) -> io::Result<Survey> {
     for message in rtnl.list(RouteNetlinkMessage::GetRoute(RouteMessage::default()))? {
         let RouteNetlinkMessage::NewRoute(message) = message else { continue };
         let Some(route) = Route::of(&message) else { continue };
+        // The kernel's own routes to our gateways go with the link, which a pod that has just ended leaves for a moment.
+        let on_a_pods_link = route.output.is_some_and(|index| is_ours(&name(index)));
         if let (0, Some(output)) = (route.range.prefix_len(), route.output) {
             // IPv4 first, then the smallest metric.
             let rank = (route.range.addr().is_ipv6(), route.metric, output);
             way_out = Some(way_out.map_or(rank, |it| it.min(rank)));
         } else if route.ours && route.unreachable {
             survey.claims.push(Claim { range: route.range, group: route.metric });
-        } else if !route.ours && route.range.prefix_len() > 0 {
+        } else if !route.ours && !on_a_pods_link && route.range.prefix_len() > 0 {
             survey.taken.push(Taken { range: route.range, by: route.words(&name) });
         }
     }
