@@ -22,6 +22,14 @@ fn stop(mut run: Run) {
     run.wait();
 }
 
+/// Ends a run; nothing of it stays once the test itself lets go of what it has in the pods' networks.
+#[track_caller]
+fn end<T>(node: &Node, run: Run, held: T) {
+    drop(held);
+    stop(run);
+    node.assert_nothing_left();
+}
+
 fn has_v6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
 }
@@ -93,7 +101,7 @@ fn whoever_comes_from_outside_or_from_a_pod_is_seen_with_its_own_address() {
     let outside = node.outside();
     let run = node.run(several(&[keeper("server", published(None)), keeper("client", json!({}))]));
     let (server, client) = (Pod::find(&node, "server"), Pod::find(&node, "client"));
-    let _answerers = Answerer::both(&server.network, PORT, "server");
+    let answerers = Answerer::both(&server.network, PORT, "server");
     for protocol in PROTOCOLS {
         for (family, to) in HOST.iter().enumerate().take(server.ips.len()) {
             let at = SocketAddr::new(*to, PUBLISHED);
@@ -102,8 +110,7 @@ fn whoever_comes_from_outside_or_from_a_pod_is_seen_with_its_own_address() {
             assert_eq!(seen(&client.network), Some(client.ip_like(*to)), "{at} by {protocol:?}");
         }
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (server, client, answerers));
 }
 
 #[test]
@@ -136,15 +143,14 @@ fn one_port_of_two_addresses_leads_to_two_pods() {
     let pods = [keeper("inner", published(Some(LOCALHOST[0]))), keeper("outer", published(Some(HOST[0])))];
     let run = node.run(several(&pods));
     let (inner, outer) = (Pod::find(&node, "inner"), Pod::find(&node, "outer"));
-    let _answerers = [Answerer::both(&inner.network, PORT, "inner"), Answerer::both(&outer.network, PORT, "outer")];
+    let answerers = [Answerer::both(&inner.network, PORT, "inner"), Answerer::both(&outer.network, PORT, "outer")];
     for protocol in PROTOCOLS {
         let name = |host: &Host, to: IpAddr| ask(host, protocol, (to, PUBLISHED).into()).map(|answer| answer.name).ok();
         assert_eq!(name(node.host(), LOCALHOST[0]).as_deref(), Some("inner"), "{protocol:?}");
         assert_eq!(name(node.host(), HOST[0]).as_deref(), Some("outer"), "{protocol:?}");
         assert_eq!(name(outside, HOST[0]).as_deref(), Some("outer"), "{protocol:?}");
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (inner, outer, answerers));
 }
 
 #[test]
@@ -152,7 +158,7 @@ fn a_port_that_a_pod_has_is_an_error_that_names_the_pod() {
     let node = need!(Node::with_busybox());
     let run = node.run(keeper("holder", published(None)));
     let holder = Pod::find(&node, "holder");
-    let _answerers = Answerer::both(&holder.network, PORT, "server");
+    let answerers = Answerer::both(&holder.network, PORT, "server");
     let second = node.run_to_end(keeper("late", published(Some(LOCALHOST[0]))));
     second.exits(125).says("8080").says("holder");
     // The first one is none the worse for it.
@@ -161,8 +167,7 @@ fn a_port_that_a_pod_has_is_an_error_that_names_the_pod() {
     // And gives it free.
     let run = node.run(keeper("late", published(Some(LOCALHOST[0]))));
     Pod::find(&node, "late");
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (holder, answerers));
 }
 
 #[test]
@@ -179,8 +184,7 @@ fn a_port_that_a_process_has_is_an_error_that_names_the_process() {
     }
     let run = node.run(keeper("late", published(None)));
     Pod::find(&node, "late");
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, ());
 }
 
 #[test]
@@ -237,8 +241,7 @@ fn a_restarted_container_is_reached_as_before() {
             inspect::wait_for(|| get(node.host(), SocketAddr::new(*ways[0], PUBLISHED)).ok()).expect("it serves again");
         }
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, ());
 }
 
 #[test]
@@ -277,8 +280,7 @@ fn datagrams_of_every_size_pass_the_relay() {
     let poison = server.network.within(|| std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0))).expect("a socket");
     poison.send_to(&[], (Ipv6Addr::LOCALHOST, PORT)).expect("a datagram is sent");
     echoing.join().expect("it ends");
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (server, poison));
 }
 
 #[test]
@@ -297,8 +299,7 @@ fn the_example_of_a_published_port_runs() {
     let answer = get(node.outside(), SocketAddr::new(HOST[0], 8081)).expect("it is published");
     let status = node.wait_for_phase("web", "Running");
     assert_eq!(answer, format!("hello from {}\n", status["status"]["podIP"].as_str().unwrap_or_default()));
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, ());
 }
 
 #[test]
@@ -307,14 +308,13 @@ fn the_host_asks_without_a_way_to_anywhere() {
     // No neighbour, no default route: a laptop in a train.
     let run = node.run(keeper("server", published(None)));
     let server = Pod::find(&node, "server");
-    let _answerers = Answerer::both(&server.network, PORT, "server");
+    let answerers = Answerer::both(&server.network, PORT, "server");
     let ways = LOCALHOST.map(|ip| ("the host", node.host(), ip, true));
     assert_eq!(wrong(&ways), Vec::<String>::new());
     for at in server.at(PORT) {
         assert!(ask(node.host(), Protocol::Tcp, at).is_ok(), "{at}");
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (server, answerers));
 }
 
 /// The checksum of SCTP.
@@ -352,6 +352,5 @@ fn sctp_is_led_to_the_pod_as_well() {
     let header = usize::from(packet[0] & 15) * 4;
     let expected = [5000u16.to_be_bytes(), PORT.to_be_bytes()].concat();
     assert_eq!(packet[header..read][..4], expected);
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (server, listener));
 }

@@ -1,29 +1,44 @@
 //! The flat network: pods have addresses, know them, reach each other and the world, and keep them.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use e2e::manifest::{pod, script_with, several, shell};
+use e2e::manifest::{pod, script_with, several};
 use e2e::netns::{HOST, OUTSIDE};
 use e2e::pods::{Pod, capable, ips, keeper};
 use e2e::traffic::{Answer, Answerer, PROTOCOLS, ask, ask_within, get};
 use e2e::{DEADLINE, Node, Run, debian, inspect, need};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const PORT: u16 = 7000;
+const PUBLISHED: u16 = 8080;
 
 /// Whether this machine has IPv6.
 fn has_v6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
 }
 
+/// [`PORT`] published by both protocols.
+fn published() -> Value {
+    json!({"ports": PROTOCOLS.map(|it| json!({"containerPort": PORT, "hostPort": PUBLISHED, "protocol": it.name()}))})
+}
+
 fn stop(mut run: Run) {
     run.signal(Signal::TERM);
     run.wait();
+}
+
+/// Ends a run; nothing of it stays once the test itself lets go of what it has in the pods' networks.
+#[track_caller]
+fn end<T>(node: &Node, run: Run, held: T) {
+    drop(held);
+    stop(run);
+    node.assert_nothing_left();
 }
 
 #[test]
@@ -78,7 +93,7 @@ fn the_host_and_pods_reach_each_other_with_their_own_addresses() {
     node.outside();
     let run = node.run(several(&[keeper("one", json!({})), keeper("two", json!({}))]));
     let (one, two) = (Pod::find(&node, "one"), Pod::find(&node, "two"));
-    let _answerers = [Answerer::both(&one.network, PORT, "one"), Answerer::both(&two.network, PORT, "two")];
+    let answerers = [Answerer::both(&one.network, PORT, "one"), Answerer::both(&two.network, PORT, "two")];
     for protocol in PROTOCOLS {
         for (from, to) in [(&one, &two), (&two, &one), (&one, &one)] {
             for at in to.at(PORT) {
@@ -96,8 +111,7 @@ fn the_host_and_pods_reach_each_other_with_their_own_addresses() {
             );
         }
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (one, two, answerers));
 }
 
 #[test]
@@ -118,8 +132,7 @@ fn a_server_and_a_client_of_the_built_in_image_meet() {
         // A second run, another process: the network is the state directory's, not the run's.
         node.run_to_end(pod("client", json!({"containers": [fetch]}))).exits(0).says("client/c | hello from server");
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, ());
 }
 
 #[test]
@@ -127,7 +140,7 @@ fn what_goes_to_the_world_has_the_hosts_address_but_where_told_otherwise() {
     let node = need!(Node::with_busybox());
     let ip = need!(debian::program("ip", "iproute2"));
     let outside = node.outside();
-    let _world = Answerer::both(outside, PORT, "world");
+    let world = Answerer::both(outside, PORT, "world");
     let flags = ["--pod-cidr", "10.77.0.0/24", "--pod-cidr", "fd77::/64"];
     let run = node.run_with(keeper("plain", json!({})), &flags);
     let plain = Pod::find(&node, "plain");
@@ -157,8 +170,7 @@ fn what_goes_to_the_world_has_the_hosts_address_but_where_told_otherwise() {
             assert_eq!(answer.ok(), Some(Answer { name: "world".into(), from: *own }), "to {to} by {protocol:?}");
         }
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (world, plain, open));
 }
 
 #[test]
@@ -229,27 +241,30 @@ fn fifty_pods_at_once_have_addresses_of_their_own_and_answer() {
         }
     }
     assert_eq!((pods.len(), seen.len()), (50, if has_v6() { 100 } else { 50 }));
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, ());
 }
 
 #[test]
 fn a_host_without_ipv6_has_pods_without_it() {
-    let node = need!(Node::with_busybox());
-    node.host().within(|| {
-        for interface in ["all", "default", "lo"] {
-            let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
-            // A kernel without IPv6 has none of this.
-            if Path::new(&path).exists() {
-                std::fs::write(&path, "1").unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
+    let mut node = need!(Node::with_busybox());
+    let host = node.host().clone();
+    let switch = move |off: &str| {
+        host.within(|| {
+            for interface in ["all", "default", "lo"] {
+                let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+                // A kernel without IPv6 has none of this.
+                if Path::new(&path).exists() {
+                    std::fs::write(&path, off).unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
+                }
             }
-        }
-    });
-    let ports = json!({"ports": [{"containerPort": PORT, "hostPort": 8080}]});
-    let run = node.run(several(&[keeper("server", ports), keeper("client", json!({}))]));
+        });
+    };
+    switch("1");
+    node.on_drop(move || switch("0"));
+    let run = node.run(several(&[keeper("server", published()), keeper("client", json!({}))]));
     let (server, client) = (Pod::find(&node, "server"), Pod::find(&node, "client"));
     assert_eq!((server.ips.len(), server.ips[0].is_ipv4()), (1, true));
-    let _answerers = Answerer::both(&server.network, PORT, "server");
+    let answerers = Answerer::both(&server.network, PORT, "server");
     for (from, at) in [
         (&client.network, SocketAddr::new(server.v4(), PORT)),
         (node.host(), SocketAddr::new(server.v4(), PORT)),
@@ -263,8 +278,7 @@ fn a_host_without_ipv6_has_pods_without_it() {
             );
         }
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (server, client, answerers));
 }
 
 #[test]
@@ -272,10 +286,10 @@ fn flushed_rules_come_back_while_traffic_goes_on() {
     let node = need!(Node::with_busybox());
     let nft = need!(debian::program("nft", "nftables"));
     let outside = node.outside();
-    let _world = Answerer::both(outside, PORT, "world");
-    let run = node.run(keeper("server", json!({"ports": [{"containerPort": PORT, "hostPort": 8080}]})));
+    let world = Answerer::both(outside, PORT, "world");
+    let run = node.run(keeper("server", published()));
     let server = Pod::find(&node, "server");
-    let _answerers = Answerer::both(&server.network, PORT, "server");
+    let answerers = Answerer::both(&server.network, PORT, "server");
     let ways: Vec<_> = HOST.iter().take(server.ips.len()).map(|host| SocketAddr::new(*host, 8080)).collect();
     for flush in [&["flush", "ruleset"][..], &["delete", "table", "inet", "THE-TABLE"]] {
         let mut list = Command::new(&nft);
@@ -297,45 +311,43 @@ fn flushed_rules_come_back_while_traffic_goes_on() {
         let answer = ask(&server.network, PROTOCOLS[0], SocketAddr::new(OUTSIDE[0], PORT)).map(|answer| answer.from);
         assert_eq!(answer.ok(), Some(HOST[0]), "masqueraded after {flush:?}");
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (world, server, answerers));
 }
 
 #[test]
 fn a_connection_outlives_a_flush() {
     let node = need!(Node::with_busybox());
     let nft = need!(debian::program("nft", "nftables"));
-    let script = "while read line; do echo got $line; done";
-    let listen = format!("echo up; nc -l -p {PORT} -e sh -c '{script}'; echo over; exec sleep 1000");
-    let container = json!({"ports": [{"containerPort": PORT, "hostPort": 8080}],
-        "env": [{"name": "E2E_POD", "value": "server"}]});
-    let mut run = node.run(pod("server", json!({"containers": [e2e::manifest::with(shell("c", &listen), container)]})));
-    run.wait_for("server/c | up");
+    let outside = node.outside();
+    let run = node.run(keeper("server", published()));
     let server = Pod::find(&node, "server");
-    let listening = || {
-        let table = server.network.within(|| std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap_or_default());
-        let six = server.network.within(|| std::fs::read_to_string("/proc/thread-self/net/tcp6").unwrap_or_default());
-        [table, six].concat().contains(&format!(":{PORT:04X} ")).then_some(())
-    };
-    inspect::wait_for(listening).expect("nc listens");
-    let mut stream = node.outside().within(|| std::net::TcpStream::connect((HOST[0], 8080))).expect("a connection");
-    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
-    let mut exchange = |word: &str| {
-        use std::io::{BufRead, BufReader, Write};
-        stream.write_all(format!("{word}\n").as_bytes()).expect("it stays open");
-        let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line).expect("an answer");
-        assert_eq!(line, format!("got {word}\n"));
+    let listener = server.network.within(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT))).expect("a listener");
+    let connect = || outside.within(|| TcpStream::connect((HOST[0], PUBLISHED))).expect("a connection");
+    let (near, (far, _)) = (connect(), listener.accept().expect("a connection"));
+    drop(listener);
+    let exchange = |when: &str| {
+        let mut heard = [0; 4];
+        for (mut from, mut to) in [(&near, &far), (&far, &near)] {
+            to.set_read_timeout(Some(DEADLINE)).expect("a socket option");
+            from.write_all(b"word")
+                .and_then(|()| to.read_exact(&mut heard))
+                .unwrap_or_else(|error| panic!("{when}: {error}"));
+            assert_eq!(&heard, b"word");
+        }
     };
     exchange("before");
+    let answerers = Answerer::both(&server.network, PORT, "server");
     let mut flush = Command::new(nft);
     flush.args(["flush", "ruleset"]);
     node.host().run(flush).exits(0);
+    // What is sent before the rules are back is no pod's: that would end the connection.
+    let deadline = Instant::now() + DEADLINE;
+    let at = SocketAddr::new(HOST[0], PUBLISHED);
+    while ask_within(outside, PROTOCOLS[0], at, Duration::from_millis(500)).is_err() {
+        assert!(Instant::now() < deadline, "the rules never come back");
+    }
     exchange("after");
-    std::thread::sleep(Duration::from_millis(300));
-    exchange("long after");
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (server, answerers, near, far));
 }
 
 #[test]
@@ -347,15 +359,14 @@ fn a_pod_that_changes_its_own_addresses_harms_itself_alone() {
         let length = if ip.is_ipv4() { 32 } else { 128 };
         node.exec("thief", "c", &["ip", "addr", "add", &format!("{ip}/{length}"), "dev", "eth0"]).exits(0);
     }
-    let _answerers = [Answerer::both(&thief.network, PORT, "thief"), Answerer::both(&victim.network, PORT, "victim")];
+    let answerers = [Answerer::both(&thief.network, PORT, "thief"), Answerer::both(&victim.network, PORT, "victim")];
     for protocol in PROTOCOLS {
         for at in victim.at(PORT) {
             let answer = ask(node.host(), protocol, at).map(|answer| answer.name);
             assert_eq!(answer.ok().as_deref(), Some("victim"), "{at} by {protocol:?}");
         }
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (thief, victim, answerers));
 }
 
 #[test]

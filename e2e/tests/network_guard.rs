@@ -20,6 +20,14 @@ fn stop(mut run: Run) {
     run.wait();
 }
 
+/// Ends a run; nothing of it stays once the test itself lets go of what it has in the pods' networks.
+#[track_caller]
+fn end<T>(node: &Node, run: Run, held: T) {
+    drop(held);
+    stop(run);
+    node.assert_nothing_left();
+}
+
 fn has_v6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
 }
@@ -97,8 +105,7 @@ fn a_foreign_source_address_does_not_leave_the_pod() {
         send(&spoofer.network, own, (OUTSIDE[family], PORT).into()).expect("it is sent");
         assert_eq!(places[0].1.heard(SILENCE), [HOST[family]], "after all that");
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (spoofer, other, target, places));
 }
 
 #[test]
@@ -109,8 +116,8 @@ fn a_pod_reaches_nothing_of_the_host_but_published_ports() {
     let ports = json!({"ports": [{"containerPort": PORT, "hostPort": 8080}]});
     let run = node.run(several(&[capable("server", &["NET_RAW"]), keeper("published", ports)]));
     let (pod, published) = (Pod::find(&node, "server"), Pod::find(&node, "published"));
-    let _host = Answerer::both(node.host(), PORT, "host");
-    let _published = Answerer::both(&published.network, PORT, "published");
+    let host = Answerer::both(node.host(), PORT, "host");
+    let answerers = Answerer::both(&published.network, PORT, "published");
 
     let mut addresses: Vec<SocketAddr> = HOST.iter().take(pod.ips.len()).map(|ip| (*ip, PORT).into()).collect();
     let mut gateways = Vec::new();
@@ -142,8 +149,7 @@ fn a_pod_reaches_nothing_of_the_host_but_published_ports() {
     for gateway in gateways.iter().filter(|ip| !is_link_local(**ip)) {
         node.exec("server", "c", &["ping", "-c", "1", "-W", "5", &gateway.to_string()]).exits(0);
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (pod, published, host, answerers));
 }
 
 fn is_link_local(ip: IpAddr) -> bool {
@@ -172,7 +178,7 @@ fn a_neighbour_reaches_pods_by_published_ports_alone() {
     let ports = json!({"ports": [{"containerPort": PORT, "hostPort": 8080}]});
     let run = node.run(keeper("server", ports));
     let server = Pod::find(&node, "server");
-    let _answerers = Answerer::both(&server.network, PORT, "server");
+    let answerers = Answerer::both(&server.network, PORT, "server");
     for (own, via) in server.ips.iter().zip(HOST) {
         // It knows the way, and even pretends to be a pod.
         let (length, nodad) = if own.is_ipv4() { (32, "") } else { (128, "nodad") };
@@ -189,8 +195,7 @@ fn a_neighbour_reaches_pods_by_published_ports_alone() {
         let _ = send(outside, neighbour, (via, PORT).into());
         assert_eq!(place.heard(SILENCE), Vec::<IpAddr>::new(), "from {neighbour}");
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (server, answerers));
 }
 
 /// An address of the same range that no pod has.
@@ -222,7 +227,7 @@ fn a_neighbour_cannot_reach_127_0_0_1() {
     ip(&program, outside, "addr del 127.0.0.1/8 dev lo");
     ip(&program, outside, &format!("route add 127.0.0.0/8 via {} dev {LINK} src {}", HOST[0], OUTSIDE[0]));
     let localhost: SocketAddr = (Ipv4Addr::LOCALHOST, PORT).into();
-    let _own = PROTOCOLS.map(|protocol| Answerer::start(node.host(), protocol, localhost, "own").expect("a listener"));
+    let own = PROTOCOLS.map(|protocol| Answerer::start(node.host(), protocol, localhost, "own").expect("a listener"));
     for protocol in PROTOCOLS {
         let answer = ask(outside, protocol, localhost).map(|answer| answer.name);
         assert_eq!(answer.ok().as_deref(), Some("own"), "the door is open without a pod: the test works");
@@ -232,7 +237,7 @@ fn a_neighbour_cannot_reach_127_0_0_1() {
     );
     let run = node.run(keeper("server", json!({"ports": ports})));
     let server = Pod::find(&node, "server");
-    let _answerers = Answerer::both(&server.network, PORT, "server");
+    let answerers = Answerer::both(&server.network, PORT, "server");
     for protocol in PROTOCOLS {
         for port in [PORT, 8080] {
             let at = (Ipv4Addr::LOCALHOST, port).into();
@@ -246,8 +251,7 @@ fn a_neighbour_cannot_reach_127_0_0_1() {
     let place = Answerer::start(node.host(), Protocol::Udp, (HOST[0], PORT).into(), "host").expect("a listener");
     let _ = send(outside, Ipv4Addr::new(127, 0, 0, 9).into(), (HOST[0], PORT).into());
     assert_eq!(place.heard(SILENCE), Vec::<IpAddr>::new());
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (own, server, answerers, place));
 }
 
 #[test]
@@ -255,7 +259,7 @@ fn a_pod_cannot_reach_the_hosts_127_0_0_1() {
     let node = need!(Node::with_busybox());
     let program = need!(ip_program());
     let localhost: SocketAddr = (Ipv4Addr::LOCALHOST, PORT).into();
-    let _own = PROTOCOLS.map(|protocol| Answerer::start(node.host(), protocol, localhost, "own").expect("a listener"));
+    let own = PROTOCOLS.map(|protocol| Answerer::start(node.host(), protocol, localhost, "own").expect("a listener"));
     let run = node.run(capable("pod", &["NET_ADMIN"]));
     let pod = Pod::find(&node, "pod");
     pod.network.within(|| {
@@ -275,8 +279,7 @@ fn a_pod_cannot_reach_the_hosts_127_0_0_1() {
         assert!(answer.is_err(), "by {protocol:?}: {answer:?}");
         assert!(ask(node.host(), protocol, localhost).is_ok(), "the host itself by {protocol:?}");
     }
-    stop(run);
-    node.assert_nothing_left();
+    end(&node, run, (own, pod));
 }
 
 #[test]
