@@ -211,6 +211,7 @@ fn a_pod_keeps_its_address_when_its_container_restarts_and_when_it_is_made_again
     assert!(Pod::find(&node, "third").ips.iter().all(|ip| !before.ips.contains(ip)));
     let run = node.run(again());
     assert_eq!(Pod::find(&node, "keeps").ips, before.ips);
+    drop(before);
     for run in [run, other, third] {
         stop(run);
     }

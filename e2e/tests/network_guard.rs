@@ -208,28 +208,29 @@ fn neighbour_of(ip: IpAddr) -> IpAddr {
 
 #[test]
 fn a_neighbour_cannot_reach_127_0_0_1() {
-    let node = need!(Node::with_busybox());
+    let mut node = need!(Node::with_busybox());
     let program = need!(ip_program());
-    let outside = node.outside();
     // An administrator, or another program, has opened the host to such packets: the guard is all that is left.
-    let open = |host: &Host| {
+    let set = |host: &Host, route_localnet: &str| {
         host.within(|| {
             for interface in ["all", LINK] {
-                for (file, value) in [("route_localnet", "1"), ("rp_filter", "0")] {
+                for (file, value) in [("route_localnet", route_localnet), ("rp_filter", "0")] {
                     let path = format!("/proc/sys/net/ipv4/conf/{interface}/{file}");
                     std::fs::write(&path, value).unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
                 }
             }
         });
     };
-    open(node.host());
-    open(outside);
-    ip(&program, outside, "addr del 127.0.0.1/8 dev lo");
-    ip(&program, outside, &format!("route add 127.0.0.0/8 via {} dev {LINK} src {}", HOST[0], OUTSIDE[0]));
+    let (host, outside) = (node.host().clone(), node.outside().clone());
+    set(&host, "1");
+    set(&outside, "1");
+    node.on_drop(move || set(&host, "0"));
+    ip(&program, &outside, "addr del 127.0.0.1/8 dev lo");
+    ip(&program, &outside, &format!("route add 127.0.0.0/8 via {} dev {LINK} src {}", HOST[0], OUTSIDE[0]));
     let localhost: SocketAddr = (Ipv4Addr::LOCALHOST, PORT).into();
     let own = PROTOCOLS.map(|protocol| Answerer::start(node.host(), protocol, localhost, "own").expect("a listener"));
     for protocol in PROTOCOLS {
-        let answer = ask(outside, protocol, localhost).map(|answer| answer.name);
+        let answer = ask(&outside, protocol, localhost).map(|answer| answer.name);
         assert_eq!(answer.ok().as_deref(), Some("own"), "the door is open without a pod: the test works");
     }
     let ports = PROTOCOLS.map(
@@ -241,15 +242,15 @@ fn a_neighbour_cannot_reach_127_0_0_1() {
     for protocol in PROTOCOLS {
         for port in [PORT, 8080] {
             let at = (Ipv4Addr::LOCALHOST, port).into();
-            let answer = ask_within(outside, protocol, at, SILENCE);
+            let answer = ask_within(&outside, protocol, at, SILENCE);
             assert!(answer.is_err(), "{at} by {protocol:?}: {answer:?}");
             assert!(ask(node.host(), protocol, at).is_ok(), "the host itself to {at} by {protocol:?}");
         }
     }
     // Nor does what a neighbour sends from there get in.
-    ip(&program, outside, &format!("addr add 127.0.0.9/32 dev {LINK}"));
+    ip(&program, &outside, &format!("addr add 127.0.0.9/32 dev {LINK}"));
     let place = Answerer::start(node.host(), Protocol::Udp, (HOST[0], PORT).into(), "host").expect("a listener");
-    let _ = send(outside, Ipv4Addr::new(127, 0, 0, 9).into(), (HOST[0], PORT).into());
+    let _ = send(&outside, Ipv4Addr::new(127, 0, 0, 9).into(), (HOST[0], PORT).into());
     assert_eq!(place.heard(SILENCE), Vec::<IpAddr>::new());
     end(&node, run, (own, server, answerers, place));
 }
