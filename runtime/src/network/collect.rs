@@ -47,8 +47,10 @@ pub fn collect(core: &Core, all: bool, report: &mut CollectReport) -> Result<()>
     if !sandboxes(core)?.is_empty() {
         return if locked.shared.up { core.network.firewall.load(core, &locked) } else { Ok(()) };
     }
-    if locked.shared.up {
-        setup::down(&core.network, &mut locked)?;
+    let up = locked.shared.up;
+    // Even where it is not up: it may have been killed while it came up, or went down, or its record may be lost.
+    setup::down(&core.network, &mut locked)?;
+    if up {
         report.removed.push("the rules and ranges of the pods' network".into());
     }
     if all { everything(core, &mut locked, report) } else { Ok(()) }
@@ -56,8 +58,6 @@ pub fn collect(core: &Core, all: bool, report: &mut CollectReport) -> Result<()>
 
 /// What is kept while there are no pods.
 fn everything(core: &Core, locked: &mut Locked, report: &mut CollectReport) -> Result<()> {
-    // Of a state directory that was lost there may be rules and claims without a record.
-    setup::down(&core.network, locked)?;
     for (place, _) in locked.markers().during(|| "list who has which address".into())? {
         locked.unmark(place).during(|| "forget who had an address".into())?;
     }
