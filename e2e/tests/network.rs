@@ -170,6 +170,12 @@ fn what_goes_to_the_world_has_the_hosts_address_but_where_told_otherwise() {
             assert_eq!(answer.ok(), Some(Answer { name: "world".into(), from: *own }), "to {to} by {protocol:?}");
         }
     }
+    // It holds for the network, not for the process that brought it up.
+    node.coracle(["gc"]).exits(0);
+    let answer = ask(&open.network, PROTOCOLS[0], SocketAddr::new(OUTSIDE[0], PORT));
+    assert_eq!(answer.ok(), Some(Answer { name: "world".into(), from: open.v4() }), "after gc");
+    let other = node.run_with(keeper("other", json!({})), &["--non-masquerade-cidr", "198.51.100.0/24"]).wait();
+    other.exits(125).says("not masqueraded to 192.0.2.0/24, 2001:db8::/64").says("198.51.100.0/24");
     end(&node, run, (world, plain, open));
 }
 

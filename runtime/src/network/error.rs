@@ -43,6 +43,17 @@ pub enum Error {
         /// What to do.
         help: &'static str,
     },
+    /// The pods that are there are seen by their own addresses elsewhere.
+    #[error(
+        "the pods of this state directory are not masqueraded to {used}, and these shall not be to {wanted}; give them the \
+         same --non-masquerade-cidr, or a --state-dir of their own"
+    )]
+    Destinations {
+        /// Where they are.
+        used: String,
+        /// What was asked for.
+        wanted: String,
+    },
     /// No address is left.
     #[error("all {count} addresses for pods in {range} are taken; remove pods, or name a larger range with --pod-cidr")]
     Full {
@@ -80,7 +91,9 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Range { .. } => Kind::Invalid,
-            Self::Taken { .. } | Self::NoneFree { .. } | Self::Other { .. } => Kind::Conflict,
+            Self::Taken { .. } | Self::NoneFree { .. } | Self::Other { .. } | Self::Destinations { .. } => {
+                Kind::Conflict
+            }
             Self::Full { .. } => Kind::Transient,
             Self::Port(_) => Kind::Conflict,
             Self::Rules { .. } | Self::Relay(_) => Kind::Internal,

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::nft::{self, Desired, PodRules, Table};
 use super::state::Locked;
-use super::{Attachment, Error, Network};
+use super::{Attachment, Error};
 use crate::core::Core;
 use crate::error::Result;
 use crate::sandbox;
@@ -32,7 +32,7 @@ impl Firewall {
 
     /// Makes the table what the records say, whatever it was.
     pub fn load(&self, core: &Core, locked: &Locked) -> Result<()> {
-        let desired = desired(core, &core.network, locked)?;
+        let desired = desired(core, locked)?;
         self.table()?.replace(&desired).map_err(during("load the rules of the pods' network"))
     }
 
@@ -99,13 +99,13 @@ fn during(operation: &'static str) -> impl FnOnce(nft::Error) -> crate::Error {
 }
 
 /// All that the table shall hold: every pod of this boot that was not stopped.
-fn desired(core: &Core, network: &Network, locked: &Locked) -> Result<Desired> {
+fn desired(core: &Core, locked: &Locked) -> Result<Desired> {
     let here = |it: &sandbox::Record| it.boot_id == core.boot_id && !it.stopped;
     let records = sandbox::all(core)?.into_iter().filter(here);
     Ok(Desired {
         ranges: locked.shared.ranges.all(),
         gateways: locked.shared.ranges.gateways(),
-        non_masquerade: network.options.non_masquerade_cidrs.clone(),
+        non_masquerade: locked.shared.non_masquerade.clone(),
         pods: records.filter_map(|it| it.attachment).map(|it| rules(&it)).collect(),
     })
 }

@@ -72,6 +72,16 @@ pub struct Options {
     pub non_masquerade_cidrs: Vec<IpNet>,
 }
 
+impl Options {
+    /// The destinations in one order, each once.
+    fn non_masquerade(&self) -> Vec<IpNet> {
+        let mut ranges: Vec<IpNet> = self.non_masquerade_cidrs.iter().map(IpNet::trunc).collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        ranges
+    }
+}
+
 /// Which network a pod is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {

@@ -27,7 +27,8 @@ pub fn up(core: &Core, locked: &mut Locked) -> Result<()> {
     let network = &core.network;
     let wanted = ranges::wanted(&network.options.pod_cidrs)?;
     if locked.shared.up {
-        return compatible(wanted, locked.shared.ranges);
+        compatible(wanted, locked.shared.ranges)?;
+        return same_destinations(network.options.non_masquerade(), &locked.shared.non_masquerade);
     }
     let durable = network.book.read().during(|| "read the leases of addresses".into())?;
     let before = if locked.shared.ranges == Ranges::default() { durable.ranges } else { locked.shared.ranges };
@@ -50,6 +51,7 @@ pub fn up(core: &Core, locked: &mut Locked) -> Result<()> {
     network.run(move |host| host.rtnl.run(requests)).during(|| "claim the pods' ranges".into())?;
     drop(host);
     locked.shared.ranges = ranges;
+    locked.shared.non_masquerade = network.options.non_masquerade();
     locked.shared.mtu = survey.mtu;
     let write = Change::Ranges(ranges, ula);
     network.book.commit(write, |_| Use::Held).during(|| "write the pods' ranges down".into())?;
@@ -69,6 +71,18 @@ fn compatible(wanted: Option<Ranges>, used: Ranges) -> Result<()> {
         .into()),
         _ => Ok(()),
     }
+}
+
+/// Who says nothing takes what there is; two who differ cannot both be right, for there is one set of rules.
+fn same_destinations(wanted: Vec<IpNet>, used: &[IpNet]) -> Result<()> {
+    if wanted.is_empty() || wanted == used {
+        return Ok(());
+    }
+    let words = |ranges: &[IpNet]| match ranges {
+        [] => "none".to_owned(),
+        ranges => ranges.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", "),
+    };
+    Err(error::Error::Destinations { used: words(used), wanted: words(&wanted) }.into())
 }
 
 /// Takes the rules and claims away. The sysctls stay: `gc --all` restores them.

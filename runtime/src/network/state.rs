@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::leases::exclusive;
@@ -31,6 +32,9 @@ pub struct Shared {
     pub up: bool,
     /// The pods' ranges.
     pub ranges: Ranges,
+    /// Destinations that see pods by their own addresses.
+    #[serde(default)]
+    pub non_masquerade: Vec<IpNet>,
     /// The largest packet.
     pub mtu: u32,
     /// Sysctls that were changed, and what they were.
