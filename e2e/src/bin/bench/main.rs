@@ -29,6 +29,9 @@ struct Args {
     /// Files in that image
     #[arg(long, default_value_t = 10_000)]
     files: usize,
+    /// Measure the pod network alone
+    #[arg(long)]
+    network: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -38,7 +41,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     ensure!(rustix::process::geteuid().is_root(), "needs root: sudo {}", std::env::current_exe()?.display());
     ensure!(args.runs > 0 && args.imports > 0, "nothing to measure");
-    let rows = rows(&args)?;
+    let rows = if args.network { network::rows(args.runs)? } else { rows(&args)? };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else {
