@@ -16,8 +16,8 @@ pub fn open(global: &Global, owner: Owner, zygote: Option<Zygote>) -> anyhow::Re
         cgroup_root: global.cgroup_root.clone(),
         boot_id: global.boot_id.clone(),
         network: runtime::network::Options {
-            pod_cidrs: vec![],
-            non_masquerade_cidrs: vec![],
+            pod_cidrs: global.pod_cidr.clone(),
+            non_masquerade_cidrs: global.non_masquerade_cidr.clone(),
         },
     };
     let runtime = Runtime::open(options, zygote).context("open the container runtime")?;

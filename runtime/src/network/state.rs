@@ -115,10 +115,12 @@ impl Locked {
 
     /// Removes it where nothing is left to be known.
     pub fn forget(&mut self) -> io::Result<()> {
-        match std::fs::remove_file(self.dir.join(FILE)) {
+        let gone = |removed: io::Result<()>| match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
-        }
+        };
+        gone(std::fs::remove_dir_all(self.dir.join(MARKERS)))?;
+        gone(std::fs::remove_file(self.dir.join(FILE)))
     }
 
     /// Writes who has a place.
