@@ -19,6 +19,7 @@ pub fn open(global: &Global, owner: Owner, zygote: Option<Zygote>) -> anyhow::Re
             pod_cidrs: global.pod_cidr.clone(),
             non_masquerade_cidrs: global.non_masquerade_cidr.clone(),
         },
+        registry: runtime::images::RegistryOptions::of_host(),
     };
     let runtime = Runtime::open(options, zygote).context("open the container runtime")?;
     let channel = channel::in_memory(runtime.services(owner));

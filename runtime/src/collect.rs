@@ -49,11 +49,11 @@ pub fn collect(core: &Core, all: bool, _held: &RunsHeld) -> Result<CollectReport
     orphaned_containers(core, &mut report)?;
     half_made(core, &mut report)?;
     dead_runs(core, &mut report)?;
-    let used: BTreeSet<String> = container::all(core)?.into_iter().map(|it| it.image_id).collect();
-    for id in core.images.collect(&|id| used.contains(id))? {
+    for id in core.images.collect(&|id| container::uses_image(core, id))? {
         report.removed.push(format!("the built-in image of an older binary ({id})"));
     }
     if all {
+        discard_partials(core, &mut report)?;
         remove_leftover_pins(core, &mut report)?;
     }
     prune_cgroups(core)?;
@@ -61,6 +61,15 @@ pub fn collect(core: &Core, all: bool, _held: &RunsHeld) -> Result<CollectReport
         report.failed.push(("what was left of the pods' network".into(), error.to_string()));
     }
     Ok(report)
+}
+
+/// Downloads that were broken off, and that a pull would go on from.
+fn discard_partials(core: &Core, report: &mut CollectReport) -> Result<()> {
+    let count = core.images.discard_partials(true)?;
+    if count > 0 {
+        report.removed.push(format!("{count} partly downloaded layers"));
+    }
+    Ok(())
 }
 
 /// Ends the processes of runs, which would make anew what is about to be removed. Their pods have shims of their own and

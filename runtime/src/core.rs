@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cgroup::Hierarchies;
 use crate::error::{During as _, Result};
 use crate::ids::{boot_id, short};
-use crate::images::ImageStore;
+use crate::images::{ImageStore, Puller, RegistryOptions};
 use crate::network::{self, Network};
 use crate::shim::client::Client;
 use crate::watch::Watcher;
@@ -28,6 +28,8 @@ pub struct Options {
     pub boot_id: Option<String>,
     /// The pods' network.
     pub network: network::Options,
+    /// Where images come from.
+    pub registry: RegistryOptions,
 }
 
 /// The runtime's inside.
@@ -36,6 +38,8 @@ pub struct Core {
     pub options: Options,
     /// The images.
     pub images: ImageStore,
+    /// Brings images from registries.
+    pub puller: Puller,
     /// The cgroups.
     pub hierarchies: Hierarchies,
     /// Which boot this is.
@@ -61,8 +65,10 @@ impl Core {
             make_private(&options.root_dir.join(name))?;
         }
         let this_boot = || boot_id().during(|| "read the boot id".into());
+        let images = ImageStore::open(&options.root_dir)?;
         let core = Self {
-            images: ImageStore::open(&options.root_dir)?,
+            puller: Puller::new(images.clone(), options.registry.clone()),
+            images,
             hierarchies: Hierarchies::discover(Path::new("/proc"), &options.cgroup_root)?,
             boot_id: options.boot_id.clone().map_or_else(this_boot, Ok)?,
             network: Network::open(options.network.clone(), &options.root_dir, &options.state_dir)?,

@@ -73,6 +73,8 @@ pub enum Kind {
     Conflict,
     /// Asking again will not help.
     Invalid,
+    /// A registry does not let us in.
+    Unauthenticated,
     /// It may work later.
     Transient,
     /// It took too long.
@@ -88,17 +90,24 @@ impl Error {
             Self::NotFound { .. } => Kind::NotFound,
             Self::Conflict(_) => Kind::Conflict,
             Self::Invalid(_) | Self::Seccomp(_) => Kind::Invalid,
-            Self::Image(error) => match error.kind() {
-                images::Kind::NotFound => Kind::NotFound,
-                images::Kind::Conflict => Kind::Conflict,
-                images::Kind::Invalid => Kind::Invalid,
-                images::Kind::Transient => Kind::Transient,
-                images::Kind::Internal => Kind::Internal,
-            },
+            Self::Image(error) => error.kind().into(),
             Self::Network(error) => error.kind(),
             Self::Timeout(_) => Kind::Timeout,
             Self::Shim { .. } => Kind::Transient,
             Self::Cgroup(_) | Self::Launch(_) | Self::Io { .. } | Self::NoZygote => Kind::Internal,
+        }
+    }
+}
+
+impl From<images::Kind> for Kind {
+    fn from(kind: images::Kind) -> Self {
+        match kind {
+            images::Kind::NotFound => Self::NotFound,
+            images::Kind::Conflict => Self::Conflict,
+            images::Kind::Invalid => Self::Invalid,
+            images::Kind::Unauthenticated => Self::Unauthenticated,
+            images::Kind::Transient => Self::Transient,
+            images::Kind::Internal => Self::Internal,
         }
     }
 }

@@ -31,12 +31,17 @@ pub fn create(core: &Arc<Core>, owner: &Owner, sandbox: &str, request: Request) 
         return Err(Error::Conflict(format!("sandbox {} is not ready: it was stopped, or its shim died", sandbox.id)));
     }
     reserve(core, &sandbox, &request)?;
+    // From the look at the image until there is a record that it is used, nobody removes it.
+    let hold = core.images.hold()?;
     let image = find_image(core, &request.image)?;
     let id = new_id().during(|| "make an id".into())?;
     let record = record(owner, &sandbox, &image, id, request)?;
     let mut undo = Undo::default();
     let (undone, taken_back) = (Arc::clone(core), record.clone());
     undo.push(format!("remove container {}", record.id), move || lifecycle::remove(&undone, &taken_back));
+    make_private(&core.container_dir(&record.id))?;
+    record.save(core)?;
+    drop(hold);
     let record = build(core, &sandbox, &image, record)?;
     undo.disarm();
     core.watcher.announce(Event::Created(record.id.clone()));
@@ -99,8 +104,6 @@ fn log_path(directory: &str, path: &str) -> Result<Option<PathBuf>> {
 }
 
 fn build(core: &Core, sandbox: &sandbox::Record, image: &Image, mut record: Record) -> Result<Record> {
-    make_private(&core.container_dir(&record.id))?;
-    record.save(core)?;
     let root = rootfs::make(core, &record.id, image)?;
     let compiled = compile::process(&record.request, image, sandbox, &root)?;
     let devices = devices::of(&record.request)?;

@@ -38,3 +38,8 @@ pub fn owned(core: &Core, owner: &Owner, id: &str) -> Result<Record> {
 pub fn all(core: &Core) -> Result<Vec<Record>> {
     records::all(core)
 }
+
+/// Whether a container uses an image. When that cannot be told, it does.
+pub fn uses_image(core: &Core, id: &str) -> bool {
+    all(core).map_or(true, |all| all.iter().any(|record| record.image_id == id))
+}

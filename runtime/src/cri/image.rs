@@ -11,7 +11,7 @@ use crate::Kind;
 use crate::container::{self, find_image};
 use crate::core::Core;
 use crate::error::Result;
-use crate::images::Image;
+use crate::images::{Image, Limits, PullRequest, RegistryAuth};
 
 /// An image as a client sees it.
 fn show(image: &Image) -> cri::Image {
@@ -42,6 +42,22 @@ fn info(image: &Image) -> HashMap<String, String> {
 fn name(image: Option<cri::ImageSpec>) -> Result<String> {
     let image = convert::required(image, "image")?;
     if image.image.is_empty() { Err(crate::Error::Invalid("image.image is empty".into())) } else { Ok(image.image) }
+}
+
+/// Credentials as kubelet hands them over.
+fn auth(config: cri::AuthConfig) -> Result<RegistryAuth> {
+    let encoded = (!config.auth.is_empty()).then(|| RegistryAuth::from_encoded(&config.auth));
+    let decoded =
+        encoded.map(|it| it.ok_or_else(|| crate::Error::Invalid("auth.auth is not user:password in base64".into())));
+    let decoded = decoded.transpose()?.unwrap_or_default();
+    let or = |given: String, decoded: String| if given.is_empty() { decoded } else { given };
+    Ok(RegistryAuth {
+        username: or(config.username, decoded.username),
+        password: or(config.password, decoded.password),
+        identity_token: config.identity_token,
+        registry_token: config.registry_token,
+        server: config.server_address,
+    })
 }
 
 fn find(core: &Core, name: &str) -> Result<Option<Image>> {
@@ -100,17 +116,20 @@ impl ImageService for Services {
         answer.await.map(Response::new)
     }
 
-    /// Images come from archives so far: one that is present is pulled, so to say; any other is not found.
+    /// Answers with the image's id. Asked while another asks for the same image it waits for that one's.
     async fn pull_image(
         &self,
         request: Request<cri::PullImageRequest>,
     ) -> std::result::Result<Response<cri::PullImageResponse>, Status> {
         let request = request.into_inner();
-        let answer = self.run(move |core, _| {
-            let image = find_image(core, &name(request.image)?)?;
-            Ok(cri::PullImageResponse { image_ref: image.id.to_string() })
-        });
-        answer.await.map(Response::new)
+        let reference = name(request.image).map_err(|error| super::status(&error))?;
+        let auth = request.auth.map(auth).transpose().map_err(|error| super::status(&error))?;
+        let auth = auth.filter(|auth| !auth.is_empty());
+        let wish = PullRequest { reference, auth, platform: String::new(), limits: Limits::default() };
+        match self.begin_pull(wish)?.image().await {
+            Ok(image) => Ok(Response::new(cri::PullImageResponse { image_ref: image.id.to_string() })),
+            Err(error) => Err(super::image_status(&error)),
+        }
     }
 
     async fn remove_image(
@@ -119,8 +138,7 @@ impl ImageService for Services {
     ) -> std::result::Result<Response<cri::RemoveImageResponse>, Status> {
         let request = request.into_inner();
         let answer = self.run(move |core, _| {
-            let used: Vec<String> = container::all(core)?.into_iter().map(|it| it.image_id).collect();
-            match core.images.remove(&name(request.image)?, &|id| used.iter().any(|it| it == id)) {
+            match core.images.remove(&name(request.image)?, &|id| container::uses_image(core, id)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == crate::images::Kind::NotFound => {}
                 Err(error) => return Err(error.into()),

@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 use crate::core::Core;
 use crate::error::{Error, Kind, Result};
 use crate::ids::Owner;
+use crate::images::{self, PullRequest, Subscription};
 use crate::sessions::Sessions;
 
 /// Requests that may be at work at once; more wait. Stopping a container holds its place for its grace period, so that
@@ -60,12 +61,29 @@ impl Services {
     }
 }
 
+impl Services {
+    /// Wishes for an image.
+    pub(crate) fn begin_pull(&self, request: PullRequest) -> std::result::Result<Subscription, Status> {
+        self.core.puller.pull(request).map_err(|error| image_status(&error))
+    }
+}
+
 /// An error as a client sees it.
 pub fn status(error: &Error) -> Status {
-    let code = match error.kind() {
+    answer(error.kind(), error)
+}
+
+/// The same of an image, of which several may hear.
+pub(crate) fn image_status(error: &images::Error) -> Status {
+    answer(error.kind().into(), error)
+}
+
+fn answer(kind: Kind, error: &dyn std::error::Error) -> Status {
+    let code = match kind {
         Kind::NotFound => Code::NotFound,
         Kind::Conflict => Code::FailedPrecondition,
         Kind::Invalid => Code::InvalidArgument,
+        Kind::Unauthenticated => Code::Unauthenticated,
         Kind::Transient => Code::Unavailable,
         Kind::Timeout => Code::DeadlineExceeded,
         Kind::Internal => Code::Internal,

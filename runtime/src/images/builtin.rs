@@ -78,7 +78,9 @@ impl ImageStore {
             let config = json(&config(&done.diff_id))?;
             let manifest = json(&Manifest::new(&config, &[(done.digest, done.size, Compression::None)]))?;
             let references = vec![Reference::parse(BUILTIN_REFERENCE)?];
-            let candidate = Candidate { config, manifest, layers: vec![ready], references, builtin: true };
+            // Its blob is not kept: every binary makes its own.
+            let (layers, blobs, index) = (vec![ready], Vec::new(), None);
+            let candidate = Candidate { config, manifest, layers, blobs, references, index, builtin: true };
             match self.commit(&work, candidate)? {
                 Committed::Image(record) => return Ok(record.id),
                 Committed::LayerLost => {}
@@ -129,6 +131,7 @@ fn config(diff_id: &Digest) -> ConfigFile {
     ConfigFile {
         architecture: super::platform::architecture().to_owned(),
         os: "linux".to_owned(),
+        variant: String::new(),
         created: None,
         config: ImageConfig {
             entrypoint: vec!["/bin/coracle".to_owned(), "tool".to_owned()],

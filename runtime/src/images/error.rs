@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::digest::Digest;
+use super::registry::Failure;
 use super::unpack::Problem;
 
 /// The class of an [`Error`], for exit codes and gRPC statuses.
@@ -15,6 +16,8 @@ pub enum Kind {
     Conflict,
     /// The input is wrong; trying again cannot help.
     Invalid,
+    /// A registry does not let us in.
+    Unauthenticated,
     /// The host lacks something now; trying again later can help.
     Transient,
     /// The store or the host is broken.
@@ -201,6 +204,47 @@ pub enum Error {
         /// The flag that changes it.
         flag: &'static str,
     },
+    /// A registry does not give what was asked for.
+    #[error("cannot pull {image}: {what}: {failure}")]
+    Registry {
+        /// The image's name.
+        image: String,
+        /// What was asked for.
+        what: String,
+        /// What each host answered.
+        failure: Failure,
+    },
+    /// A file that says how to reach registries, or who we are to them, is wrong.
+    #[error("{}{}: {reason}", .path.display(), .line.map(|line| format!(":{line}")).unwrap_or_default())]
+    RegistryConfig {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: Option<usize>,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What a registry has under the image's name cannot be run.
+    #[error("cannot pull {image}: {reason}")]
+    Unsuitable {
+        /// The image's name.
+        image: String,
+        /// Why.
+        reason: String,
+    },
+    /// A layer's blob is not in the store, so the image cannot be written as it came.
+    #[error(
+        "cannot export {image}: the compressed form of its layer {layer} is not kept here; remove the image, and pull or import it again"
+    )]
+    BlobMissing {
+        /// The image's name.
+        image: String,
+        /// The layer's digest.
+        layer: Digest,
+    },
+    /// Nobody wants the pull any more.
+    #[error("the pull was given up")]
+    Cancelled,
 }
 
 impl Error {
@@ -210,7 +254,9 @@ impl Error {
             Error::NotFound { .. } => Kind::NotFound,
             Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
             Error::InUse { .. } | Error::Pinned { .. } => Kind::Conflict,
-            Error::NoSpace { .. } | Error::NoInodes { .. } => Kind::Transient,
+            Error::NoSpace { .. } | Error::NoInodes { .. } | Error::Cancelled => Kind::Transient,
+            Error::BlobMissing { .. } => Kind::Conflict,
+            Error::Registry { failure, .. } => failure.kind(),
             Error::Io { .. } | Error::Record { .. } => Kind::Internal,
             Error::Entry { problem: Problem::Os { .. }, .. } => Kind::Internal,
             Error::Reference { .. }
@@ -225,6 +271,8 @@ impl Error {
             | Error::Layer { .. }
             | Error::Entry { .. }
             | Error::TooManyLayers { .. }
+            | Error::RegistryConfig { .. }
+            | Error::Unsuitable { .. }
             | Error::Limit { .. } => Kind::Invalid,
         }
     }

@@ -17,6 +17,9 @@ use super::{ImageStore, Limits};
 /// Digits of a layer's name: 127 of them with a separator each fit one page of mount options.
 const NAME_DIGITS: usize = 12;
 
+/// The chain id of the layer below, the directories of all layers below, and what waits until those are whole.
+pub(super) type Below<'a> = (Option<&'a Digest>, &'a [PathBuf], &'a (dyn Fn() -> Result<(), Error> + Sync));
+
 /// A layer that is needed for an image: there already, or unpacked and not yet part of the store.
 pub(super) enum Ready {
     Present(LayerRecord),
@@ -71,8 +74,20 @@ impl ImageStore {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(Ready, pipeline::Done), Error> {
         let directory = work.path().join(durable::random_name()?);
+        self.unpack_into(directory, (label, blob), (below, lower, &|| Ok(())), limits, progress)
+    }
+
+    /// The same into a directory that is chosen, while the layers below are perhaps still being unpacked.
+    pub(super) fn unpack_into(
+        &self,
+        directory: PathBuf,
+        (label, blob): (&str, Blob),
+        (below, lower, lower_ready): Below<'_>,
+        limits: &Limits,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(Ready, pipeline::Done), Error> {
         DirBuilder::new().mode(0o755).create(&directory).map_err(|e| Error::io("create", &directory, e))?;
-        let layer = Layer { name: label, target: &directory, lower, limits };
+        let layer = Layer { name: label, target: &directory, lower, lower_ready, limits };
         let done = pipeline::run(blob, &layer, progress)?;
         let record = LayerRecord {
             version: VERSION,

@@ -4,7 +4,9 @@
 //! <root>/images/lock              held for every change, for milliseconds, and let go by its holder's death
 //!               references.json   reference -> image id, and the generation
 //!               images/HEX.json   one record an image, named by its id (the configuration's digest)
-//!               blobs/sha256/HEX  configurations and manifests; layers are kept unpacked only
+//!               blobs/sha256/HEX  configurations, manifests, and layers as they came
+//!               blobs/partial/HEX layers that are not whole yet, each locked by who brings it
+//!               use.lock          shared by who begins to use an image, exclusive for who removes one
 //!               layers/NAME.json  one record an unpacked layer
 //!               l/NAME/           its files; twelve digits, so that 127 fit one page of mount options
 //!               tmp/RANDOM/       work in progress, locked by who works in it
@@ -19,13 +21,17 @@ mod decompress;
 mod digest;
 mod durable;
 mod error;
+mod export;
+mod hold;
 mod import;
 mod layers;
 mod pax;
 mod pipeline;
 mod platform;
+mod pull;
 mod record;
 mod reference;
+mod registry;
 mod remove;
 mod resolve;
 mod section;
@@ -39,16 +45,20 @@ mod unpack;
 pub use builtin::BUILTIN_REFERENCE;
 pub use digest::Digest;
 pub use error::{Error, Kind};
+pub use export::Format;
+pub use hold::Hold;
 pub use import::{Imported, Progress};
+pub use pull::{Event as PullEvent, LayerState, Phase, PullRequest, Puller, Subscription};
 pub use record::ImageConfig;
 pub use reference::Reference;
+pub use registry::{RegistryAuth, RegistryOptions, Timeouts};
 pub use resolve::Image;
 pub use store::{ImageStore, Usage};
 pub use sweep::Findings;
 pub use unpack::Problem;
 
 /// What one image may ask of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Entries in one layer (`--max-entries`).
     pub max_entries: u64,

@@ -50,6 +50,12 @@ pub(super) struct ImageRecord {
     pub imported_at: u64,
     /// The image is made from our own binary.
     pub builtin: bool,
+    /// The layers' blobs that are kept, as the image's manifests name them. Older records have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_blobs: Vec<Digest>,
+    /// What a registry calls the image under each name, where that is an index and not the manifest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub indexes: BTreeMap<Reference, Digest>,
 }
 
 /// `references.json`: which image each reference means.
@@ -68,11 +74,26 @@ pub(super) struct Target {
     pub id: Digest,
     /// The manifest under which the image came by this name.
     pub manifest: Digest,
+    /// The index that the name means at its registry, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Digest>,
+}
+
+impl Target {
+    /// The digest that the image has at its registry.
+    pub fn at_registry(&self) -> &Digest {
+        self.index.as_ref().unwrap_or(&self.manifest)
+    }
 }
 
 impl ImageRecord {
     /// The blobs that belong to the image.
     pub fn blobs(&self) -> impl Iterator<Item = &Digest> {
+        self.documents().chain(&self.layer_blobs)
+    }
+
+    /// The configuration and the manifests.
+    pub fn documents(&self) -> impl Iterator<Item = &Digest> {
         [&self.id, &self.manifest].into_iter().chain(self.references.values())
     }
 }
@@ -81,16 +102,14 @@ impl Table {
     /// Points the names of an image at it.
     pub fn announce(&mut self, image: &ImageRecord) {
         for (name, manifest) in &image.references {
-            self.references.insert(name.clone(), Target { id: image.id.clone(), manifest: manifest.clone() });
+            let index = image.indexes.get(name).cloned();
+            self.references.insert(name.clone(), Target { id: image.id.clone(), manifest: manifest.clone(), index });
         }
     }
 
-    /// The names of an image, each with its manifest.
-    pub fn names_of<'a>(&'a self, id: &'a Digest) -> impl Iterator<Item = (&'a Reference, &'a Digest)> {
-        self.references
-            .iter()
-            .filter(move |(_, target)| target.id == *id)
-            .map(|(name, target)| (name, &target.manifest))
+    /// The names of an image, each with what it means.
+    pub fn names_of<'a>(&'a self, id: &'a Digest) -> impl Iterator<Item = (&'a Reference, &'a Target)> {
+        self.references.iter().filter(move |(_, target)| target.id == *id)
     }
 }
 
@@ -112,6 +131,9 @@ pub(super) struct Descriptor {
     pub size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// Where else it is, for layers that may not be distributed.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -123,6 +145,8 @@ pub(super) struct Platform {
     pub architecture: String,
     #[serde(default)]
     pub os: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
 }
 
 /// An OCI image index or a Docker manifest list.
@@ -152,6 +176,7 @@ impl Manifest {
             digest,
             size,
             platform: None,
+            urls: Vec::new(),
             annotations: BTreeMap::new(),
         };
         let layer = |(digest, size, compression): &(Digest, u64, Compression)| {
@@ -178,6 +203,8 @@ pub(super) struct ConfigFile {
     pub architecture: String,
     #[serde(default)]
     pub os: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     #[serde(default, deserialize_with = "null_as_default")]

@@ -47,6 +47,13 @@ impl Reference {
         self.tag.as_deref()
     }
 
+    /// The name that a pull gives: with a digest, what it names, whatever the tag says.
+    pub(super) fn pinned(&self) -> Reference {
+        let mut name = self.clone();
+        name.tag = name.tag.filter(|_| name.digest.is_none());
+        name
+    }
+
     /// The digest, which wins over the tag.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()

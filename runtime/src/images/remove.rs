@@ -14,7 +14,7 @@ use super::store::{Usage, names};
 
 impl ImageStore {
     /// Removes a name, and with its last name the image; or, given an id, the image with all its names. An image for
-    /// which `in_use` says true stays. Gives the image's id if the image itself is gone.
+    /// which `in_use` says true stays; it is asked while nobody begins to use one. Gives the image's id if the image itself is gone.
     pub fn remove(&self, name: &str, in_use: &dyn Fn(&str) -> bool) -> Result<Option<Digest>, Error> {
         let reference = Reference::parse(name).ok();
         if reference.as_ref().is_some_and(is_builtin) {
@@ -22,6 +22,7 @@ impl ImageStore {
         }
         let id = self.find(name)?;
         let removed = {
+            let _hold = self.withhold()?;
             let _lock = self.lock()?;
             self.remove_locked(name, &id, reference.as_ref(), in_use)?
         };
@@ -60,6 +61,7 @@ impl ImageStore {
     fn untag(&self, mut record: ImageRecord, tag: &Reference, table: Table) -> Result<(), Error> {
         self.write_table(table)?;
         record.references.remove(tag);
+        record.indexes.remove(tag);
         durable::write_json(&self.image_records(), &format!("{}.json", record.id.hex()), &record)
     }
 
@@ -76,7 +78,11 @@ impl ImageStore {
     pub fn collect(&self, in_use: &dyn Fn(&str) -> bool) -> Result<Vec<Digest>, Error> {
         let mut removed = Vec::new();
         for Image { id, references, pinned, .. } in self.list()? {
-            if pinned && references.is_empty() && !in_use(id.as_str()) {
+            if pinned && references.is_empty() {
+                let _hold = self.withhold()?;
+                if in_use(id.as_str()) {
+                    continue;
+                }
                 let _lock = self.lock()?;
                 self.remove_image(&id, self.table()?)?;
                 removed.push(id);
@@ -95,7 +101,7 @@ impl ImageStore {
                 usage.inodes += layer.inodes;
             }
         }
-        for directory in [self.blobs(), self.image_records(), self.layer_records()] {
+        for directory in [self.blobs(), self.partials(), self.image_records(), self.layer_records()] {
             for name in names(&directory)? {
                 if let Ok(meta) = fs::symlink_metadata(directory.join(name)) {
                     usage.bytes += meta.len().next_multiple_of(4096);

@@ -95,7 +95,8 @@ impl ImageStore {
         let Some(digest) = reference.digest() else { return Ok(None) };
         // The digest says which; the repository must be one the image came from.
         let named = table.references.iter().find(|(name, target)| {
-            name.repository() == reference.repository() && (target.manifest == *digest || target.id == *digest)
+            name.repository() == reference.repository()
+                && [&target.manifest, &target.id, target.at_registry()].contains(&digest)
         });
         Ok(named.map(|(_, target)| target.id.clone()))
     }
@@ -132,9 +133,9 @@ impl ImageStore {
             layers.push(self.layer_directory(&name));
         }
         let (mut references, mut digests) = (Vec::new(), Vec::new());
-        for (name, manifest) in table.names_of(&record.id) {
+        for (name, target) in table.names_of(&record.id) {
             references.push(name.clone());
-            digests.push(format!("{}@{manifest}", name.repository()));
+            digests.push(format!("{}@{}", name.repository(), target.at_registry()));
         }
         digests.sort();
         digests.dedup();

@@ -34,7 +34,7 @@ impl ImageStore {
     /// Opens the store in `<root>/images`, makes it on first use, and removes what crashes left.
     pub fn open(root: &Path) -> Result<ImageStore, Error> {
         let store = ImageStore { root: root.join("images") };
-        for directory in ["", "blobs", "blobs/sha256", "images", "layers", "l", "tmp", "quarantine"] {
+        for directory in ["", "blobs", "blobs/sha256", "blobs/partial", "images", "layers", "l", "tmp", "quarantine"] {
             let path = store.root.join(directory);
             // Images may hold secrets, and set-user-id files that the host's users must not run.
             DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| Error::io("create", &path, e))?;
@@ -81,6 +81,11 @@ impl ImageStore {
 
     pub(super) fn blobs(&self) -> PathBuf {
         self.root.join("blobs/sha256")
+    }
+
+    /// Layers' blobs that are not whole yet.
+    pub(super) fn partials(&self) -> PathBuf {
+        self.root.join("blobs/partial")
     }
 
     pub(super) fn temporaries(&self) -> PathBuf {

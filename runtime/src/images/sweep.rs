@@ -43,6 +43,7 @@ impl ImageStore {
             let sound = self.check_records(&mut findings)?;
             self.check_table(&sound.images, &mut findings)?;
             self.discard_unnamed(&sound)?;
+            self.discard_partials(false)?;
             claim_dead(&self.temporaries())?
         };
         // Outside the lock: removing a tree takes its time.
@@ -73,7 +74,7 @@ impl ImageStore {
 
     /// Why an image's configuration or manifest is not what the record says, if so.
     fn broken_blob(&self, record: &ImageRecord) -> Option<String> {
-        [&record.id, &record.manifest].into_iter().find_map(|digest| match fs::read(self.blobs().join(digest.hex())) {
+        record.documents().find_map(|digest| match fs::read(self.blobs().join(digest.hex())) {
             Ok(bytes) if Digest::of(&bytes) == *digest => None,
             Ok(bytes) => Some(format!("the blob {digest} is damaged: its digest is {}", Digest::of(&bytes))),
             Err(e) => Some(format!("the blob {digest} cannot be read: {e}")),

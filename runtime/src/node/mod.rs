@@ -1,5 +1,8 @@
 //! `coracle.node.v1` over the runtime.
 
+mod export;
+mod pull;
+
 use std::path::PathBuf;
 use std::pin::Pin;
 
@@ -53,14 +56,34 @@ impl NodeService for Services {
 
     type PullImageStream = Pin<Box<dyn Stream<Item = Result<PullImageProgress, Status>> + Send>>;
 
-    async fn pull_image(&self, _: Request<PullImageRequest>) -> Result<Response<Self::PullImageStream>, Status> {
-        Err(Status::unimplemented("images come from archives so far: use coracle image import"))
+    async fn pull_image(&self, request: Request<PullImageRequest>) -> Result<Response<Self::PullImageStream>, Status> {
+        let subscription = self.begin_pull(pull::request(request.into_inner()))?;
+        Ok(Response::new(Box::pin(pull::stream(subscription))))
     }
 
     type ExportImageStream = Pin<Box<dyn Stream<Item = Result<ExportImageProgress, Status>> + Send>>;
 
-    async fn export_image(&self, _: Request<ExportImageRequest>) -> Result<Response<Self::ExportImageStream>, Status> {
-        Err(Status::unimplemented("layers are kept unpacked only so far"))
+    async fn export_image(
+        &self,
+        request: Request<ExportImageRequest>,
+    ) -> Result<Response<Self::ExportImageStream>, Status> {
+        let wanted = export::request(request.into_inner())?;
+        let (sender, receiver) = mpsc::channel(BUFFER);
+        let services = self.clone();
+        tokio::spawn(async move {
+            let progress = sender.clone();
+            let work = move |core: &std::sync::Arc<crate::core::Core>, _: &crate::Owner| {
+                let mut total = 0;
+                let mut tell = |bytes, all| {
+                    total = all;
+                    drop(progress.try_send(Ok(export::message(bytes, all))));
+                };
+                core.images.export(&wanted.images, &wanted.path, wanted.format, &mut tell)?;
+                Ok(ExportImageProgress { bytes: total, total_bytes: total, done: true })
+            };
+            let _ = sender.send(services.run(work).await).await;
+        });
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
     }
 }
 

@@ -23,6 +23,7 @@ pub fn options(dir: &Path, cgroup_root: &str) -> Options {
         cgroup_root: cgroup_root.to_owned(),
         boot_id: None,
         network: runtime::network::Options::default(),
+        registry: Default::default(),
     }
 }
 
@@ -47,12 +48,7 @@ impl Node {
 
     /// What a runtime of the same directories shows after a reboot.
     pub fn in_another_boot(&self) -> RuntimeServiceClient<Routes> {
-        let options = Options {
-            root_dir: self.dir.path().join("root"),
-            state_dir: self.dir.path().join("state"),
-            cgroup_root: self.cgroup_root.clone(),
-            boot_id: Some("another".into()),
-        };
+        let options = Options { boot_id: Some("another".into()), ..options(&self.path, &self.cgroup_root) };
         RuntimeServiceClient::new(Runtime::open(options, None).unwrap().services(Owner::Run("test".into())))
     }
 

@@ -6,14 +6,17 @@
 mod archive;
 mod docker;
 mod oci;
+mod tee;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use self::archive::Archive;
+use self::tee::Tee;
 use super::commit::{Candidate, Committed};
 use super::decompress::Compression;
 use super::digest::{Digest, HashingReader};
-use super::durable::json;
+use super::durable::{self, json};
 use super::error::Error;
 use super::layers::{Ready, chain_id};
 use super::pipeline::Blob;
@@ -87,6 +90,15 @@ struct PlannedLayer {
 /// A blob's digest, length and compression, for a manifest.
 type Described = (Digest, u64, Compression);
 
+/// An image's layers, made ready.
+#[derive(Default)]
+struct Layers {
+    ready: Vec<Ready>,
+    described: Vec<Described>,
+    /// Those to keep, beside the work.
+    blobs: Vec<(Digest, PathBuf)>,
+}
+
 impl ImageStore {
     /// Imports every image of an oci-archive or docker-archive. `reference` names the image instead of the archive's
     /// own names. Images before one that fails stay; of the one that fails nothing does.
@@ -134,8 +146,7 @@ impl ImageStore {
         loop {
             let work = self.temporary()?;
             let mut relied_on = Vec::new();
-            let (layers, described) = match self.import_layers(archive, plan, (&work, &mut relied_on), limits, progress)
-            {
+            let layers = match self.import_layers(archive, plan, (&work, &mut relied_on), limits, progress) {
                 Ok(ready) => ready,
                 // Somebody removed what this import stood on: it is unpacked after all.
                 Err(_) if self.is_lost(&relied_on)? => continue,
@@ -143,13 +154,15 @@ impl ImageStore {
             };
             let manifest = match &plan.manifest {
                 Some(manifest) => manifest.clone(),
-                None => json(&Manifest::new(&plan.config, &described))?,
+                None => json(&Manifest::new(&plan.config, &layers.described))?,
             };
             let candidate = Candidate {
                 config: plan.config.clone(),
                 manifest,
-                layers,
+                layers: layers.ready,
+                blobs: layers.blobs,
                 references: references.clone(),
+                index: None,
                 builtin: false,
             };
             if let Committed::Image(record) = self.commit(&work, candidate)? {
@@ -175,10 +188,10 @@ impl ImageStore {
         (work, relied_on): (&Temporary, &mut Vec<Digest>),
         limits: &Limits,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<(Vec<Ready>, Vec<Described>), Error> {
+    ) -> Result<Layers, Error> {
         let mut below: Option<Digest> = None;
         let mut lower: Vec<PathBuf> = Vec::new();
-        let (mut ready, mut described) = (Vec::new(), Vec::new());
+        let mut layers = Layers::default();
         for (position, layer) in plan.layers.iter().enumerate() {
             let mut report = |bytes: u64, exists: bool| {
                 progress(Progress {
@@ -195,37 +208,66 @@ impl ImageStore {
                 report(layer.size, true);
                 relied_on.push(chain.clone());
                 lower.push(self.layer_directory(&name));
-                described.push(archive.describe(layer)?);
-                ready.push(Ready::Present(record));
+                let described = archive.describe(layer)?;
+                if !self.has_blob(&described.0) {
+                    layers.blobs.push((described.0.clone(), archive.copy(layer, &described.0, work)?));
+                }
+                layers.described.push(described);
+                layers.ready.push(Ready::Present(record));
             } else {
-                space::check(work.path(), layer.size, 0)?;
+                // The blob as it is, and what comes out of it.
+                space::check(work.path(), layer.size.saturating_mul(2), 0)?;
                 report(0, false);
+                let kept = work.path().join(durable::random_name()?);
+                let copy = File::create_new(&kept).map_err(|e| Error::io("create", &kept, e))?;
                 let blob = Blob {
-                    reader: Box::new(archive.section(layer)?),
+                    reader: Box::new(Tee { inner: archive.section(layer)?, copy }),
                     size: Some(layer.size),
                     digest: layer.digest.clone(),
                     diff_id: Some(layer.diff_id.clone()),
                 };
-                let (unpacked, done) =
-                    self.unpack_layer(work, (&layer.label, blob), (below.as_ref(), &lower), limits, &mut |bytes| {
+                let (unpacked, done) = self
+                    .unpack_layer(work, (&layer.label, blob), (below.as_ref(), &lower), limits, &mut |bytes| {
                         report(bytes, false);
-                    })?;
+                    })
+                    .map_err(|error| full_disk(error, &kept))?;
                 report(layer.size, false);
                 if let Ready::Unpacked { directory, .. } = &unpacked {
                     lower.push(directory.clone());
                 }
-                described.push((done.digest, done.size, done.compression));
-                ready.push(unpacked);
+                layers.blobs.push((done.digest.clone(), kept));
+                layers.described.push((done.digest, done.size, done.compression));
+                layers.ready.push(unpacked);
             }
             below = Some(chain);
         }
-        Ok((ready, described))
+        Ok(layers)
+    }
+}
+
+/// Writing the blob aside fails as a read of it: a full disk is to be called so.
+fn full_disk(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Layer { source, .. } if space::is_full(&source) => space::full(path, None),
+        error => error,
     }
 }
 
 impl Archive {
     fn section(&self, layer: &PlannedLayer) -> Result<Section, Error> {
         self.part(layer.offset, layer.size)
+    }
+
+    /// A copy of a layer's blob to keep.
+    fn copy(&self, layer: &PlannedLayer, digest: &Digest, work: &Temporary) -> Result<PathBuf, Error> {
+        let path = work.path().join(durable::random_name()?);
+        let copy = File::create_new(&path).map_err(|e| Error::io("create", &path, e))?;
+        let tee = Tee { inner: self.section(layer)?, copy };
+        let (actual, _) = HashingReader::new(tee).finish().map_err(|e| Error::io("copy a layer to", &path, e))?;
+        if actual == *digest {
+            return Ok(path);
+        }
+        Err(Error::DigestMismatch { what: format!("layer {}", layer.label), expected: digest.clone(), actual })
     }
 
     /// What a manifest says of a layer that is not unpacked because it is there.

@@ -156,7 +156,7 @@ pub fn unpack_bytes(
 ) -> Result<Contents, Error> {
     let target = root.join(name);
     fs::create_dir(&target).unwrap();
-    let layer = Layer { name: "test", target: &target, lower, limits };
+    let layer = Layer { name: "test", target: &target, lower, lower_ready: &|| Ok(()), limits };
     unpack::unpack(&mut TarReader::new(Cursor::new(bytes)), &layer)
 }
 

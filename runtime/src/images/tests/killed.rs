@@ -52,8 +52,8 @@ fn check(bench: &Bench) -> bool {
         assert_eq!(files, FILES);
     }
     assert_eq!(image.layers.len(), 2);
-    // Two layers with a record each, one image, its configuration and manifest.
-    assert_eq!(bench.leftovers().len(), 7);
+    // Two layers with a record and a blob each, one image, its configuration and manifest.
+    assert_eq!(bench.leftovers().len(), 9);
     true
 }
 

@@ -10,6 +10,7 @@ mod damage;
 mod faults;
 mod killed;
 mod properties;
+mod pull;
 mod references;
 mod sharing;
 mod streams;

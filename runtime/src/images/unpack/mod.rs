@@ -33,6 +33,8 @@ pub(super) struct Layer<'a> {
     pub target: &'a Path,
     /// The directories of the layers below, lowest first.
     pub lower: &'a [PathBuf],
+    /// Returns when the layers below are whole: only the end of unpacking looks into them.
+    pub lower_ready: &'a (dyn Fn() -> Result<(), Error> + Sync),
     pub limits: &'a Limits,
 }
 
@@ -76,6 +78,7 @@ pub(super) fn unpack<R: TarSource>(reader: &mut TarReader<R>, layer: &Layer<'_>)
             return Err(unpacker.explain(&entry, problem));
         }
     }
+    (layer.lower_ready)()?;
     finish::run(&unpacker.root, &mut unpacker.marks, layer.lower)
         .map_err(|problem| unpacker.explain_path("", problem))?;
     Ok(unpacker.contents)
