@@ -3,6 +3,7 @@
 use cri_proto::MAX_MESSAGE_BYTES;
 use cri_proto::cri::image_service_client::ImageServiceClient;
 use cri_proto::cri::runtime_service_client::RuntimeServiceClient;
+use cri_proto::node::node_service_client::NodeServiceClient;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
 /// A gRPC transport: in memory for Coracle's own runtime, a unix socket for a foreign one.
@@ -22,13 +23,15 @@ pub fn in_memory(routes: tonic::service::Routes) -> Channel {
     BoxCloneSyncService::new(service)
 }
 
-/// The CRI clients over one channel, cheap to clone.
+/// The clients over one channel, cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Cri {
     /// Sandboxes and containers.
     pub runtime: RuntimeServiceClient<Channel>,
     /// Images.
     pub images: ImageServiceClient<Channel>,
+    /// What the CRI has no word for; a foreign runtime answers that it is not implemented.
+    pub node: NodeServiceClient<Channel>,
 }
 
 impl Cri {
@@ -38,9 +41,10 @@ impl Cri {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
-            images: ImageServiceClient::new(channel)
+            images: ImageServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            node: NodeServiceClient::new(channel),
         }
     }
 }

@@ -48,6 +48,10 @@ pub struct Global {
     /// Destinations at which pods are seen with their own addresses, not with the host's
     #[arg(long, global = true, value_name = "CIDR", value_delimiter = ',')]
     pub non_masquerade_cidr: Vec<IpNet>,
+    /// Directory of registries' settings, as containerd's certs.d: HOST/hosts.toml, certificates; may be given several
+    /// times, the first that knows a host wins [default: /etc/coracle/certs.d, /etc/containerd/certs.d]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub registry_config_dir: Vec<PathBuf>,
     /// When to colour the output
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub color: Color,
@@ -64,7 +68,7 @@ pub enum Verb {
     Logs(verbs::logs::Args),
     /// Check manifests and show everything that is wrong with them
     Validate(verbs::validate::Args),
-    /// Import, list, inspect and remove images
+    /// Pull, import, export, list, inspect and remove images
     Image(verbs::image::Args),
     /// Run a command in a container of a running pod
     Exec(verbs::exec::Args),
@@ -116,7 +120,8 @@ impl Global {
     /// Makes the directories absolute: what is recorded below them must not depend on where a verb was typed.
     fn absolute(mut self) -> anyhow::Result<Self> {
         use anyhow::Context as _;
-        for dir in [&mut self.root_dir, &mut self.state_dir, &mut self.log_dir] {
+        let Self { root_dir, state_dir, log_dir, registry_config_dir, .. } = &mut self;
+        for dir in [root_dir, state_dir, log_dir].into_iter().chain(registry_config_dir) {
             *dir = std::path::absolute(&*dir).with_context(|| format!("find directory {}", dir.display()))?;
         }
         Ok(self)

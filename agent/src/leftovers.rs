@@ -144,6 +144,7 @@ mod tests {
             boot_id: None,
             pod_cidr: vec![],
             non_masquerade_cidr: vec![],
+            registry_config_dir: Vec::new(),
             color: Color::Auto,
         }
     }

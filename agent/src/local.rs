@@ -1,6 +1,7 @@
 //! The runtime in this process, for the verbs that are not served by an agent.
 
 use anyhow::Context as _;
+use runtime::images::RegistryOptions;
 use runtime::zygote::Zygote;
 use runtime::{Options, Owner, Runtime};
 
@@ -19,9 +20,18 @@ pub fn open(global: &Global, owner: Owner, zygote: Option<Zygote>) -> anyhow::Re
             pod_cidrs: global.pod_cidr.clone(),
             non_masquerade_cidrs: global.non_masquerade_cidr.clone(),
         },
-        registry: runtime::images::RegistryOptions::of_host(),
+        registry: registry(global),
     };
     let runtime = Runtime::open(options, zygote).context("open the container runtime")?;
     let channel = channel::in_memory(runtime.services(owner));
     Ok((runtime, channel))
+}
+
+/// What the host says about registries, but for what the command line says.
+fn registry(global: &Global) -> RegistryOptions {
+    let mut options = RegistryOptions::of_host();
+    if !global.registry_config_dir.is_empty() {
+        options.config_dirs.clone_from(&global.registry_config_dir);
+    }
+    options
 }

@@ -143,6 +143,18 @@ pub enum Packing {
     Gzip,
 }
 
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// The documents and layers of an image, as they are stored.
+pub struct Blobs {
+    /// The manifest, of OCI's media type.
+    pub manifest: Vec<u8>,
+    /// The configuration.
+    pub config: Vec<u8>,
+    /// The layers.
+    pub layers: Vec<Vec<u8>>,
+}
+
 /// An image: a reference, layers, and the runtime half of its configuration.
 #[derive(Clone)]
 pub struct Image {
@@ -172,6 +184,25 @@ impl Image {
         self.write_oci_with(path, packing, |_, blob| blob)
     }
 
+    /// What a registry holds of the image.
+    pub fn blobs(&self, packing: Packing) -> io::Result<Blobs> {
+        let mut described = Vec::new();
+        let mut layers = Vec::new();
+        for layer in &self.layers {
+            let (blob, suffix) = match packing {
+                Packing::Plain => (layer.to_vec(), ""),
+                Packing::Gzip => (gzip(layer)?, "+gzip"),
+            };
+            described.push(descriptor(&format!("application/vnd.oci.image.layer.v1.tar{suffix}"), &blob));
+            layers.push(blob);
+        }
+        let config = self.config_file();
+        let config_descriptor = descriptor("application/vnd.oci.image.config.v1+json", &config);
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config_descriptor, "layers": described});
+        Ok(Blobs { manifest: manifest.to_string().into_bytes(), config, layers })
+    }
+
     /// Writes an `oci-archive` whose layer blobs went through `damage` (layer number, blob) after they were described.
     pub fn write_oci_with(
         &self,
@@ -181,26 +212,13 @@ impl Image {
     ) -> io::Result<()> {
         let mut tar = tar::Builder::new(BufWriter::new(File::create(path)?));
         put(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        let mut layers = Vec::new();
-        for (number, layer) in self.layers.iter().enumerate() {
-            let (blob, suffix) = match packing {
-                Packing::Plain => (layer.to_vec(), ""),
-                Packing::Gzip => (gzip(layer)?, "+gzip"),
-            };
-            let media_type = format!("application/vnd.oci.image.layer.v1.tar{suffix}");
-            let described = descriptor(&media_type, &blob);
-            put(&mut tar, &blob_path(&described), &damage(number, blob))?;
-            layers.push(described);
+        let Blobs { manifest, config, layers } = self.blobs(packing)?;
+        for (number, blob) in layers.into_iter().enumerate() {
+            put(&mut tar, &blob_path(&digest(&blob)), &damage(number, blob))?;
         }
-        let config = self.config_file();
-        let config_descriptor = descriptor("application/vnd.oci.image.config.v1+json", &config);
-        put(&mut tar, &blob_path(&config_descriptor), &config)?;
-        let media_type = "application/vnd.oci.image.manifest.v1+json";
-        let manifest =
-            json!({"schemaVersion": 2, "mediaType": media_type, "config": config_descriptor, "layers": layers});
-        let manifest = manifest.to_string().into_bytes();
-        let mut described = descriptor(media_type, &manifest);
-        put(&mut tar, &blob_path(&described), &manifest)?;
+        put(&mut tar, &blob_path(&digest(&config)), &config)?;
+        put(&mut tar, &blob_path(&digest(&manifest)), &manifest)?;
+        let mut described = descriptor(MANIFEST, &manifest);
         described["annotations"] = json!({"org.opencontainers.image.ref.name": self.reference});
         let index = json!({"schemaVersion": 2, "manifests": [described]});
         put(&mut tar, "index.json", index.to_string().as_bytes())?;
@@ -245,8 +263,8 @@ fn descriptor(media_type: &str, blob: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": digest(blob), "size": blob.len()})
 }
 
-fn blob_path(descriptor: &Value) -> String {
-    format!("blobs/{}", descriptor["digest"].as_str().unwrap_or_default().replace(':', "/"))
+fn blob_path(digest: &str) -> String {
+    format!("blobs/{}", digest.replace(':', "/"))
 }
 
 /// `sha256:` and the digest of `data`.

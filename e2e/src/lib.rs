@@ -19,6 +19,7 @@ pub mod pods;
 pub mod process;
 pub mod pty;
 pub mod random;
+pub mod registry;
 pub mod skip;
 pub mod traffic;
 

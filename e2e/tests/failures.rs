@@ -40,14 +40,6 @@ fn a_program_of_another_machine_exits_126() {
 }
 
 #[test]
-fn an_unknown_image_says_what_was_looked_for_and_what_exists() {
-    let node = need!(Node::with_busybox());
-    let spec = json!({"containers": [{"name": "c", "image": "bussybox"}]});
-    node.run_to_end(pod("lost", spec)).exits(125).says("docker.io/library/bussybox:latest").says(e2e::BUSYBOX);
-    node.assert_nothing_left();
-}
-
-#[test]
 fn an_image_that_must_not_be_pulled_and_is_not_there_says_so() {
     let node = need!(Node::with_busybox());
     let spec = json!({"containers": [{"name": "c", "image": "bussybox", "imagePullPolicy": "Never"}]});

@@ -2,6 +2,8 @@
 //! no real second.
 #![allow(clippy::unwrap_used)]
 
+mod node;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,11 +12,13 @@ use std::time::Duration;
 use cri_proto::cri;
 use cri_proto::cri::image_service_server::{ImageService, ImageServiceServer};
 use cri_proto::cri::runtime_service_server::{RuntimeService, RuntimeServiceServer};
+use cri_proto::node::node_service_server::NodeServiceServer;
 use futures_util::Stream;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Request, Response, Status};
 
+pub use self::node::Pulls;
 use super::config::names::{POD_UID, PodKey};
 use crate::channel::{Channel, in_memory};
 
@@ -37,6 +41,7 @@ pub struct World {
     pub scripts: BTreeMap<String, VecDeque<Script>>,
     pub images: BTreeSet<String>,
     pub image_user: (Option<i64>, String),
+    pub pulls: Pulls,
     pub sandbox_failures: VecDeque<Status>,
     /// Events are not sent.
     pub lossy: bool,
@@ -88,6 +93,7 @@ impl Fake {
         let mut routes = tonic::service::Routes::builder();
         routes.add_service(RuntimeServiceServer::new(self.clone()));
         routes.add_service(ImageServiceServer::new(self.clone()));
+        routes.add_service(NodeServiceServer::new(self.clone()));
         in_memory(routes.routes())
     }
 
@@ -512,11 +518,9 @@ impl ImageService for Fake {
     }
 
     async fn pull_image(&self, request: Request<cri::PullImageRequest>) -> Answer<cri::PullImageResponse> {
-        let name = request.into_inner().image.unwrap().image;
-        if self.world().images.contains(&name) {
-            return Ok(Response::new(cri::PullImageResponse { image_ref: format!("sha256:{name}") }));
-        }
-        Err(Status::not_found(format!("no image \"{name}\"; there are: i")))
+        let request = request.into_inner();
+        let image_ref = self.pull(request.image.unwrap().image, request.auth.unwrap_or_default().username).await?;
+        Ok(Response::new(cri::PullImageResponse { image_ref }))
     }
 
     type StreamImagesStream = Never<cri::StreamImagesResponse>;

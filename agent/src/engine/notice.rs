@@ -16,6 +16,38 @@ pub struct Notice {
     pub event: Event,
 }
 
+/// How the pull of an image goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pull {
+    /// It is asked for.
+    Begun {
+        /// The name in the manifest.
+        image: String,
+    },
+    /// It takes long.
+    Going {
+        /// The name in the manifest.
+        image: String,
+        /// Bytes that are here.
+        bytes: u64,
+        /// Bytes in all, of the layers that are fetched.
+        total: u64,
+    },
+    /// A retry, a mirror that failed.
+    Note(String),
+    /// It is here.
+    Done {
+        /// The name in the manifest.
+        image: String,
+        /// Bytes that came.
+        bytes: u64,
+        /// Bytes that an earlier attempt had brought.
+        resumed: u64,
+        /// From the request to the end.
+        took: Duration,
+    },
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -25,6 +57,13 @@ pub enum Event {
         ips: Vec<String>,
         /// The host's ports that lead to it: `8080`, `127.0.0.1:53/udp`.
         host_ports: Vec<String>,
+    },
+    /// A container's image is pulled.
+    Pull {
+        /// The container.
+        container: String,
+        /// How it goes.
+        pull: Pull,
     },
     /// A container's process runs; its log is at `log`.
     Started {

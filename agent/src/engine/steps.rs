@@ -12,7 +12,7 @@ use super::Engine;
 use super::config::env::{self, Environment};
 use super::config::names::{PodKey, log_path};
 use super::config::{self, ConfigError, security};
-use super::image;
+use super::image::{self, Image};
 use super::plan::{init_of, spec_of};
 use crate::host::volumes::Ready;
 use crate::host::{HostError, PodDir, hosts, make_dir, termination, volumes};
@@ -24,15 +24,17 @@ pub struct Problem {
     pub reason: &'static str,
     /// Everything known.
     pub message: String,
+    /// It may pass by itself: worth another try even where a first failure ends the pod.
+    pub transient: bool,
 }
 
 impl Problem {
-    fn new(reason: &'static str, message: impl ToString) -> Self {
-        Problem { reason, message: message.to_string() }
+    pub(super) fn new(reason: &'static str, message: impl ToString) -> Self {
+        Problem { reason, message: message.to_string(), transient: false }
     }
 
     fn rpc(reason: &'static str, status: &Status) -> Self {
-        Problem { reason, message: status.message().to_owned() }
+        Problem::new(reason, status.message())
     }
 }
 
@@ -93,18 +95,37 @@ impl Steps {
         answer.map(drop).map_err(|status| Problem::rpc("CreatePodSandboxError", &status))
     }
 
-    /// Pulls, creates and starts one instance of a container.
-    pub async fn start_container(&self, name: &str, attempt: u32, sandbox: &Sandbox) -> Result<Started, Problem> {
+    fn container(&self, name: &str) -> Result<&Container, Problem> {
         let spec = spec_of(&self.pod);
         let container = init_of(spec).iter().chain(&spec.containers).find(|container| container.name == name);
-        let container = container.ok_or_else(|| Problem::new("CreateContainerError", "no such container"))?;
+        container.ok_or_else(|| Problem::new("CreateContainerError", "no such container"))
+    }
+
+    fn sandbox_config(&self, sandbox: &Sandbox) -> Result<cri::PodSandboxConfig, Problem> {
+        config::sandbox::config(&self.pod, sandbox.attempt, self.engine.settings())
+            .map_err(|error| Problem::new("CreateContainerConfigError", error))
+    }
+
+    /// Makes sure that a container's image is there. It may take long and may be dropped at any time.
+    pub async fn ensure_image(&self, name: &str, sandbox: &Sandbox) -> Result<Image, Problem> {
+        let (container, sandbox) = (self.container(name)?, self.sandbox_config(sandbox)?);
+        let wish = image::Wish { engine: &self.engine, pod: &self.pod, key: &self.key, container, sandbox };
+        let image = image::ensure(&wish).await;
+        image.map_err(|image::ImageProblem { reason, message, transient }| Problem { reason, message, transient })
+    }
+
+    /// Creates and starts one instance of a container.
+    pub async fn start_container(
+        &self,
+        name: &str,
+        attempt: u32,
+        sandbox: &Sandbox,
+        image: Image,
+    ) -> Result<Started, Problem> {
+        let container = self.container(name)?;
         let _permit = self.engine.creation().await;
         let settings = self.engine.settings();
-        let sandbox_config = config::sandbox::config(&self.pod, sandbox.attempt, settings)
-            .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
-        let image = image::ensure(self.engine.cri(), container, Some(sandbox_config.clone()))
-            .await
-            .map_err(|problem| Problem { reason: problem.reason, message: problem.message })?;
+        let sandbox_config = self.sandbox_config(sandbox)?;
         security::check_non_root(&self.pod, container, &image.user)
             .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
         let environment =

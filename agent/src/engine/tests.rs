@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+mod images;
+
 use super::fake::{Fake, Script, key};
 use super::notice::Event;
 use super::phase::Phase;
@@ -49,7 +51,8 @@ fn pod(name: &str, spec: Value) -> Arc<Pod> {
     for list in ["containers", "initContainers"] {
         for container in spec[list].as_array_mut().into_iter().flatten() {
             container["image"] = container.get("image").cloned().unwrap_or_else(|| json!("i"));
-            container["imagePullPolicy"] = json!("IfNotPresent");
+            let policy = container.get("imagePullPolicy").cloned().unwrap_or_else(|| json!("IfNotPresent"));
+            container["imagePullPolicy"] = policy;
         }
     }
     let metadata = json!({"name": name, "namespace": "default", "uid": uid});

@@ -163,8 +163,7 @@ impl Worker {
     /// One fresh look, and what follows from it.
     async fn look(&mut self) -> Result<(PodStatusView, Plan), Problem> {
         let looked = self.observer.look().await;
-        let (sandboxes, containers) =
-            looked.map_err(|status| Problem { reason: "RuntimeUnavailable", message: status.message().to_owned() })?;
+        let (sandboxes, containers) = looked.map_err(|status| Problem::new("RuntimeUnavailable", status.message()))?;
         let now = self.engine.now();
         let before = self.history.clone();
         self.history.note(&sandboxes, &containers, now);
@@ -240,8 +239,17 @@ impl Worker {
             attempt: seen.map_or(0, |seen| seen.attempt),
             ips: seen.map(|seen| seen.ips.clone()).unwrap_or_default(),
         };
+        // A pull may take minutes: who asks for the end of the pod meanwhile does not wait for it.
+        let image = tokio::select! {
+            image = self.steps.ensure_image(name, &sandbox) => image,
+            Ok(()) = self.stop.changed() => return,
+        };
         self.history.starting(Some(name), &policy, self.engine.now());
-        match self.steps.start_container(name, attempt, &sandbox).await {
+        let started = match image {
+            Ok(image) => self.steps.start_container(name, attempt, &sandbox, image).await,
+            Err(problem) => Err(problem),
+        };
+        match started {
             Ok(started) => {
                 self.history.started(Some(name));
                 self.failures.remove(name);
@@ -257,9 +265,9 @@ impl Worker {
     }
 
     /// A creation that failed is tried again with back-off; the first one of its kind ends a run that nobody would
-    /// otherwise see fail.
+    /// otherwise see fail, unless the cause may pass by itself.
     async fn failed(&mut self, name: Option<&str>, problem: Problem, attempt: u32) {
-        let fatal = self.engine.fail_fast() && attempt == 0;
+        let fatal = self.engine.fail_fast() && attempt == 0 && !problem.transient;
         self.tell_problem(name, &problem, fatal).await;
         let failure = Failure {
             reason: problem.reason.to_owned(),

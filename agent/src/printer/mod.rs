@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-pub use self::bars::{Bars, Step};
+pub use self::bars::{Bars, Stage, Step};
 pub use self::table::Table;
 
 /// When to colour.

@@ -64,6 +64,7 @@ const ALL: &[(&str, Fields)] = &[
                     "hostNetwork",
                     "hostPID",
                     "hostname",
+                    "imagePullSecrets",
                     "initContainers",
                     "os",
                     "restartPolicy",
@@ -93,7 +94,6 @@ const ALL: &[(&str, Fields)] = &[
             (NO_API_SERVER, &["automountServiceAccountToken", "serviceAccount", "serviceAccountName"]),
             (Ignored("there are no Services yet"), &["enableServiceLinks"]),
             (Ignored("nothing evicts pods here"), &["evictionResponders"]),
-            (Ignored("images come from the local store, no registry is asked yet"), &["imagePullSecrets"]),
             (Ignored("there are no runtime classes to account for"), &["overhead"]),
             (Ignored("nothing sets the conditions it waits for"), &["readinessGates"]),
             (
@@ -222,6 +222,7 @@ const ALL: &[(&str, Fields)] = &[
     ("SELinuxOptions", &[(Runs, &["level", "role", "type", "user"])]),
     ("SeccompProfile", &[(Runs, &["localhostProfile", "type"])]),
     ("Sysctl", &[(Runs, &["name", "value"])]),
+    ("LocalObjectReference", &[(Runs, &["name"])]),
     ("HostAlias", &[(Runs, &["hostnames", "ip"])]),
     ("PodDNSConfig", &[(Runs, &["nameservers", "options", "searches"])]),
     ("PodDNSConfigOption", &[(Runs, &["name", "value"])]),

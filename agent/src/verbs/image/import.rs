@@ -10,7 +10,7 @@ use cri_proto::node::{ImportImageProgress, ImportImageRequest, ImportedImage, Un
 
 use super::ls::short_id;
 use crate::channel::Channel;
-use crate::printer::{Bars, Printer, Step, human};
+use crate::printer::{Bars, Printer, Stage, Step, human};
 use crate::size;
 
 /// Flags of `image import`.
@@ -78,10 +78,16 @@ async fn import(file: &Path, args: &Args, channel: Channel) -> anyhow::Result<Ve
 }
 
 fn step(message: &ImportImageProgress) -> Step {
+    let stage = match message.exists {
+        true => Stage::Exists,
+        false if message.bytes >= message.total_bytes => Stage::Done,
+        false => Stage::Moving,
+    };
     Step {
         label: format!("layer {}/{} {}", message.layer + 1, message.layers, short_id(&message.digest)),
+        stage,
         bytes: message.bytes,
+        resumed: 0,
         total: message.total_bytes,
-        exists: message.exists,
     }
 }

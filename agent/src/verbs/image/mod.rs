@@ -1,8 +1,12 @@
 //! `coracle image`: one module a verb.
 
+mod credentials;
+mod export;
 mod import;
 mod inspect;
+mod interrupt;
 mod ls;
+mod pull;
 mod rm;
 
 use std::process::ExitCode;
@@ -24,8 +28,12 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Pull images from registries
+    Pull(pull::Args),
     /// Import the images of oci-archive and docker-archive files
     Import(import::Args),
+    /// Write images to an archive
+    Export(export::Args),
     /// List images
     #[command(visible_alias = "list")]
     Ls(ls::Args),
@@ -43,7 +51,9 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         // Images have no owner; any name will do.
         let (_runtime, channel) = local::open(global, Owner::Agent, None)?;
         match args.verb {
+            Verb::Pull(args) => pull::main(args, Cri::new(channel)).await,
             Verb::Import(args) => import::main(args, channel).await,
+            Verb::Export(args) => export::main(args, Cri::new(channel)).await,
             Verb::Ls(args) => ls::main(args, Cri::new(channel).images).await,
             Verb::Rm(args) => rm::main(args, Cri::new(channel).images).await,
             Verb::Inspect(args) => inspect::main(args, Cri::new(channel).images).await,

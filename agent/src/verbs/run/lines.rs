@@ -1,13 +1,15 @@
 //! A pod's life in words.
 
-use crate::engine::notice::Event;
+use crate::engine::notice::{Event, Pull};
 use crate::engine::time::format_duration;
 use crate::engine::view::Exit;
+use crate::printer::human;
 
 /// What is said of an event; nothing of those that speak for themselves.
 pub fn of(event: &Event) -> Option<String> {
     Some(match event {
         Event::Reachable { ips, host_ports } => reachable(ips, host_ports),
+        Event::Pull { pull, .. } => pulling(pull),
         Event::Started { attempt: 0, .. } => "started".to_owned(),
         Event::Started { attempt, .. } => format!("started again, restart {attempt}"),
         Event::Exited { exit, memory_limit, .. } => ending(exit, *memory_limit),
@@ -32,6 +34,24 @@ fn reachable(ips: &[String], host_ports: &[String]) -> String {
         ports => format!("; ports {} of the host", ports.join(", ")),
     };
     format!("at {}{published}", ips.join(", "))
+}
+
+fn pulling(pull: &Pull) -> String {
+    match pull {
+        Pull::Begun { image } => format!("pulling image {image}"),
+        Pull::Going { image, bytes, total } => {
+            format!("pulling image {image}: {} of {}", human::bytes(*bytes), human::bytes(*total))
+        }
+        Pull::Note(text) => text.clone(),
+        Pull::Done { image, bytes, resumed, took } => {
+            let bytes = human::bytes(*bytes);
+            let resumed = match resumed {
+                0 => String::new(),
+                resumed => format!(", {} were here from before", human::bytes(*resumed)),
+            };
+            format!("pulled image {image} in {:.1}s, {bytes}{resumed}", took.as_secs_f64())
+        }
+    }
 }
 
 fn ending(exit: &Exit, memory_limit: Option<i64>) -> String {
@@ -127,6 +147,27 @@ mod tests {
             let exit = Exit { code, reason: reason.into(), message: message.into() };
             let event = Event::Exited { container: "c".into(), attempt: 0, exit, memory_limit };
             assert_eq!(of(&event).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn pulls_are_told() {
+        let image = || "nginx".to_owned();
+        let took = Duration::from_millis(2_140);
+        let rows = [
+            (Pull::Begun { image: image() }, "pulling image nginx"),
+            (
+                Pull::Going { image: image(), bytes: 45_200_000, total: 150_000_000 },
+                "pulling image nginx: 45.2MB of 150MB",
+            ),
+            (Pull::Done { image: image(), bytes: 45_200_000, resumed: 0, took }, "pulled image nginx in 2.1s, 45.2MB"),
+            (
+                Pull::Done { image: image(), bytes: 5_000_000, resumed: 40_000_000, took },
+                "pulled image nginx in 2.1s, 5MB, 40MB were here from before",
+            ),
+        ];
+        for (pull, text) in rows {
+            assert_eq!(of(&Event::Pull { container: "c".into(), pull }).as_deref(), Some(text));
         }
     }
 

@@ -56,9 +56,10 @@ impl Voices {
     /// Says what happened, after everything that the container wrote before.
     pub async fn tell(&mut self, notice: Notice) {
         let container = match &notice.event {
-            Event::Started { container, .. } | Event::Exited { container, .. } | Event::Waiting { container, .. } => {
-                Some(container.clone())
-            }
+            Event::Pull { container, .. }
+            | Event::Started { container, .. }
+            | Event::Exited { container, .. }
+            | Event::Waiting { container, .. } => Some(container.clone()),
             Event::Failed { container, .. } => container.clone(),
             Event::Reachable { .. } | Event::Warning(_) | Event::SandboxLost | Event::Ended(_) => None,
         };

@@ -5,6 +5,7 @@
 mod coracle;
 mod network;
 mod peers;
+mod pull;
 mod report;
 
 use std::process::ExitCode;
@@ -30,8 +31,20 @@ struct Args {
     #[arg(long, default_value_t = 10_000)]
     files: usize,
     /// Measure the pod network alone
+    #[arg(long, conflicts_with = "only_pull")]
+    only_network: bool,
+    /// Times that an image is pulled, by Coracle and by containerd
+    #[arg(long, default_value_t = 5)]
+    pulls: usize,
+    /// Size of that image before compression, in MiB
+    #[arg(long, default_value_t = 300)]
+    pull_megabytes: usize,
+    /// Files in that image
+    #[arg(long, default_value_t = 14_000)]
+    pull_files: usize,
+    /// Measure pulling alone
     #[arg(long)]
-    network: bool,
+    only_pull: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -40,8 +53,8 @@ struct Args {
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     ensure!(rustix::process::geteuid().is_root(), "needs root: sudo {}", std::env::current_exe()?.display());
-    ensure!(args.runs > 0 && args.imports > 0, "nothing to measure");
-    let rows = if args.network { network::rows(args.runs)? } else { rows(&args)? };
+    ensure!(args.runs > 0 && args.imports > 0 && args.pulls > 0, "nothing to measure");
+    let rows = rows(&args)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else {
@@ -51,6 +64,12 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn rows(args: &Args) -> anyhow::Result<Vec<Row>> {
+    if args.only_network {
+        return network::rows(args.runs);
+    }
+    if args.only_pull {
+        return pull::rows(args.pull_megabytes, args.pull_files, args.pulls);
+    }
     let mut rows = vec![
         Row::new("run to exit of a one-container pod (`true`)", "ms", "coracle", coracle::run_to_exit(args.runs)?),
         Row::absent("create and start alone", "ms", "coracle", "no verb shows it apart from the rest of a run"),
@@ -68,6 +87,7 @@ fn rows(args: &Args) -> anyhow::Result<Vec<Row>> {
     rows.push(Row::new(&what, "ms", "coracle", coracle::import(&archive, args.imports)?));
     let what = format!("unpack alone of {} MiB, {} files, 2 gzip layers", args.megabytes, args.files);
     rows.push(Row::of(&what, "ms", "umoci", peers::umoci_unpack(&archive, args.imports)));
+    rows.extend(pull::rows(args.pull_megabytes, args.pull_files, args.pulls)?);
     let memory = coracle::memory()?;
     rows.push(Row::new("private memory of a shim", "KiB", "coracle", memory.shim));
     rows.push(Row::new("of it dirty", "KiB", "coracle", memory.shim_dirty));

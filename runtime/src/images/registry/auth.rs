@@ -216,6 +216,11 @@ impl Authorizer {
                 (_, Trouble::Refused { status, message }) => {
                     Trouble::Refused { status: format!("through its token service {service} with {status}"), message }
                 }
+                (_, Trouble::Busy { status, message, retry_after }) => Trouble::Busy {
+                    status: format!("through its token service {service} with {status}"),
+                    message,
+                    retry_after,
+                },
                 (_, other) => other,
             });
         }
