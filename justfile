@@ -24,6 +24,10 @@ chaos seconds="180":
     cargo build
     CORACLE_E2E_CHAOS_SECONDS={{ seconds }} cargo test -p e2e --test chaos -- --nocapture
 
+# Every suite in a virtual machine (QEMU, emulated; an hour or so): just vm, or some: just vm e2e/exec runtime/pods
+vm *suites:
+    CORACLE_VM=all CORACLE_VM_SUITES="{{ suites }}" cargo test --workspace --test vm -- --nocapture --test-threads 1
+
 # The benchmarks: a table, and JSON with --json
 bench *args:
     cargo build --release

@@ -59,6 +59,11 @@ pub fn unpacked(packages: &[&str]) -> Result<PathBuf, String> {
     Ok(dir)
 }
 
+/// Refreshes the lists of packages.
+pub fn update() -> Result<(), String> {
+    apt(&["update"])
+}
+
 /// The libraries that a dynamic program needs, by the path that it looks for them at, and where they are here.
 ///
 /// `extra` is a root that is searched too.

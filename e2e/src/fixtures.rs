@@ -92,7 +92,7 @@ fn with_libraries(mut layer: Layer, programs: &[&Path], extra: Option<&Path>) ->
 }
 
 /// Debian's dynamic busybox: the static one runs applets inside its shell, which hides what a mask does.
-fn busybox_program() -> Result<PathBuf, String> {
+pub fn busybox_program() -> Result<PathBuf, String> {
     let host = debian::which("busybox");
     if let Some(host) = &host
         && debian::libraries(host, None).is_ok_and(|libraries| !libraries.is_empty())
@@ -111,8 +111,30 @@ pub fn busybox_root(dir: &Path) -> Result<(), String> {
     tar.unpack(dir).map_err(|error| format!("cannot unpack busybox to {}: {error}", dir.display()))
 }
 
+/// What [`nginx`] calls its image.
+pub const NGINX: &str = "coracle.test/nginx-plain:1";
+
+/// Where the tests' nginx listens: on hosts of their own, where nobody else does.
+pub const NGINX_PORT: u16 = 80;
+
+/// An archive of busybox and nginx, made without any image tool. It listens on `port` of every
+/// address.
+pub fn nginx(port: u16) -> Result<PathBuf, String> {
+    archive(&format!("nginx-{port}"), |path| {
+        let config = json!({"Cmd": ["nginx", "-g", "daemon off;"]});
+        let mut image = busybox_image(NGINX, config)?;
+        image.layers.push(nginx_layer(port)?);
+        image.write_oci(path, Packing::Gzip).map_err(|error| error.to_string())
+    })
+}
+
 /// Puts Debian's nginx and a configuration that listens on `port` of every address into a root directory.
 pub fn nginx_root(dir: &Path, port: u16) -> Result<(), String> {
+    let layer = nginx_layer(port)?;
+    tar::Archive::new(layer.as_slice()).unpack(dir).map_err(|error| format!("cannot unpack nginx: {error}"))
+}
+
+fn nginx_layer(port: u16) -> Result<Arc<Vec<u8>>, String> {
     let (program, extra) = match debian::which("nginx") {
         Some(path) => (path, None),
         None => {
@@ -130,8 +152,7 @@ pub fn nginx_root(dir: &Path, port: u16) -> Result<(), String> {
     }
     layer = layer.file("etc/nginx/nginx.conf", 0o644, configuration.as_bytes());
     layer = layer.file("usr/share/nginx/html/index.html", 0o644, b"<h1>Welcome to nginx!</h1>\n");
-    let layer = with_libraries(layer, &[&program], extra.as_deref())?.finish();
-    tar::Archive::new(layer.as_slice()).unpack(dir).map_err(|error| format!("cannot unpack nginx: {error}"))
+    Ok(with_libraries(layer, &[&program], extra.as_deref())?.finish())
 }
 
 /// An archive of about `megabytes` in `files` regular files over two layers, half of it compressible.
@@ -141,6 +162,17 @@ pub fn big(megabytes: usize, files: usize) -> Result<PathBuf, String> {
         let layers = [0, 1].map(|layer| big_layer(layer, (megabytes << 20) / 2, files / 2, &mut random));
         let reference = big_reference(megabytes, files);
         let image = Image { reference, layers: layers.to_vec(), config: json!({"Cmd": ["/none"]}) };
+        image.write_oci(path, Packing::Gzip).map_err(|error| error.to_string())
+    })
+}
+
+/// An archive of busybox and two layers of 12 MB in 750 files each, `coracle.test/heavy:1`: it takes a while to import
+/// and can be run to see whether it is whole.
+pub fn heavy() -> Result<PathBuf, String> {
+    archive("heavy", |path| {
+        let mut random = Random::seeded(7);
+        let mut image = busybox_image("coracle.test/heavy:1", json!({}))?;
+        image.layers.extend([0, 1].map(|layer| big_layer(layer, 12 << 20, 750, &mut random)));
         image.write_oci(path, Packing::Gzip).map_err(|error| error.to_string())
     })
 }

@@ -101,7 +101,7 @@ pub fn kill(pid: Pid) {
 
 /// The first `Some` within ten seconds.
 pub fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + crate::patience(Duration::from_secs(10));
     loop {
         let found = look();
         if found.is_some() || Instant::now() > deadline {

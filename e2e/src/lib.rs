@@ -22,6 +22,7 @@ pub mod random;
 pub mod registry;
 pub mod skip;
 pub mod traffic;
+pub mod vm;
 
 pub use finished::Finished;
 pub use node::{Node, StateDir};
@@ -30,7 +31,15 @@ pub use process::Run;
 use std::time::Duration;
 
 /// How long a test waits for one thing before it kills what runs and prints what was said until then.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub fn deadline() -> Duration {
+    patience(Duration::from_secs(60))
+}
+
+/// A time that is enough on a usual machine, as many times as `CORACLE_E2E_SLOW` says that this one is slower.
+pub fn patience(usual: Duration) -> Duration {
+    let factor = std::env::var("CORACLE_E2E_SLOW").ok().map(|text| text.parse().expect("CORACLE_E2E_SLOW is a number"));
+    usual * factor.unwrap_or(1)
+}
 
 /// The reference of the busybox image that [`fixtures::busybox`] makes.
 pub const BUSYBOX: &str = "coracle.test/busybox:1";

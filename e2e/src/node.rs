@@ -17,7 +17,7 @@ use crate::leaks::{After, Leak, Network, Scope};
 use crate::loopfs::{self, Mounted};
 use crate::netns::{Host, HostCommand};
 use crate::process::Run;
-use crate::{DEADLINE, binary, fixtures};
+use crate::{binary, deadline, fixtures, patience};
 
 /// What a reboot makes of the state directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,7 +231,7 @@ impl Node {
     /// Waits until the pod satisfies `done` and returns it.
     #[track_caller]
     pub fn wait_for_pod(&self, name: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + deadline();
         loop {
             let pod = self.pod(name);
             match pod {
@@ -306,7 +306,7 @@ impl Node {
     /// Asserts that nothing is left, as it must be after a `run` has ended and after `gc`.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        let left = self.scope().settle(After::Run, Duration::from_secs(3));
+        let left = self.scope().settle(After::Run, patience(Duration::from_secs(3)));
         assert!(left.is_empty(), "left behind:\n{}", Leak::list(&left));
     }
 }
@@ -319,7 +319,7 @@ impl Drop for Node {
         let scope = self.scope();
         let used = self.state_dir.exists() || self.root_dir.exists();
         let gc = used.then(|| self.command(["gc", "--all"]).output());
-        let left = scope.settle(After::GcAll, Duration::from_secs(3));
+        let left = scope.settle(After::GcAll, patience(Duration::from_secs(3)));
         if left.is_empty() {
             return;
         }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::DEADLINE;
 use crate::finished::{Dump, Finished, Line};
+use crate::{deadline, patience};
 
 #[derive(Default)]
 struct Captured {
@@ -118,7 +118,7 @@ impl Run {
 
     /// Waits until some line contains `text` and returns that line.
     pub fn wait_for(&mut self, text: &str) -> String {
-        self.wait_for_within(text, DEADLINE)
+        self.wait_for_within(text, deadline())
     }
 
     /// Waits at most `limit` until some line contains `text` and returns that line.
@@ -144,7 +144,7 @@ impl Run {
 
     /// Waits for the end of the command and of its output.
     pub fn wait(self) -> Finished {
-        self.wait_within(DEADLINE)
+        self.wait_within(deadline())
     }
 
     /// Waits at most `limit` for the end of the command and of its output.
@@ -160,7 +160,8 @@ impl Run {
         };
         let elapsed = self.started.elapsed();
         // Whoever keeps the pipe open after the command's end has inherited a descriptor that is none of its business.
-        let closed = self.capture.wait(Instant::now() + Duration::from_secs(5), |captured| captured.open == 0);
+        let closed =
+            self.capture.wait(Instant::now() + patience(Duration::from_secs(5)), |captured| captured.open == 0);
         if !closed {
             self.fail("ended, but another process still holds its output open");
         }

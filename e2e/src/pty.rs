@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::netns::Host;
-use crate::{DEADLINE, Node};
+use crate::{Node, deadline};
 
 /// A verb that runs on a terminal.
 pub struct Session {
@@ -75,7 +75,7 @@ impl Session {
     /// Waits until the screen has shown `text`.
     #[track_caller]
     pub fn wait_for(&self, text: &str) {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + deadline();
         while !self.seen().contains(text) {
             assert!(Instant::now() < deadline, "the terminal never shows {text:?}:\n{}", self.seen());
             std::thread::sleep(Duration::from_millis(5));
@@ -101,7 +101,7 @@ impl Session {
     /// Waits for the end of the verb.
     #[track_caller]
     pub fn wait(mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + deadline();
         loop {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
                 return (status, self.seen());

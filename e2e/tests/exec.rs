@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::manifest::{keeper, pod, shell, with};
 use e2e::process::Run;
 use e2e::pty::Session;
-use e2e::{Node, inspect, need};
+use e2e::{Node, inspect, need, patience};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -98,7 +98,7 @@ fn exec_on_a_terminal_is_on_a_terminal_of_the_same_size() {
     session.wait_for("40 100");
     session.resize(77, 22);
     // The change travels as a signal: ask until it has arrived.
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + patience(Duration::from_secs(10));
     while !session.seen().contains("22 77") && Instant::now() < deadline {
         session.type_in("stty size\n");
         std::thread::sleep(Duration::from_millis(200));
@@ -114,8 +114,10 @@ fn exec_on_a_terminal_is_on_a_terminal_of_the_same_size() {
 fn ctrl_c_on_the_terminal_reaches_the_command_and_not_the_client() {
     let (node, run) = need!(target());
     let mut session = Session::start(&node, &["exec", "-it", "target", "-c", "c", "--", "sh"]);
-    session.type_in("trap 'echo inter''rupted' INT; sleep 30; echo go''es on\n");
-    std::thread::sleep(Duration::from_millis(500));
+    session.type_in("trap 'echo inter''rupted' INT; echo rea''dy; sleep 30; echo go''es on\n");
+    session.wait_for("ready");
+    // The shell has to be waiting for its child by then.
+    std::thread::sleep(patience(Duration::from_millis(200)));
     session.type_in("\x03");
     session.wait_for("interrupted");
     session.type_in("exit 0\n");
@@ -168,7 +170,7 @@ fn the_pods_end_ends_an_exec() {
     let exec = node.start(["exec", "target", "-c", "c", "--", "sleep", "1000"]);
     inspect::wait_for(|| (inspect::processes(&node).len() >= 3).then_some(()));
     stop(run);
-    let finished = exec.wait_within(Duration::from_secs(10));
+    let finished = exec.wait_within(patience(Duration::from_secs(10)));
     assert_ne!(finished.status.code(), Some(0), "{finished}");
     node.assert_nothing_left();
 }

@@ -268,7 +268,7 @@ fn datagrams_of_every_size_pass_the_relay() {
             (0..8).map(|_| std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).expect("a socket")).collect();
         for (number, client) in clients.iter().enumerate() {
             client.connect((Ipv6Addr::LOCALHOST, PUBLISHED)).expect("a socket");
-            client.set_read_timeout(Some(e2e::DEADLINE)).expect("a socket");
+            client.set_read_timeout(Some(e2e::deadline())).expect("a socket");
             for size in [1, 1200, 1500, 9000, 60_000] {
                 client.send(&vec![number as u8; size]).expect("a datagram is sent");
                 let mut buffer = vec![0; 65536];

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use e2e::leaks::{After, Kind, Leak, Network, Scope};
 use e2e::loopfs::{self, Mounted};
 use e2e::netns::Host;
-use e2e::{debian, need, skip};
+use e2e::{debian, need, patience, skip};
 
 /// A scope with directories of its own, and no node: these tests plant leaks that a node's drop would fail on.
 struct Planted {
@@ -54,7 +54,7 @@ impl Drop for Sleeper {
 #[track_caller]
 fn assert_finds(scope: &Scope, kind: Kind, text: &str) {
     // A process needs a moment from its start to the program that makes it ours.
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + patience(Duration::from_secs(5));
     loop {
         let leaks = scope.find(After::GcAll);
         if leaks.iter().any(|leak| leak.kind == kind && leak.what.contains(text)) {
@@ -67,7 +67,7 @@ fn assert_finds(scope: &Scope, kind: Kind, text: &str) {
 
 #[track_caller]
 fn assert_clean(scope: &Scope) {
-    let leaks = scope.settle(After::GcAll, Duration::from_secs(2));
+    let leaks = scope.settle(After::GcAll, patience(Duration::from_secs(2)));
     assert!(leaks.is_empty(), "{}", Leak::list(&leaks));
 }
 

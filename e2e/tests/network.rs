@@ -11,7 +11,7 @@ use e2e::manifest::{pod, script_with, several};
 use e2e::netns::{HOST, OUTSIDE};
 use e2e::pods::{Pod, capable, ips, keeper};
 use e2e::traffic::{Answer, Answerer, PROTOCOLS, ask, ask_within, get};
-use e2e::{DEADLINE, Node, Run, debian, inspect, need};
+use e2e::{Node, Run, deadline, debian, inspect, need};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -309,7 +309,7 @@ fn flushed_rules_come_back_while_traffic_goes_on() {
         node.host().run(change).exits(0);
         for at in &ways {
             for protocol in PROTOCOLS {
-                let deadline = Instant::now() + DEADLINE;
+                let deadline = Instant::now() + deadline();
                 while ask_within(outside, protocol, *at, Duration::from_millis(500)).is_err() {
                     assert!(Instant::now() < deadline, "{at} is never reached again by {protocol:?} after {flush:?}");
                 }
@@ -335,7 +335,7 @@ fn a_connection_outlives_a_flush() {
     let exchange = |when: &str| {
         let mut heard = [0; 4];
         for (mut from, mut to) in [(&near, &far), (&far, &near)] {
-            to.set_read_timeout(Some(DEADLINE)).expect("a socket option");
+            to.set_read_timeout(Some(deadline())).expect("a socket option");
             from.write_all(b"word")
                 .and_then(|()| to.read_exact(&mut heard))
                 .unwrap_or_else(|error| panic!("{when}: {error}"));
@@ -348,7 +348,7 @@ fn a_connection_outlives_a_flush() {
     flush.args(["flush", "ruleset"]);
     node.host().run(flush).exits(0);
     // What is sent before the rules are back is no pod's: that would end the connection.
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + deadline();
     let at = SocketAddr::new(HOST[0], PUBLISHED);
     while ask_within(outside, PROTOCOLS[0], at, Duration::from_millis(500)).is_err() {
         assert!(Instant::now() < deadline, "the rules never come back");

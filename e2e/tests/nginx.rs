@@ -12,7 +12,7 @@ use rustix::process::Signal;
 const REFERENCE: &str = "coracle.test/nginx:1";
 
 /// The node's host has ports of its own: this one is free.
-const PORT: u16 = 8080;
+const PORT: u16 = fixtures::NGINX_PORT;
 
 /// Where it is published.
 const PUBLISHED: u16 = 8000;
@@ -57,11 +57,11 @@ impl Podman {
     }
 }
 
-/// A manifest for nginx with these lines in its spec and its port so written.
-fn manifest(spec: &str, port: &str) -> String {
+/// A manifest for an image of nginx with these lines in its spec and its port so written.
+fn manifest(image: &str, spec: &str, port: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n{spec}  terminationGracePeriodSeconds: 5\n  \
-         containers:\n  - name: nginx\n    image: {REFERENCE}\n    ports: [{{containerPort: {PORT}{port}}}]\n"
+         containers:\n  - name: nginx\n    image: {image}\n    ports: [{{containerPort: {PORT}{port}}}]\n"
     )
 }
 
@@ -90,7 +90,7 @@ fn nginx_saved_by_podman_as_oci_archive_serves_its_page_on_the_host_network() {
     let archive = node.dir().join("nginx.tar");
     need!(podman.run(&["save", "-q", "--format", "oci-archive", "-o", text(&archive), REFERENCE]));
     node.import(&archive);
-    let run = node.run(manifest("  hostNetwork: true\n", ""));
+    let run = node.run(manifest(REFERENCE, "  hostNetwork: true\n", ""));
     node.wait_for_phase("web", "Running");
     fetch(node.host(), Ipv4Addr::LOCALHOST, PORT);
     end(&node, run);
@@ -106,7 +106,7 @@ fn nginx_saved_by_podman_as_docker_archive_serves_its_page_at_its_address_and_a_
     need!(podman.run(&["save", "-q", "--format", "docker-archive", "-o", text(&archive), REFERENCE]));
     node.import(&archive);
     let outside = node.outside();
-    let run = node.run(manifest("", &format!(", hostPort: {PUBLISHED}")));
+    let run = node.run(manifest(REFERENCE, "", &format!(", hostPort: {PUBLISHED}")));
     let ips = ips(&node.wait_for_phase("web", "Running"));
     for (family, ip) in ips.iter().enumerate() {
         fetch(node.host(), *ip, PORT);
@@ -114,6 +114,18 @@ fn nginx_saved_by_podman_as_docker_archive_serves_its_page_at_its_address_and_a_
         fetch(node.host(), [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()][family], PUBLISHED);
         fetch(outside, HOST[family], PUBLISHED);
     }
+    end(&node, run);
+}
+
+#[test]
+fn nginx_from_an_archive_of_our_own_serves_its_page_on_the_host_network() {
+    let node = Node::new();
+    need!(e2e::skip::root());
+    need!(debian::program("curl", "curl"));
+    node.import(&need!(fixtures::nginx(PORT)));
+    let run = node.run(manifest(fixtures::NGINX, "  hostNetwork: true\n", ""));
+    node.wait_for_phase("web", "Running");
+    fetch(node.host(), Ipv4Addr::LOCALHOST, PORT);
     end(&node, run);
 }
 

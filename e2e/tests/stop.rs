@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use e2e::manifest::{pod, shell};
 use e2e::pty::Session;
-use e2e::{Finished, Node, Run, need};
+use e2e::{Finished, Node, Run, need, patience};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ fn ctrl_c_stops_with_the_containers_own_ending() {
     let node = need!(Node::with_busybox());
     let (finished, took) = stopped(&node, with_grace(30, POLITE), &[Signal::INT]);
     let finished = finished.says("stop/c | asked to stop");
-    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    assert!(took < patience(Duration::from_secs(5)), "it took {took:?}");
     assert!(matches!(finished.status.code(), Some(0 | 130)), "{finished}");
 }
 
@@ -70,28 +70,28 @@ fn sigterm_stops_with_the_containers_own_ending() {
     let node = need!(Node::with_busybox());
     let (finished, took) = stopped(&node, with_grace(30, POLITE), &[Signal::TERM]);
     finished.says("stop/c | asked to stop");
-    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    assert!(took < patience(Duration::from_secs(5)), "it took {took:?}");
 }
 
 #[test]
 fn what_does_not_stop_is_killed_after_the_grace_period() {
     let node = need!(Node::with_busybox());
     let (_, took) = stopped(&node, with_grace(2, DEAF), &[Signal::INT]);
-    assert!((Duration::from_millis(1900)..Duration::from_secs(6)).contains(&took), "it took {took:?}");
+    assert!((Duration::from_millis(1900)..patience(Duration::from_secs(6))).contains(&took), "it took {took:?}");
 }
 
 #[test]
 fn a_second_ctrl_c_kills_at_once() {
     let node = need!(Node::with_busybox());
     let (_, took) = stopped(&node, with_grace(60, DEAF), &[Signal::INT, Signal::INT]);
-    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    assert!(took < patience(Duration::from_secs(5)), "it took {took:?}");
 }
 
 #[test]
 fn process_1_without_a_handler_is_killed_after_the_grace_period() {
     let node = need!(Node::with_busybox());
     let (_, took) = stopped(&node, with_grace(1, "echo up; exec sleep 1000"), &[Signal::TERM]);
-    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    assert!(took < patience(Duration::from_secs(5)), "it took {took:?}");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn all_pods_stop_together_not_one_after_another() {
     let since = Instant::now();
     run.signal(Signal::INT);
     run.wait();
-    assert!(since.elapsed() < Duration::from_secs(6), "it took {:?}", since.elapsed());
+    assert!(since.elapsed() < patience(Duration::from_secs(6)), "it took {:?}", since.elapsed());
     node.assert_nothing_left();
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{PASSWORD, USER, answers, inside, listen};
 use crate::debian;
-use crate::{DEADLINE, Node, Run};
+use crate::{Node, Run, deadline};
 
 /// [`super::PASSWORD`] by bcrypt, the one form that the registry reads.
 const HTPASSWD: &str = "puller:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
@@ -61,7 +61,7 @@ impl DockerRegistry {
     /// Starts it, or starts it again, at the same address, and waits until it answers.
     pub fn start(&mut self, node: &Node) {
         let mut run = Run::start(inside(node, &self.program).arg("serve").arg(&self.config), None);
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + deadline();
         while !answers(node, &self.host) {
             assert!(
                 run.is_running() && Instant::now() < deadline,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::{Content, listen};
-use crate::{DEADLINE, Node};
+use crate::{Node, deadline};
 
 /// The repository that every hostile registry serves.
 pub const REPOSITORY: &str = "e2e/image";
@@ -214,7 +214,7 @@ impl Hostile {
     /// Waits until at least `bytes` were sent for `target`.
     #[track_caller]
     pub fn wait_for_served(&self, target: Target, bytes: u64) {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + deadline();
         while self.served(target) < bytes {
             assert!(Instant::now() < deadline, "never {bytes} bytes of {target:?}: {:#?}", self.all_requests());
             std::thread::sleep(Duration::from_millis(5));
@@ -224,7 +224,7 @@ impl Hostile {
     /// Waits until there were so many requests for `target`.
     #[track_caller]
     pub fn wait_for_requests(&self, target: Target, count: usize) {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + deadline();
         while self.requests(target).len() < count {
             assert!(Instant::now() < deadline, "never {count} requests for {target:?}: {:#?}", self.all_requests());
             std::thread::sleep(Duration::from_millis(5));

@@ -158,12 +158,20 @@ fn apparmor(request: &Request) -> Result<Option<String>> {
         return Ok(None);
     }
     let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
-    if enabled.trim() == "Y" {
-        return Ok(Some(profile.clone()));
+    if enabled.trim() != "Y" {
+        return Err(Error::Invalid(format!(
+            "the AppArmor profile {profile:?} was asked for and this host's kernel has no AppArmor"
+        )));
     }
-    Err(Error::Invalid(format!(
-        "the AppArmor profile {profile:?} was asked for and this host's kernel has no AppArmor"
-    )))
+    // One "NAME (mode)" a line. Where securityfs is not mounted the kernel's refusal at exec has to do.
+    match std::fs::read_to_string("/sys/kernel/security/apparmor/profiles") {
+        Ok(loaded) if !loaded.lines().any(|line| line.rsplit_once(" (").is_some_and(|(name, _)| name == profile)) => {
+            Err(Error::Invalid(format!(
+                "the AppArmor profile {profile:?} is not loaded on this host: load it with apparmor_parser -r FILE"
+            )))
+        }
+        _ => Ok(Some(profile.clone())),
+    }
 }
 
 /// Without CAP_SYS_RESOURCE a process can only make itself more ready to be killed (proc(5)).

@@ -212,14 +212,7 @@ fn security(context: cri::LinuxContainerSecurityContext) -> Result<Security> {
     let target = options.pid() == cri::NamespaceMode::Target;
     let capabilities = context.capabilities.clone().unwrap_or_default();
     let id = |value: Option<cri::Int64Value>| value.map(|it| checked(it.value)).transpose();
-    let apparmor = match &context.apparmor {
-        None => None,
-        Some(profile) => match profile.profile_type() {
-            cri::security_profile::ProfileType::RuntimeDefault => None,
-            cri::security_profile::ProfileType::Unconfined => Some("unconfined".to_owned()),
-            cri::security_profile::ProfileType::Localhost => Some(profile.localhost_ref.clone()),
-        },
-    };
+    let apparmor = apparmor(&context)?;
     if context.selinux_options.as_ref().is_some_and(|it| *it != cri::SeLinuxOption::default()) {
         return Err(Error::Invalid("SELinux options were given and SELinux is not supported yet".into()));
     }
@@ -242,6 +235,31 @@ fn security(context: cri::LinuxContainerSecurityContext) -> Result<Security> {
         pid: if target { NamespaceMode::Container } else { mode(options.pid(), "pid")? },
         pid_target: target.then_some(options.target_id),
     })
+}
+
+/// The profile's name; none where nothing was asked for, and for RuntimeDefault, for there is no profile of our own.
+fn apparmor(context: &cri::LinuxContainerSecurityContext) -> Result<Option<String>> {
+    use cri::security_profile::ProfileType;
+    // Clients older than the message say it by a string.
+    #[allow(deprecated)]
+    let string = context.apparmor_profile.as_str();
+    let name = match (&context.apparmor, string) {
+        (None, "" | "runtime/default") => return Ok(None),
+        (None, "unconfined") => return Ok(Some("unconfined".into())),
+        (None, string) => string.strip_prefix("localhost/").unwrap_or_default(),
+        (Some(profile), _) => match profile.profile_type() {
+            ProfileType::RuntimeDefault => return Ok(None),
+            ProfileType::Unconfined => return Ok(Some("unconfined".into())),
+            // Some clients keep the prefix of the string.
+            ProfileType::Localhost => {
+                profile.localhost_ref.strip_prefix("localhost/").unwrap_or(&profile.localhost_ref)
+            }
+        },
+    };
+    if name.is_empty() || name.contains(char::is_control) {
+        return Err(Error::Invalid(format!("AppArmor: {string:?} names no profile: it is localhost/NAME")));
+    }
+    Ok(Some(name.to_owned()))
 }
 
 /// The interface does exactly what a request says: nothing said is Unconfined.

@@ -30,6 +30,9 @@ fn launch(stage: &Stage<'_>, spec: &LaunchSpec) -> std::result::Result<std::conv
         Place::Container(container) => Some(container.as_ref()),
         Place::Join => None,
     };
+    if new.is_none() {
+        stage.join_cgroup_namespace()?;
+    }
     if let Some(container) = new {
         let shared = container.mounts.iter().any(|it| matches!(it.source, MountSource::PodShm));
         let shm = shared.then(|| mounts::clone_path(crate::zygote::SHM)).transpose();

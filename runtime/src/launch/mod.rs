@@ -167,15 +167,14 @@ impl Stage<'_> {
     fn join(&self, place: &Place) -> Result<u64> {
         let container = match place {
             Place::Join => {
-                let target = self.inputs.join.ok_or_else(|| error::refused("there is no process to join".into()))?;
-                // No user namespace yet: joining the one that one is in is EINVAL.
+                // No user namespace yet: joining the one that one is in is EINVAL. The cgroup namespace waits: see
+                // `join_cgroup_namespace`.
                 let all = ThreadNameSpaceType::MOUNT
                     | ThreadNameSpaceType::PROCESS_ID
                     | ThreadNameSpaceType::NETWORK
                     | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-                    | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-                    | ThreadNameSpaceType::CONTROL_GROUP;
-                rustix::thread::move_into_thread_name_spaces(target, all)
+                    | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
+                rustix::thread::move_into_thread_name_spaces(self.target()?, all)
                     .during(|| "join the container's namespaces".into())?;
                 return Ok(0);
             }
@@ -206,6 +205,19 @@ impl Stage<'_> {
         rustix::thread::move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::PROCESS_ID)
             .during(|| "join the shared pid namespace".into())?;
         Ok(mount)
+    }
+
+    /// The last namespace of an exec, joined by the new process when it is in its cgroup. Where cgroup2 is mounted with
+    /// `nsdelegate`, as every systemd does, nobody is moved or born over the boundary of the cgroup namespace that the
+    /// mover is in, and the shim's cgroup lies outside the container's.
+    fn join_cgroup_namespace(&self) -> Result<()> {
+        rustix::thread::move_into_thread_name_spaces(self.target()?, ThreadNameSpaceType::CONTROL_GROUP)
+            .during(|| "join the container's cgroup namespace".into())
+    }
+
+    /// The process whose namespaces an exec joins.
+    fn target(&self) -> Result<BorrowedFd<'_>> {
+        self.inputs.join.ok_or_else(|| error::refused("there is no process to join".into()))
     }
 
     fn fd(&self, index: FdIndex) -> Result<BorrowedFd<'_>> {

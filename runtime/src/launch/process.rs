@@ -50,8 +50,7 @@ fn try_become(process: &ProcessSpec) -> Result<Infallible> {
         set_rlimit(resource, soft, hard)?;
     }
     if let Some(profile) = &process.apparmor {
-        std::fs::write("/proc/thread-self/attr/apparmor/exec", format!("exec {profile}"))
-            .during(|| format!("enter the AppArmor profile {profile:?}"))?;
+        change_profile_at_exec(profile)?;
     }
     let args = c_strings(&process.args, "argument")?;
     let env = c_strings(&process.env, "environment variable")?;
@@ -59,6 +58,21 @@ fn try_become(process: &ProcessSpec) -> Result<Infallible> {
     take_identity(process)?;
     sys::process::cloexec_from(3).during(|| "close descriptors".into())?;
     Err(exec(process, &args, &env))
+}
+
+/// The AppArmor profile that the program will run under.
+///
+/// Nothing but the kernel's own procfs takes the word: an image or a volume could have put a file of that name there, and
+/// the write would succeed and mean nothing (CVE-2019-16884).
+fn change_profile_at_exec(profile: &str) -> Result<()> {
+    let operation = || format!("enter the AppArmor profile {profile:?}");
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let attribute = rustix::fs::open("/proc/thread-self/attr/apparmor/exec", flags, Mode::empty()).during(operation)?;
+    if rustix::fs::fstatfs(&attribute).during(operation)?.f_type != libc::PROC_SUPER_MAGIC {
+        return Err(refused(format!("cannot {}: the container's /proc is not the kernel's", operation())));
+    }
+    let word = format!("exec {profile}");
+    rustix::io::write(&attribute, word.as_bytes()).map(drop).during(operation)
 }
 
 /// Groups and user, then capabilities; the filter is loaded as late as the privileges allow.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use rustix::mount::{
@@ -17,11 +18,17 @@ use crate::error::{During as _, Result};
 /// container's layer is mounted once in its life, so that mark is never in the way of a second time.
 pub fn mount(layers: &[&Path], dir: &Path) -> Result<OwnedFd> {
     let operation = || format!("mount an overlay of {} layers with {}", layers.len(), dir.display());
-    match by_context(layers, dir) {
-        // Linux before 6.5 does not know `lowerdir+`.
-        Err(Errno::INVAL) => by_mount(layers, dir).during(operation),
-        other => other.during(operation),
+    // Linux before 6.5 does not know `lowerdir+`, and puts a line into its log each time that it is asked.
+    static OLD: AtomicBool = AtomicBool::new(false);
+    if !OLD.load(Ordering::Relaxed) {
+        match by_context(layers, dir) {
+            Err(Errno::INVAL) => {}
+            other => return other.during(operation),
+        }
     }
+    let tree = by_mount(layers, dir).during(operation)?;
+    OLD.store(true, Ordering::Relaxed);
+    Ok(tree)
 }
 
 fn by_context(layers: &[&Path], dir: &Path) -> std::result::Result<OwnedFd, Errno> {

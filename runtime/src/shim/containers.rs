@@ -25,6 +25,10 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long after a failure a record is written again: the disk may have been full.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// How much longer it waits for the log thread to write what was in the pipes then: a busy machine takes its time for
+/// that, and a disk that hangs takes for ever.
+const LAST_LINES: Duration = Duration::from_secs(5);
+
 /// One container.
 pub struct Container {
     /// Its id.
@@ -60,6 +64,8 @@ enum Phase {
     Starting(Conn),
     Running,
     Draining(Instant),
+    /// The streams were closed; what was in them is being written.
+    Closing(Instant),
     Exited,
 }
 
@@ -122,7 +128,10 @@ impl Container {
 
     /// When something is due without any descriptor saying so.
     pub fn deadline(&self) -> Option<Instant> {
-        if let Phase::Draining(until) = self.phase { Some(until) } else { self.retry }
+        match self.phase {
+            Phase::Draining(until) | Phase::Closing(until) => Some(until),
+            _ => self.retry,
+        }
     }
 
     /// It is being launched and its process is not known yet.
@@ -149,7 +158,7 @@ impl Container {
 
     /// Sends a signal to its first process.
     pub(super) fn signal(&self, signal: i32) {
-        if self.is_over() || matches!(self.phase, Phase::Draining(_)) {
+        if self.is_over() || matches!(self.phase, Phase::Draining(_) | Phase::Closing(_)) {
             return;
         }
         if let (Some(pidfd), Some(signal)) = (&self.pidfd, crate::sys::process::signal(signal)) {
@@ -179,7 +188,7 @@ impl Container {
 
     /// Writes the record when it is due. True when its end has just been written.
     pub fn settle(&mut self, log: &LogThread) -> bool {
-        let Phase::Draining(until) = self.phase else {
+        let (Phase::Draining(until) | Phase::Closing(until)) = self.phase else {
             let due = self.retry.is_some_and(|at| at <= Instant::now());
             return due && self.record().is_ok() && self.is_over();
         };
@@ -187,7 +196,11 @@ impl Container {
             if Instant::now() < until {
                 return false;
             }
-            log.close(&self.id);
+            if matches!(self.phase, Phase::Draining(_)) {
+                log.close(&self.id);
+                self.phase = Phase::Closing(until + LAST_LINES);
+                return false;
+            }
         }
         self.phase = Phase::Exited;
         self.launch = None;
@@ -309,7 +322,7 @@ impl Container {
         self.status.failure = Some(failure.clone());
         match self.pid {
             // Its end is on its way to the reaper.
-            Some(_) if !matches!(self.phase, Phase::Draining(_) | Phase::Exited) => self.kill(),
+            Some(_) if !matches!(self.phase, Phase::Draining(_) | Phase::Closing(_) | Phase::Exited) => self.kill(),
             Some(_) => {}
             None => {
                 if self.log.take().is_some() {

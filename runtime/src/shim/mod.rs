@@ -140,8 +140,8 @@ impl Shim {
 
     fn deadline(&self) -> Option<Timespec> {
         let nearest = self.containers.values().filter_map(Container::deadline).min()?;
-        let left = nearest.saturating_duration_since(std::time::Instant::now());
-        Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) + 1 })
+        let left = nearest.saturating_duration_since(std::time::Instant::now()) + std::time::Duration::from_nanos(1);
+        Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) })
     }
 
     fn handle(&mut self, source: &Source) -> io::Result<()> {

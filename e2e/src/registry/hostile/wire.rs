@@ -97,16 +97,8 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Asked>> 
     Ok(Some(asked))
 }
 
-/// Sends an answer; true when the connection can go on.
-fn send(
-    shared: &Shared,
-    stream: &TcpStream,
-    asked: &Asked,
-    answer: &Answer,
-    mut sent: impl FnMut(usize),
-) -> io::Result<bool> {
-    let body = &answer.body[answer.from..];
-    let length = body.len() as u64;
+/// Status line and headers, with the length that the fault wants.
+fn head(answer: &Answer, length: u64) -> String {
     let mut head = format!("HTTP/1.1 {} {}\r\n", answer.status, reason(answer.status));
     for (name, value) in &answer.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -117,8 +109,20 @@ fn send(
         Some(Fault::Shorter(by)) => head.push_str(&format!("Content-Length: {}\r\n\r\n", length.saturating_sub(*by))),
         _ => head.push_str(&format!("Content-Length: {length}\r\n\r\n")),
     }
+    head
+}
+
+/// Sends an answer; true when the connection can go on.
+fn send(
+    shared: &Shared,
+    stream: &TcpStream,
+    asked: &Asked,
+    answer: &Answer,
+    mut sent: impl FnMut(usize),
+) -> io::Result<bool> {
+    let body = &answer.body[answer.from..];
     let mut out = stream;
-    out.write_all(head.as_bytes())?;
+    out.write_all(head(answer, body.len() as u64).as_bytes())?;
     if asked.method == "HEAD" {
         return Ok(true);
     }

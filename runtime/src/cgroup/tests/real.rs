@@ -155,6 +155,33 @@ fn a_cpu_quota_is_set_and_throttling_counted() {
     child.wait().unwrap();
 }
 
+#[test]
+fn a_limit_of_block_io_is_kept_and_what_is_written_is_counted() {
+    let Some(playground) = Playground::new("io") else { return };
+    if !has(&playground, Controller::Io) {
+        return;
+    }
+    let disks = std::fs::read_dir("/sys/block").unwrap().flatten();
+    let mut disks = disks.filter(|disk| disk.path().join("device").exists());
+    let Some(disk) = disks.find_map(|disk| std::fs::read_to_string(disk.path().join("dev")).ok()) else {
+        println!("skipped: no block device");
+        return;
+    };
+    let disk = disk.trim();
+    let cgroup = playground.create("c");
+    let unified = [("io.max".to_owned(), format!("{disk} wbps=33554432"))].into();
+    cgroup.apply(&Resources { unified, ..Resources::default() }).unwrap();
+    let dir = cgroup.unified().unwrap();
+    assert_eq!(dir.read("io.max").unwrap().trim(), format!("{disk} rbps=max wbps=33554432 riops=max wiops=max"));
+    // On whichever disk the directory is: only the first is limited, all are counted.
+    let file = tempfile::NamedTempFile::new_in(".").unwrap();
+    let path = file.path().canonicalize().unwrap();
+    let seen = output(&cgroup, &format!("dd if=/dev/zero of={} bs=1M count=2 conv=fsync", path.display()));
+    assert!(seen.contains("2097152"), "{seen}");
+    let counted = |line: &str| line.split(' ').any(|word| word.starts_with("wbytes=") && word != "wbytes=0");
+    eventually("the writes are counted", || dir.read("io.stat").unwrap().lines().any(counted));
+}
+
 const DEVICES: &str = "cat /dev/null && echo null; head -c1 /dev/full | wc -c; \
                        mknod $D/node c 1 7 && echo made; echo x > /dev/zero && echo written; \
                        mknod $D/block b 7 0 || echo refused";
