@@ -71,7 +71,7 @@ fn a_published_port_answers_by_every_way_in() {
     let mut run = node.run(several(&[keeper("server", published(None)), keeper("client", json!({}))]));
     let (server, client) = (Pod::find(&node, "server"), Pod::find(&node, "client"));
     run.wait_for("; ports 8080, 8080/udp of the host");
-    let _answerers = Answerer::both(&server.network, PORT, "server");
+    let answerers = Answerer::both(&server.network, PORT, "server");
     let mut ways = Vec::new();
     for family in [0, 1] {
         ways.extend([
@@ -92,6 +92,7 @@ fn a_published_port_answers_by_every_way_in() {
     let closed: Vec<_> = closed.collect();
     assert_eq!(wrong(&closed), Vec::<String>::new());
     node.host().within(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PUBLISHED))).expect("the port is free");
+    drop((server, client, answerers));
     node.assert_nothing_left();
 }
 
@@ -202,7 +203,7 @@ fn a_killed_run_goes_on_serving_until_gc() {
     let outside = node.outside();
     let mut run = node.run(keeper("server", published(None)));
     let server = Pod::find(&node, "server");
-    let _answerers = Answerer::both(&server.network, PORT, "server");
+    let answerers = Answerer::both(&server.network, PORT, "server");
     run.signal(Signal::KILL);
     run.wait();
     let mut ways = Vec::new();
@@ -217,6 +218,7 @@ fn a_killed_run_goes_on_serving_until_gc() {
     node.coracle(["gc"]).exits(0);
     let closed: Vec<_> = ways.iter().map(|way| (way.0, way.1, way.2, false)).collect();
     assert_eq!(wrong(&closed), Vec::<String>::new());
+    drop((server, answerers));
     node.assert_nothing_left();
 }
 

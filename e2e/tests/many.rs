@@ -1,10 +1,10 @@
-//! Several processes on one state directory: runs, an import and a collection, all at once, and some of them killed.
+//! Several processes on one state directory: runs, a pull and a collection, all at once, and some of them killed.
 
-use std::path::Path;
 use std::time::Duration;
 
 use e2e::manifest::{pod, several, shell, with};
 use e2e::random::Random;
+use e2e::registry::DockerRegistry;
 use e2e::{Node, Run, fixtures, need};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -21,11 +21,18 @@ fn short_pods(run: &str) -> String {
     several(&[pod(&format!("{run}-1"), spec.clone()), pod(&format!("{run}-2"), spec)])
 }
 
-fn import(node: &Node, archive: &Path) -> Run {
-    node.start(["image".as_ref(), "import".as_ref(), archive.as_os_str()])
+fn pull(node: &Node, reference: &str) -> Run {
+    node.start(["image", "pull", reference])
 }
 
-/// Removes the imported image, if it is there.
+/// A registry with an image of some megabytes, and that image's reference.
+fn registry(node: &Node) -> Result<(DockerRegistry, String), String> {
+    let registry = DockerRegistry::open(node)?;
+    let reference = registry.push(node, &fixtures::big(8, 400)?, "test/big:1")?;
+    Ok((registry, reference))
+}
+
+/// Removes the pulled image, if it is there.
 fn forget(node: &Node, reference: &str) {
     if node.images().iter().any(|image| image.to_string().contains(reference)) {
         node.coracle(["image", "rm", reference]).exits(0);
@@ -33,15 +40,14 @@ fn forget(node: &Node, reference: &str) {
 }
 
 #[test]
-fn two_runs_an_import_and_a_collection_started_together_all_succeed() {
+fn two_runs_a_pull_and_a_collection_started_together_all_succeed() {
     let node = need!(Node::with_busybox());
-    let archive = need!(fixtures::big(8, 400));
-    let reference = fixtures::big_reference(8, 400);
+    let (_registry, reference) = need!(registry(&node));
     let images = node.images();
     let mut random = Random::announced("together");
     for round in 0..ROUNDS {
         let runs = ["one", "two"].map(|name| (name, node.run(short_pods(name))));
-        let imported = import(&node, &archive);
+        let pulled = pull(&node, &reference);
         std::thread::sleep(random.below(Duration::from_millis(150)));
         let collected = node.start(["gc"]);
         for (name, run) in runs {
@@ -50,7 +56,7 @@ fn two_runs_an_import_and_a_collection_started_together_all_succeed() {
                 assert_eq!(finished.of(&container), ["here", "done"], "round {round}\n{finished}");
             }
         }
-        imported.wait().exits(0);
+        pulled.wait().exits(0);
         collected.wait().exits(0);
         node.assert_nothing_left();
         forget(&node, &reference);
@@ -61,13 +67,12 @@ fn two_runs_an_import_and_a_collection_started_together_all_succeed() {
 #[test]
 fn killed_together_they_leave_nothing_that_gc_does_not_find() {
     let node = need!(Node::with_busybox());
-    let archive = need!(fixtures::big(8, 400));
-    let reference = fixtures::big_reference(8, 400);
+    let (_registry, reference) = need!(registry(&node));
     let images = node.images();
     let mut random = Random::announced("killed together");
     for round in 0..ROUNDS {
         let started =
-            [node.run(short_pods("one")), node.run(short_pods("two")), import(&node, &archive), node.start(["gc"])];
+            [node.run(short_pods("one")), node.run(short_pods("two")), pull(&node, &reference), node.start(["gc"])];
         let mut victims: Vec<(Duration, bool, Run)> = started
             .into_iter()
             .map(|run| (random.below(Duration::from_millis(300)), !random.number().is_multiple_of(3), run))

@@ -33,6 +33,18 @@ fn ended<'a>(pod: &'a Value, container: &str) -> Option<&'a Value> {
     status["state"].get("terminated")
 }
 
+/// The addresses of both pods.
+fn addresses(node: &Node) -> Vec<Value> {
+    ["plain", "volumes"].map(|name| node.pod(name).expect("it runs")["status"]["podIPs"].clone()).to_vec()
+}
+
+/// Starts the pods again, and stops them: they have the addresses that they had.
+fn again(node: &Node, before: &[Value]) {
+    let run = start(node);
+    assert_eq!(addresses(node), before, "a pod has another address after the reboot");
+    stop(run);
+}
+
 fn stop(mut run: Run) {
     run.signal(Signal::TERM);
     run.wait();
@@ -43,6 +55,7 @@ fn pods_of_another_boot_have_ended_and_the_same_manifests_run_again() {
     let mut node = need!(Node::with_busybox());
     let images = node.images();
     let run = start(&node);
+    let before = addresses(&node);
     node.cut_power(StateDir::Kept);
     drop(run);
     for name in ["plain", "volumes"] {
@@ -55,11 +68,11 @@ fn pods_of_another_boot_have_ended_and_the_same_manifests_run_again() {
     assert_eq!(ended(&volumes, "done").map(|end| &end["exitCode"]), Some(&json!(3)), "{volumes:#}");
     node.exec("plain", "c", &["true"]).exits(125).says("ContainerStatusUnknown");
     // Again at once, then with nothing left of the boot before.
-    stop(start(&node));
+    again(&node, &before);
     node.coracle(["gc"]).exits(0);
     node.assert_nothing_left();
     node.assert_images(&images);
-    stop(start(&node));
+    again(&node, &before);
     node.assert_nothing_left();
 }
 
@@ -82,10 +95,11 @@ fn what_a_lost_state_directory_knew_is_collected() {
     let mut node = need!(Node::with_busybox());
     let images = node.images();
     let run = start(&node);
+    let before = addresses(&node);
     node.cut_power(StateDir::Emptied);
     drop(run);
     assert!(node.pods().is_empty());
-    stop(start(&node));
+    again(&node, &before);
     node.coracle(["gc"]).exits(0);
     node.assert_nothing_left();
     node.assert_images(&images);

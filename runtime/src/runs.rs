@@ -65,7 +65,11 @@ pub fn end(core: &Core, id: &str) -> Result<()> {
     if let Err(error) = core.remove_cgroup_layout() {
         tracing::debug!(%error, "empty cgroups were left");
     }
-    network::settle(core)
+    // What a full disk keeps it from is left to `gc`.
+    if let Err(error) = network::settle(core) {
+        tracing::warn!(%error, "the pods' network is left to coracle gc");
+    }
+    Ok(())
 }
 
 /// Whether the process of a run still exists.

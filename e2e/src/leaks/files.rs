@@ -18,7 +18,7 @@ pub(super) fn find(scope: &Scope, after: After) -> Vec<Leak> {
         for (name, path) in entries(dir) {
             match name.as_str() {
                 "images" => unfinished(&path, 0, &mut leaks),
-                "network" if after == After::Run => held(&path, &mut leaks),
+                "network" => network(&path, after, &mut leaks),
                 // The administrator's profiles.
                 "seccomp" => {}
                 _ if path.is_dir() && !path.is_symlink() => everything(&path, &mut leaks),
@@ -46,29 +46,32 @@ fn everything(dir: &Path, leaks: &mut Vec<Leak>) {
         if is_lock(&name) {
             continue;
         }
-        let of_network = dir.ends_with("network");
-        let kind = if of_network { Kind::Lease } else { Kind::File };
-        leaks.push(Leak::new(kind, describe(&path)));
+        leaks.push(Leak::new(Kind::File, describe(&path)));
     }
 }
 
-/// Addresses that a pod holds, and what is none of the files that the network keeps between pods.
-fn held(dir: &Path, leaks: &mut Vec<Leak>) {
+/// Addresses that a pod holds, and what is none of the files that the network keeps between pods; after `gc --all` those
+/// too.
+fn network(dir: &Path, after: After, leaks: &mut Vec<Leak>) {
     for (name, path) in entries(dir) {
         match name.as_str() {
-            "leases.json" | "network.json" => {}
+            "leases.json" | "network.json" if after == After::Run => {}
             "addresses" => {
-                let idle = |path: &Path| {
-                    let text = fs::read(path).unwrap_or_default();
-                    serde_json::from_slice::<Value>(&text).is_ok_and(|marker| !marker["idle"].is_null())
-                };
-                let busy = entries(&path).into_iter().filter(|(_, path)| !idle(path));
+                let stays = |path: &Path| after == After::Run && is_idle(path);
+                let busy = entries(&path).into_iter().filter(|(_, path)| !stays(path));
                 leaks.extend(busy.map(|(_, path)| Leak::new(Kind::Lease, describe(&path))));
             }
             name if is_lock(name) => {}
+            "leases.json" => leaks.push(Leak::new(Kind::Lease, describe(&path))),
             _ => leaks.push(Leak::new(Kind::File, describe(&path))),
         }
     }
+}
+
+/// Whether a marker says that its pod is gone and only its name still has the address.
+fn is_idle(marker: &Path) -> bool {
+    let text = fs::read(marker).unwrap_or_default();
+    serde_json::from_slice::<Value>(&text).is_ok_and(|marker| !marker["idle"].is_null())
 }
 
 /// Temporaries of an import and records that could not be read, at the upper levels of the store: below them lie the layers' own files.

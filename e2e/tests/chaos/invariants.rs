@@ -27,8 +27,9 @@ impl World {
         let said = self.said();
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let wrong = self.wrong();
+            let (wrong, reached) = self.wrong();
             if wrong.is_empty() {
+                self.say(&format!("all is well; {reached} addresses answer"));
                 break;
             }
             assert!(Instant::now() < deadline, "after {PATIENCE:?} still:\n{}\n{}", wrong.join("\n"), self.told());
@@ -37,8 +38,8 @@ impl World {
         self.logs_hold(&said);
     }
 
-    /// What does not hold at this moment: it may be about to.
-    fn wrong(&mut self) -> Vec<String> {
+    /// What does not hold at this moment: it may be about to; and at how many addresses pods were reached.
+    fn wrong(&mut self) -> (Vec<String>, usize) {
         let pods = self.node.pods();
         let marks = self.marks();
         let mut wrong = Vec::new();
@@ -81,7 +82,7 @@ impl World {
                 .filter_map(|(address, name)| Some(format!("{name}: {}", answers(*address, name).err()?)))
                 .collect::<Vec<_>>()
         }));
-        wrong
+        (wrong, reached.len())
     }
 
     /// What the living runs have said about their pods.

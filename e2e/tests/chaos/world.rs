@@ -72,10 +72,11 @@ impl World {
     }
 }
 
-/// A pod that says that it is up, answers at [`PORT`], and goes on talking.
+/// A pod that says that it is up, answers at [`PORT`], and goes on talking; on a full disk it waits for room.
 fn talker(name: &str, restarts: bool) -> Value {
     let script = format!(
-        "httpd -p {PORT} -h /tmp; echo {name} > /tmp/name; echo up; \
+        "until {{ echo {name} > /tmp/name; }} 2>/dev/null && [ -s /tmp/name ]; do sleep 0.2; done; \
+         httpd -p {PORT} -h /tmp; echo up; \
          i=0; while :; do i=$((i+1)); echo tick $i; sleep 1; done"
     );
     let container = with(shell("c", &script), json!({"env": [{"name": "MARK", "value": name}]}));

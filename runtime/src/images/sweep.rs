@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ImageStore;
-use super::digest::Digest;
+use super::digest::{Digest, HashingReader};
 use super::durable;
 use super::error::Error;
 use super::record::{ImageRecord, Table, VERSION};
@@ -56,20 +56,38 @@ impl ImageStore {
         Ok(findings)
     }
 
-    /// [`sweep`](Self::sweep), and reads every configuration and manifest to compare its digest.
+    /// [`sweep`](Self::sweep), and reads every blob to compare its digest. An image whose configuration or manifest is
+    /// damaged is set aside; a layer's blob that is, alone: the image runs from what is unpacked.
     pub fn verify(&self) -> Result<Findings, Error> {
         let mut findings = self.sweep()?;
         for id in self.ids()? {
-            let _lock = self.lock()?;
+            let lock = self.lock()?;
             let Some(record) = self.record(&id)? else { continue };
             if let Some(reason) = self.broken_blob(&record) {
                 findings.quarantined.push((self.set_aside(&self.record_path(&id))?, reason));
             }
+            drop(lock);
+            self.check_layer_blobs(&record, &mut findings)?;
         }
         if !findings.quarantined.is_empty() {
             self.sweep()?;
         }
         Ok(findings)
+    }
+
+    /// Takes layers' blobs that are damaged out of the store. They are read without the lock, for that takes its time.
+    fn check_layer_blobs(&self, record: &ImageRecord, findings: &mut Findings) -> Result<(), Error> {
+        for digest in &record.layer_blobs {
+            let path = self.blobs().join(digest.hex());
+            // One that is gone was removed with its image, or is missed by nobody but an export, which says so.
+            let Ok(file) = fs::File::open(&path) else { continue };
+            let (actual, _) = HashingReader::new(file).finish().map_err(|e| Error::io("read", &path, e))?;
+            if actual != *digest {
+                self.discard(&path)?;
+                findings.quarantined.push((path, format!("the layer's blob is damaged: its digest is {actual}")));
+            }
+        }
+        Ok(())
     }
 
     /// Why an image's configuration or manifest is not what the record says, if so.

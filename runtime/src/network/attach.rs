@@ -153,7 +153,11 @@ pub fn detach(core: &Core, record: &Record) -> Result<()> {
     network.firewall.remove(core, &locked, attachment)?;
     publish::stop(attachment)?;
     marker.idle = Some(crate::shim::now());
-    locked.mark(attachment.place, &marker).during(|| "write down that an address is free".into())
+    // A full disk must not keep a pod from ending: what a sandbox without a directory holds is free all the same.
+    if let Err(error) = locked.mark(attachment.place, &marker) {
+        tracing::debug!(%error, sandbox = record.id, "it could not be written down that an address is free");
+    }
+    Ok(())
 }
 
 fn attachment(locked: &Locked, record: &Record, place: u32) -> Attachment {

@@ -41,18 +41,22 @@ pub fn settle(core: &Core) -> Result<()> {
 /// `all`, what is kept between pods too: sysctls are restored and leases forgotten.
 pub fn collect(core: &Core, all: bool, report: &mut CollectReport) -> Result<()> {
     let mut locked = core.network.lock(core)?;
+    locked
+        .sweep()
+        .and_then(|()| core.network.book.sweep())
+        .during(|| "remove unfinished records of the network".into())?;
     // Links first, then directories: a link has one from before it is made.
     links(core, report)?;
     markers(core, &locked, report)?;
     if !sandboxes(core)?.is_empty() {
-        return if locked.shared.up { core.network.firewall.load(core, &locked) } else { Ok(()) };
+        return if locked.shared.up { core.network.firewall.refresh(core, &locked) } else { Ok(()) };
     }
-    let up = locked.shared.up;
-    // Even where it is not up: it may have been killed while it came up, or went down, or its record may be lost.
-    setup::down(&core.network, &mut locked)?;
-    if up {
+    if locked.shared.up {
         report.removed.push("the rules and ranges of the pods' network".into());
     }
+    // Without a record of them too: whoever made them, or took them away, may have died on the way, or the state
+    // directory was lost.
+    setup::down(&core.network, &mut locked)?;
     if all { everything(core, &mut locked, report) } else { Ok(()) }
 }
 

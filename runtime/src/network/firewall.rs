@@ -36,6 +36,12 @@ impl Firewall {
         self.table()?.replace(&desired).map_err(during("load the rules of the pods' network"))
     }
 
+    /// The same for a table that is thought to be whole: nobody's connections are disturbed.
+    pub fn refresh(&self, core: &Core, locked: &Locked) -> Result<()> {
+        let desired = desired(core, locked)?;
+        self.table()?.refresh(&desired).map_err(during("bring the rules of the pods' network up to date"))
+    }
+
     /// Adds a pod, whose record says what it has.
     pub fn add(&self, core: &Core, locked: &Locked, pod: &Attachment) -> Result<()> {
         match self.table()?.add_pod(&rules(pod)) {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pool::{self, Leases, Use};
 use super::ranges::Ranges;
-use crate::store::{Durability, read_json, write_json};
+use crate::store::{Durability, read_json, sweep_temporaries, write_json};
 
 const FILE: &str = "leases.json";
 
@@ -134,6 +134,11 @@ impl Book {
         }
         durable.version = 1;
         write_json(&self.dir, FILE, &durable, Durability::Durable)
+    }
+
+    /// Removes what writers left that were killed.
+    pub fn sweep(&self) -> io::Result<()> {
+        sweep_temporaries(&self.dir)
     }
 
     /// Forgets everything.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::leases::exclusive;
 use super::ranges::Ranges;
 use super::{PortMapping, thread};
-use crate::store::{Durability, read_json, write_json};
+use crate::store::{Durability, read_json, sweep_temporaries, write_json};
 
 const FILE: &str = "network.json";
 const MARKERS: &str = "addresses";
@@ -111,6 +111,12 @@ impl Locked {
         self.shared.version = 1;
         self.shared.generation += 1;
         write_json(&self.dir, FILE, &self.shared, Durability::Volatile)
+    }
+
+    /// Removes what writers left that were killed.
+    pub fn sweep(&self) -> io::Result<()> {
+        sweep_temporaries(&self.dir)?;
+        sweep_temporaries(&self.dir.join(MARKERS))
     }
 
     /// Removes it where nothing is left to be known.

@@ -19,7 +19,8 @@ pub const ALL: &[Case] = &[
     ("a_port_that_leads_elsewhere_is_refused", a_port_that_leads_elsewhere_is_refused),
     ("one_broken_pod_does_not_stop_the_others", one_broken_pod_does_not_stop_the_others),
     ("what_others_take_away_is_noticed", what_others_take_away_is_noticed),
-    ("replacing_refuses_nobody", replacing_refuses_nobody),
+    ("a_refreshed_table_is_the_same_table_with_other_pods", a_refreshed_table_is_the_same_table_with_other_pods),
+    ("refreshing_refuses_nobody", refreshing_refuses_nobody),
 ];
 
 fn a_table_is_made_and_deleted(lab: &Lab) {
@@ -202,7 +203,34 @@ fn what_others_take_away_is_noticed(lab: &Lab) {
     }
 }
 
-fn replacing_refuses_nobody(lab: &Lab) {
+fn a_refreshed_table_is_the_same_table_with_other_pods(lab: &Lab) {
+    if lab.list().is_none() {
+        return println!("skipped: what a refreshed table is: there is no `nft` here (apt-get install nftables)");
+    }
+    let desired = lab.desired(&[("pod1", mapping(8080, 80))]);
+    lab.table.replace(&desired).unwrap();
+    let expected = lab.list().map(|it| normal(&it));
+    lab.table.replace(&lab.desired(&[("pod2", mapping(9090, 90))])).unwrap();
+    sh("nft add rule inet coracle flat counter");
+    lab.table.refresh(&desired).unwrap();
+    assert_eq!(lab.list().map(|it| normal(&it)), expected);
+    // What a new table would not have shows that it is the old one.
+    sh("nft add chain inet coracle strange");
+    lab.table.refresh(&desired).unwrap();
+    assert!(sh("nft list table inet coracle").contains("chain strange"));
+    // One that cannot be brought up to date is made anew, as is one that is not there.
+    for damage in [
+        "nft delete table inet coracle; nft add table inet coracle; nft add map inet coracle pods '{ type \
+                    ipv4_addr : verdict; }'",
+        "nft delete table inet coracle",
+    ] {
+        sh(damage);
+        lab.table.refresh(&desired).unwrap();
+        assert_eq!(lab.list().map(|it| normal(&it)), expected, "{damage}");
+    }
+}
+
+fn refreshing_refuses_nobody(lab: &Lab) {
     let desired = lab.desired(&[("pod1", mapping(8080, 80))]);
     lab.table.replace(&desired).unwrap();
     let _server = Server::start("pod1", at(v4("pod1"), 80));
@@ -217,7 +245,7 @@ fn replacing_refuses_nobody(lab: &Lab) {
         asked
     });
     for _ in 0..200 {
-        lab.table.replace(&desired).unwrap();
+        lab.table.refresh(&desired).unwrap();
     }
     stop.store(true, Ordering::Relaxed);
     assert!(client.join().unwrap() > 0);

@@ -242,9 +242,23 @@ async fn a_range_that_is_taken_is_an_error_that_names_the_pod(node: &Node) {
     node.remove_sandbox(&here).await;
 }
 
+/// What is on the host once the links of earlier cases' pods have gone with their namespaces, which takes the kernel a
+/// moment.
+fn settled_on_the_host() -> Vec<String> {
+    let mut before = left_on_the_host();
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = left_on_the_host();
+        if now == before {
+            return now;
+        }
+        before = now;
+    }
+}
+
 async fn what_a_killed_process_has_left_is_collected(node: &Node) {
     let (here, ours) = server(node, "here").await;
-    let before = left_on_the_host();
+    let before = settled_on_the_host();
     for round in 0..24u64 {
         let mut victim = Victim::start(node, &["one", "two", "three"]);
         victim.says();
@@ -259,7 +273,7 @@ async fn what_a_killed_process_has_left_is_collected(node: &Node) {
 
 async fn a_lost_record_of_the_network_costs_nothing_but_the_sysctls(node: &Node) {
     let (here, _) = server(node, "here").await;
-    let before = left_on_the_host();
+    let before = settled_on_the_host();
     let mut victim = Victim::start(node, &["keep", "one"]);
     assert!(!victim.says().is_empty());
     victim.kill();

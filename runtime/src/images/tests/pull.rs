@@ -383,7 +383,12 @@ fn an_export_has_the_digests_that_were_pulled() {
             );
         }
     }
-    std::fs::remove_file(store.path().join("blobs/sha256").join(bench.layers[1].hex())).unwrap();
+    std::fs::write(store.path().join("blobs/sha256").join(bench.layers[1].hex()), "damaged").unwrap();
+    let path = bench.root.path().join("damaged.tar");
+    let error = store.export(std::slice::from_ref(&name), &path, Format::Oci, &mut |_, _| {}).unwrap_err();
+    assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
+    assert_eq!(store.verify().unwrap().quarantined.len(), 1);
+    assert!(store.resolve(&name).is_ok(), "the image itself is as good as it was");
     let path = bench.root.path().join("again.tar");
     let error = store.export(&[name], &path, Format::Oci, &mut |_, _| {}).unwrap_err();
     assert!(error.to_string().contains("is not kept"), "{error}");

@@ -43,6 +43,22 @@ pub fn delete_table(table: &str) -> Change {
     change(format!("delete table inet {table}"), 0, NfTablesMessage::DeleteTable(TableMessage { attributes }))
 }
 
+/// `flush table`: no chain has a rule then.
+pub fn flush_rules(table: &str) -> Change {
+    let attributes = vec![RuleAttribute::Table(table.to_owned())];
+    change(format!("flush table inet {table}"), 0, NfTablesMessage::DeleteRule(RuleMessage { attributes }))
+}
+
+/// `flush set` or `flush map`.
+pub fn flush_set(table: &str, set: &str) -> Change {
+    let attributes = vec![SetElementList::Table(table.to_owned()), SetElementList::Set(set.to_owned())];
+    change(
+        format!("flush set inet {table} {set}"),
+        0,
+        NfTablesMessage::DeleteSetElement(SetElementMessage { attributes }),
+    )
+}
+
 /// `list tables`.
 pub fn tables() -> Change {
     change("list the tables".to_owned(), 0, NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() }))

@@ -75,24 +75,57 @@ impl Table {
         &self.name
     }
 
-    /// Makes the table what it should be, whatever it was.
+    /// Makes the table what it should be, whatever it was. A connection that begins at that moment may find no rule: where
+    /// the table is what it was but for its pods, [`Table::refresh`] disturbs nobody.
     pub fn replace(&self, desired: &Desired) -> Result<()> {
         let table = &self.name;
         // Deleting what is not there would fail, so it is made first.
         let mut changes = vec![message::add_table(table), message::delete_table(table), message::add_table(table)];
+        changes.extend(self.frame());
+        changes.extend(self.contents(desired));
+        self.load(&changes, desired)
+    }
+
+    /// Makes the pods and the rules of a table that is there what they should be. Its chains stay where they hook into
+    /// the network, so that every packet meets either the old rules or the new ones. A table that is not what it should
+    /// be is replaced.
+    pub fn refresh(&self, desired: &Desired) -> Result<()> {
+        let table = &self.name;
+        let mut changes = vec![message::add_table(table), message::flush_rules(table)];
+        changes.extend(self.frame());
+        changes.extend(sets::all().iter().map(|set| message::flush_set(table, set.name)));
+        changes.extend(self.contents(desired));
+        self.load(&changes, desired).or_else(|error| {
+            tracing::debug!(%error, "the table is made anew");
+            self.replace(desired)
+        })
+    }
+
+    fn load(&self, changes: &[socket::Change], desired: &Desired) -> Result<()> {
+        self.socket().batch(changes)?;
+        // While the table was not there, clients were led to the node itself, and would be for ever.
+        self.redirect_clients(&desired.pods)
+    }
+
+    /// The sets and chains: what is there already and the same stays.
+    fn frame(&self) -> Vec<socket::Change> {
+        let table = &self.name;
         let sets = sets::all();
-        changes.extend(sets.iter().zip(1..).map(|(set, id)| message::add_set(table, id, set)));
-        let chains = rules::all();
-        changes.extend(chains.iter().map(|chain| message::add_chain(table, chain.name, chain.base)));
+        let sets = sets.iter().zip(1..).map(|(set, id)| message::add_set(table, id, set));
+        let chains = rules::all().into_iter().map(|chain| message::add_chain(table, chain.name, chain.base));
+        sets.chain(chains).collect()
+    }
+
+    /// The elements of the sets and the rules of the chains.
+    fn contents(&self, desired: &Desired) -> Vec<socket::Change> {
+        let table = &self.name;
         let elements = all_elements(desired);
-        changes.extend(message::add_elements(table, &elements.iter().collect::<Vec<_>>()));
-        for chain in chains {
+        let mut changes = message::add_elements(table, &elements.iter().collect::<Vec<_>>());
+        for chain in rules::all() {
             let rules = chain.rules.into_iter().enumerate();
             changes.extend(rules.map(|(number, rule)| message::add_rule(table, chain.name, number + 1, rule)));
         }
-        self.socket().batch(&changes)?;
-        // While the table was not there, clients were led to the node itself, and would be for ever.
-        self.redirect_clients(&desired.pods)
+        changes
     }
 
     /// Leads UDP clients to these pods that sent to their published ports before those were published, and that the

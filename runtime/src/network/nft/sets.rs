@@ -82,11 +82,11 @@ fn set(name: &'static str, flags: SetFlags, key: &[Type], data: Data) -> Set {
     Set { name, flags, key_type, key_length, data }
 }
 
-/// All sets and maps.
+/// All sets and maps. None is constant in the kernel's sense, for such a set cannot be emptied and filled again.
 pub fn all() -> Vec<Set> {
     let none = SetFlags::empty();
     let mut sets = vec![
-        set(DISCOVERY, SetFlags::Constant, &[Type::Icmpv6], Data::Nothing),
+        set(DISCOVERY, none, &[Type::Icmpv6], Data::Nothing),
         set(INTERFACES, none, &[Type::Interface], Data::Nothing),
         set(NETWORKS, SetFlags::Map, &[Type::Interface], Data::Verdict),
     ];
@@ -95,11 +95,10 @@ pub fn all() -> Vec<Set> {
             let (kind, length) = joined(&[address, Type::Port]);
             Data::Value { kind, length }
         };
-        let constant = SetFlags::Constant | SetFlags::Interval;
         sets.extend([
-            set(RANGES[index], constant, &[address], Data::Nothing),
-            set(DIRECT[index], constant, &[address], Data::Nothing),
-            set(GATEWAYS[index], SetFlags::Constant, &[address], Data::Nothing),
+            set(RANGES[index], SetFlags::Interval, &[address], Data::Nothing),
+            set(DIRECT[index], SetFlags::Interval, &[address], Data::Nothing),
+            set(GATEWAYS[index], none, &[address], Data::Nothing),
             set(ADDRESSES[index], none, &[Type::Interface, address], Data::Nothing),
             set(PORTS[index], SetFlags::Map, &[Type::Protocol, Type::Port], target()),
             set(PORTS_AT[index], SetFlags::Map, &[address, Type::Protocol, Type::Port], target()),
