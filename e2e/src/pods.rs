@@ -1,13 +1,16 @@
 //! Running pods, as far as their networks go.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::inspect;
 use crate::manifest::{pod, shell, with};
 use crate::netns::Host;
 use crate::node::Node;
+use crate::process::Run;
 
 /// A pod that prints `up` and stays until it is stopped; [`Pod::find`] finds it.
 pub fn keeper(name: &str, container: Value) -> Value {
@@ -73,4 +76,23 @@ pub fn ips(pod: &Value) -> Vec<IpAddr> {
     let ips: Vec<IpAddr> = list.iter().map(|ip| parse(ip).unwrap_or_else(|| panic!("not an address: {ip}"))).collect();
     assert_eq!(pod["status"]["podIP"].as_str().map(str::to_owned), ips.first().map(IpAddr::to_string), "{pod:#}");
     ips
+}
+
+/// Ends a run in good order.
+pub fn stop(mut run: Run) {
+    run.signal(Signal::TERM);
+    run.wait();
+}
+
+/// Ends a run; nothing of it stays once the test itself lets go of what it has in the pods' networks.
+#[track_caller]
+pub fn end<T>(node: &Node, run: Run, held: T) {
+    drop(held);
+    stop(run);
+    node.assert_nothing_left();
+}
+
+/// Whether this machine has IPv6.
+pub fn has_v6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use e2e::manifest::{pod, several};
 use e2e::netns::{HOST, Host, OUTSIDE};
-use e2e::pods::{Pod, keeper};
+use e2e::pods::{Pod, end, has_v6, keeper, stop};
 use e2e::traffic::{Answerer, PROTOCOLS, Protocol, SILENCE, ask, ask_within, get};
-use e2e::{Node, Run, inspect, need};
+use e2e::{Node, inspect, need};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -16,23 +16,6 @@ const PORT: u16 = 7000;
 /// Where that is published.
 const PUBLISHED: u16 = 8080;
 const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-
-fn stop(mut run: Run) {
-    run.signal(Signal::TERM);
-    run.wait();
-}
-
-/// Ends a run; nothing of it stays once the test itself lets go of what it has in the pods' networks.
-#[track_caller]
-fn end<T>(node: &Node, run: Run, held: T) {
-    drop(held);
-    stop(run);
-    node.assert_nothing_left();
-}
-
-fn has_v6() -> bool {
-    Path::new("/proc/net/if_inet6").exists()
-}
 
 /// The port published by both protocols, on an address if one is given.
 fn published(address: Option<IpAddr>) -> Value {

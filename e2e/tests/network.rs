@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use e2e::manifest::{pod, script_with, several};
 use e2e::netns::{HOST, OUTSIDE};
-use e2e::pods::{Pod, capable, ips, keeper};
+use e2e::pods::{Pod, capable, end, has_v6, ips, keeper, stop};
 use e2e::traffic::{Answer, Answerer, PROTOCOLS, ask, ask_within, get};
-use e2e::{Node, Run, deadline, debian, inspect, need};
+use e2e::{Node, deadline, debian, inspect, need};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -19,26 +19,9 @@ const PORT: u16 = 7000;
 const PUBLISHED: u16 = 8080;
 
 /// Whether this machine has IPv6.
-fn has_v6() -> bool {
-    Path::new("/proc/net/if_inet6").exists()
-}
-
 /// [`PORT`] published by both protocols.
 fn published() -> Value {
     json!({"ports": PROTOCOLS.map(|it| json!({"containerPort": PORT, "hostPort": PUBLISHED, "protocol": it.name()}))})
-}
-
-fn stop(mut run: Run) {
-    run.signal(Signal::TERM);
-    run.wait();
-}
-
-/// Ends a run; nothing of it stays once the test itself lets go of what it has in the pods' networks.
-#[track_caller]
-fn end<T>(node: &Node, run: Run, held: T) {
-    drop(held);
-    stop(run);
-    node.assert_nothing_left();
 }
 
 #[test]

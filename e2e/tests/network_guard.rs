@@ -7,30 +7,12 @@ use std::process::Command;
 
 use e2e::manifest::several;
 use e2e::netns::{HOST, Host, LINK, OUTSIDE};
-use e2e::pods::{Pod, capable, keeper};
+use e2e::pods::{Pod, capable, end, has_v6, keeper, stop};
 use e2e::traffic::{Answerer, PROTOCOLS, Protocol, SILENCE, ask, ask_within};
-use e2e::{Node, Run, debian, need};
-use rustix::process::Signal;
+use e2e::{Node, debian, need};
 use serde_json::json;
 
 const PORT: u16 = 7000;
-
-fn stop(mut run: Run) {
-    run.signal(Signal::TERM);
-    run.wait();
-}
-
-/// Ends a run; nothing of it stays once the test itself lets go of what it has in the pods' networks.
-#[track_caller]
-fn end<T>(node: &Node, run: Run, held: T) {
-    drop(held);
-    stop(run);
-    node.assert_nothing_left();
-}
-
-fn has_v6() -> bool {
-    Path::new("/proc/net/if_inet6").exists()
-}
 
 /// Runs `ip` with these words in a namespace.
 #[track_caller]

@@ -7,21 +7,14 @@ use runtime::probe::{self, Finding, State};
 
 use crate::cli::Global;
 use crate::printer::{Printer, Table};
+use crate::verbs::Encoding;
 
 /// Flags of `doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print as JSON or YAML
     #[arg(short, long, value_enum)]
-    output: Option<Output>,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Output {
-    /// JSON
-    Json,
-    /// YAML
-    Yaml,
+    output: Option<Encoding>,
 }
 
 /// Shows what was found and, below what is not as it should be, what follows and what to do. Exits 1 when no pod can
@@ -30,8 +23,8 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let findings = probe::host(&probe::Options::new(global.root_dir.clone(), global.state_dir.clone()));
     let mut printer = Printer::stdout();
     match args.output {
-        Some(Output::Json) => printer.json(&findings)?,
-        Some(Output::Yaml) => printer.yaml(&findings)?,
+        Some(Encoding::Json) => printer.json(&findings)?,
+        Some(Encoding::Yaml) => printer.yaml(&findings)?,
         None => printer.text(report(&findings).as_bytes())?,
     }
     Ok(if findings.iter().any(impossible) { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -26,6 +26,15 @@ pub enum Format {
     Name,
 }
 
+/// How an answer that is no list of objects is printed, where not as text.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Encoding {
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
 /// Runs a verb's asynchronous part on this thread.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the async runtime")?;

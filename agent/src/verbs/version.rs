@@ -6,21 +6,14 @@ use serde::Serialize;
 
 use crate::cli::Global;
 use crate::printer::Printer;
+use crate::verbs::Encoding;
 
 /// Flags of `version`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print as JSON or YAML
     #[arg(short, long, value_enum)]
-    output: Option<Output>,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Output {
-    /// JSON
-    Json,
-    /// YAML
-    Yaml,
+    output: Option<Encoding>,
 }
 
 #[derive(Serialize)]
@@ -42,8 +35,8 @@ pub fn main(args: Args, _global: &Global) -> anyhow::Result<ExitCode> {
     };
     let mut printer = Printer::stdout();
     match args.output {
-        Some(Output::Json) => printer.json(&version)?,
-        Some(Output::Yaml) => printer.yaml(&version)?,
+        Some(Encoding::Json) => printer.json(&version)?,
+        Some(Encoding::Yaml) => printer.yaml(&version)?,
         None => {
             printer.line(format_args!("coracle {}", version.version))?;
             let Version { cri_version: cri, kubernetes_api: kubernetes, platform, .. } = &version;
