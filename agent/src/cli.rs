@@ -62,6 +62,8 @@ pub struct Global {
 pub enum Verb {
     /// Run the pods of manifests in the foreground
     Run(verbs::run::Args),
+    /// Serve the container runtime interface on a socket, for a kubelet or crictl
+    Cri(verbs::cri::Args),
     /// Show pods
     Get(verbs::get::Args),
     /// Print a container's log
@@ -96,6 +98,7 @@ impl Cli {
         global.color.apply();
         match self.verb {
             Verb::Run(args) => verbs::run::main(args, &global, zygote),
+            Verb::Cri(args) => verbs::cri::main(args, &global, zygote),
             Verb::Get(args) => verbs::get::main(args, &global),
             Verb::Logs(args) => verbs::logs::main(args, &global),
             Verb::Validate(args) => verbs::validate::main(args, &global),

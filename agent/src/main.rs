@@ -32,13 +32,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// What shims are forked from, if the words ask for pods to be run.
+/// What shims are forked from, if the words ask for what starts pods.
 ///
 /// It is made before the words are parsed in earnest: each shim has the memory that this process has now, and a parser
 /// leaves a hundred kilobytes of it used and free in turns, of which a shim would make pages of its own. Without root the
 /// verb says so itself; a word that only looks like the verb costs a process that ends at once.
 fn early_zygote() -> Option<std::io::Result<runtime::zygote::Zygote>> {
-    let asked = std::env::args_os().any(|word| word == "run") && rustix::process::geteuid().is_root();
+    let starts_pods = |word: std::ffi::OsString| word == "run" || word == "cri";
+    let asked = std::env::args_os().any(starts_pods) && rustix::process::geteuid().is_root();
     asked.then(runtime::zygote::prepare)
 }
 

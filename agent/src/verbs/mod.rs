@@ -1,6 +1,7 @@
 //! The verbs, one module each: `Args` and `main`.
 
 pub mod completion;
+pub mod cri;
 pub mod doctor;
 pub mod exec;
 pub mod gc;

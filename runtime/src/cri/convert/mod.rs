@@ -1,0 +1,29 @@
+//! Messages to validated requests. An error names the field.
+
+mod container;
+mod mounts;
+mod resources;
+mod sandbox;
+mod security;
+
+pub use container::container;
+pub use sandbox::sandbox;
+
+use cri_proto::cri;
+
+use crate::error::{Error, Result};
+use crate::sandbox::NamespaceMode;
+
+/// A field that has to be there.
+pub fn required<T>(value: Option<T>, field: &str) -> Result<T> {
+    value.ok_or_else(|| Error::Invalid(format!("{field} is missing")))
+}
+
+fn mode(mode: cri::NamespaceMode, field: &str) -> Result<NamespaceMode> {
+    match (mode, field) {
+        (cri::NamespaceMode::Pod, _) => Ok(NamespaceMode::Pod),
+        (cri::NamespaceMode::Node, _) => Ok(NamespaceMode::Node),
+        (cri::NamespaceMode::Container, "pid") => Ok(NamespaceMode::Container),
+        (other, _) => Err(Error::Invalid(format!("namespace_options.{field} cannot be {}", other.as_str_name()))),
+    }
+}
