@@ -17,6 +17,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ldd", "libc-bin"),
     ("dash", "dash"),
     ("tar", "tar"),
+    ("diff", "diffutils"),
     ("grep", "grep"),
     ("sed", "sed"),
     ("mount", "mount"),

@@ -354,9 +354,11 @@ fn a_pull_that_nobody_wants_any_more_stops_and_leaves_its_part() {
         }
         drop((one, other));
     });
-    // The next one waits until the last has let go, and goes on.
+    // The next one waits until the last has let go, and goes on. What was on its way when that happened comes again, which
+    // on a slow machine may be most of it.
     bench.pull().unwrap();
-    assert_eq!(sent(&bench), size(&bench));
+    let again = sent(&bench) - size(&bench);
+    assert!(again < 300_000, "{again} bytes came twice: nothing was kept");
 }
 
 #[test]
