@@ -27,6 +27,7 @@ pub mod seccomp;
 mod sessions;
 mod shim;
 pub mod store;
+pub mod streaming;
 mod sys;
 mod undo;
 mod users;

@@ -1,0 +1,28 @@
+//! Streams of exec, attach and port-forward over one connection: the codecs of SPDY/3.1 and of WebSocket, and the
+//! protocols of Kubernetes on top of them, for both ends.
+//!
+//! ```text
+//! remotecommand, portforward      what Kubernetes makes of the streams: server and client
+//!   channels                      Receiver and Sender: one direction of one stream, tokio's AsyncRead and AsyncWrite
+//!     driver                      one task a connection: moves bytes, bounds what waits, wakes whoever waits
+//!       spdy, websocket           the codecs: bytes in, events out; no I/O, no clock
+//! ```
+//!
+//! The HTTP request that asks for the upgrade is somebody else's: this begins with the connection that follows it, of
+//! whatever kind.
+
+pub mod channels;
+pub mod codec;
+mod driver;
+#[doc(hidden)]
+pub mod fuzz;
+mod handles;
+pub mod portforward;
+pub mod remotecommand;
+pub mod spdy;
+mod state;
+pub mod websocket;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
