@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod binary;
+pub mod cri;
 pub mod debian;
 pub mod finished;
 pub mod fixtures;

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -50,8 +50,9 @@ pub struct Node {
     /// How often the power was cut.
     boots: usize,
     files: AtomicUsize,
-    /// What to undo before the last check, newest first: mounts that the test itself made.
-    undo: Vec<Box<dyn FnOnce() + Send>>,
+    /// What to undo before the last check, newest first: mounts that the test itself made. Behind a lock so that
+    /// threads may share the node.
+    undo: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Default for Node {
@@ -89,7 +90,7 @@ impl Node {
             outside: OnceLock::new(),
             boots: 0,
             files: AtomicUsize::new(0),
-            undo: Vec::new(),
+            undo: Mutex::default(),
         }
     }
 
@@ -137,7 +138,7 @@ impl Node {
 
     /// Runs `undo` when the node is dropped, before it is checked for leaks.
     pub fn on_drop(&mut self, undo: impl FnOnce() + Send + 'static) {
-        self.undo.push(Box::new(undo));
+        self.undo.get_mut().unwrap_or_else(PoisonError::into_inner).push(Box::new(undo));
     }
 
     /// The machine that the node is on, as far as its network goes.
@@ -313,7 +314,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        for undo in self.undo.drain(..).rev() {
+        for undo in self.undo.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..).rev() {
             undo();
         }
         let scope = self.scope();

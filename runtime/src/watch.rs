@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::broadcast;
 
+use crate::sandbox;
 use crate::shim::client::Client;
 use crate::shim::protocol::Event as ShimEvent;
 
@@ -25,6 +26,12 @@ pub enum Event {
     Stopped(String),
     /// A container is gone.
     Deleted(String),
+    /// A sandbox was made and is ready.
+    SandboxStarted(String),
+    /// A sandbox was stopped, with everything in it.
+    SandboxStopped(String),
+    /// A sandbox is gone. This was its record.
+    SandboxDeleted(Box<sandbox::Record>),
     /// A sandbox's shim has died: its containers end as Unknown.
     ShimDied(String),
 }

@@ -24,9 +24,10 @@ mod v2;
 
 pub use error::Error;
 pub use hierarchies::{Hierarchies, Mode};
+pub(crate) use mounts::unescape;
 pub use mounts::{Controller, Mount, Version, parse_mountinfo};
 pub use resources::{Access, DeviceKind, DeviceRule, HugepageLimit, Resources, Shortfall, shares_to_weight};
-pub use stats::{Cpu, Memory, Pids, Pressure, Stats};
+pub use stats::{Cpu, Device as IoDevice, Hugepages, Memory, Pids, Pressure, Stall, Stats};
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

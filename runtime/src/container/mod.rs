@@ -17,7 +17,7 @@ pub use lifecycle::{remove, reopen_log, settle_all, start, stop};
 pub use record::{Record, of_sandbox};
 pub use request::{Device, Mount, Propagation, Request, Seccomp, Security};
 pub use status::{Reason, View, view};
-pub use usage::disk_usage;
+pub use usage::{Disk, DiskUsage, Survey};
 
 use crate::core::Core;
 use crate::error::Result;

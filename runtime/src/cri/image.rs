@@ -152,22 +152,8 @@ impl ImageService for Services {
         &self,
         _request: Request<cri::ImageFsInfoRequest>,
     ) -> std::result::Result<Response<cri::ImageFsInfoResponse>, Status> {
-        let answer = self.run(|core, _| {
-            let usage = core.images.usage()?;
-            let amount = |value| Some(cri::UInt64Value { value });
-            let filesystem = |path: &std::path::Path, bytes, inodes| cri::FilesystemUsage {
-                timestamp: crate::shim::now(),
-                fs_id: Some(cri::FilesystemIdentifier { mountpoint: path.to_string_lossy().into_owned() }),
-                used_bytes: amount(bytes),
-                inodes_used: amount(inodes),
-            };
-            let containers = core.options.root_dir.join("containers");
-            let (bytes, inodes) = crate::container::disk_usage(&containers);
-            Ok(cri::ImageFsInfoResponse {
-                image_filesystems: vec![filesystem(core.images.path(), usage.bytes, usage.inodes)],
-                container_filesystems: vec![filesystem(&containers, bytes, inodes)],
-            })
-        });
+        let meter = self.meter.clone();
+        let answer = self.run(move |core, _| super::filesystem::info(core, &meter));
         answer.await.map(Response::new)
     }
 }

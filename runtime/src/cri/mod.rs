@@ -6,11 +6,14 @@
 mod container;
 mod convert;
 mod events;
+mod filesystem;
 mod image;
+mod metrics;
 mod runtime;
 mod sandbox;
 mod show;
 mod stats;
+mod status;
 
 use std::sync::Arc;
 
@@ -34,12 +37,21 @@ pub struct Services {
     owner: Owner,
     sessions: Sessions,
     bridge: Arc<Semaphore>,
+    meter: Arc<stats::Meter>,
+    events: Arc<events::Hub>,
 }
 
 impl Services {
     /// Services that show and change what is `owner`'s and nothing else.
     pub fn new(core: Arc<Core>, owner: Owner, sessions: Sessions) -> Self {
-        Self { core, owner, sessions, bridge: Arc::new(Semaphore::new(MAX_AT_WORK)) }
+        Self {
+            core,
+            owner,
+            sessions,
+            bridge: Arc::new(Semaphore::new(MAX_AT_WORK)),
+            meter: Arc::default(),
+            events: Arc::default(),
+        }
     }
 
     /// Runs blocking work on a thread for it.

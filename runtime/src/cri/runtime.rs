@@ -3,9 +3,8 @@
 use cri_proto::cri::{self, runtime_service_server::RuntimeService};
 use tonic::{Request, Response, Status};
 
+use super::Services;
 use super::events::Answers;
-use super::{Services, status};
-use crate::error::Error;
 
 /// The name that clients know this runtime by.
 const NAME: &str = "coracle";
@@ -34,20 +33,8 @@ impl RuntimeService for Services {
         }))
     }
 
-    async fn status(&self, _request: Request<cri::StatusRequest>) -> Result<Response<cri::StatusResponse>, Status> {
-        let condition = |name: &str| cri::RuntimeCondition { r#type: name.into(), status: true, ..Default::default() };
-        Ok(Response::new(cri::StatusResponse {
-            status: Some(cri::RuntimeStatus { conditions: vec![condition("RuntimeReady"), condition("NetworkReady")] }),
-            runtime_handlers: vec![cri::RuntimeHandler {
-                name: String::new(),
-                features: Some(cri::RuntimeHandlerFeatures {
-                    recursive_read_only_mounts: true,
-                    user_namespaces: false,
-                }),
-            }],
-            features: Some(cri::RuntimeFeatures { supplemental_groups_policy: true, ..Default::default() }),
-            ..Default::default()
-        }))
+    async fn status(&self, request: Request<cri::StatusRequest>) -> Result<Response<cri::StatusResponse>, Status> {
+        self.node_status(request.into_inner().verbose).await.map(Response::new)
     }
 
     async fn runtime_config(
@@ -181,11 +168,8 @@ impl RuntimeService for Services {
         &self,
         request: Request<cri::ContainerStatsRequest>,
     ) -> Result<Response<cri::ContainerStatsResponse>, Status> {
-        let id = request.into_inner().container_id;
-        let filter = cri::ContainerStatsFilter { id: id.clone(), ..Default::default() };
-        let stats = self.stats_of(Some(filter)).await?.into_iter().next();
-        let missing = || status(&Error::NotFound { what: "container", id });
-        Ok(Response::new(cri::ContainerStatsResponse { stats: Some(stats.ok_or_else(missing)?) }))
+        let stats = self.container_stats_of(request.into_inner().container_id).await?;
+        Ok(Response::new(cri::ContainerStatsResponse { stats: Some(stats) }))
     }
 
     type GetContainerEventsStream = Answers<cri::ContainerEventResponse>;
@@ -194,7 +178,7 @@ impl RuntimeService for Services {
         &self,
         _request: Request<cri::GetEventsRequest>,
     ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
-        Ok(Response::new(self.container_events()))
+        self.container_events().await.map(Response::new)
     }
 
     type StreamPodSandboxesStream = Answers<cri::StreamPodSandboxesResponse>;
@@ -231,9 +215,10 @@ impl RuntimeService for Services {
 
     async fn stream_pod_sandbox_stats(
         &self,
-        _request: Request<cri::StreamPodSandboxStatsRequest>,
+        request: Request<cri::StreamPodSandboxStatsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
-        Err(missing("StreamPodSandboxStats"))
+        let items = self.pods_stats(request.into_inner().filter).await?;
+        Ok(chunks(items, |item| cri::StreamPodSandboxStatsResponse { pod_sandbox_stats: vec![item] }))
     }
 
     type StreamPodSandboxMetricsStream = Answers<cri::StreamPodSandboxMetricsResponse>;
@@ -242,7 +227,8 @@ impl RuntimeService for Services {
         &self,
         _request: Request<cri::StreamPodSandboxMetricsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
-        Err(missing("StreamPodSandboxMetrics"))
+        let items = self.metrics().await?;
+        Ok(chunks(items, |item| cri::StreamPodSandboxMetricsResponse { pod_sandbox_metrics: vec![item] }))
     }
 
     async fn update_container_resources(
@@ -265,16 +251,18 @@ impl RuntimeService for Services {
 
     async fn pod_sandbox_stats(
         &self,
-        _request: Request<cri::PodSandboxStatsRequest>,
+        request: Request<cri::PodSandboxStatsRequest>,
     ) -> Result<Response<cri::PodSandboxStatsResponse>, Status> {
-        Err(missing("PodSandboxStats"))
+        let stats = self.pod_stats_of(request.into_inner().pod_sandbox_id).await?;
+        Ok(Response::new(cri::PodSandboxStatsResponse { stats: Some(stats) }))
     }
 
     async fn list_pod_sandbox_stats(
         &self,
-        _request: Request<cri::ListPodSandboxStatsRequest>,
+        request: Request<cri::ListPodSandboxStatsRequest>,
     ) -> Result<Response<cri::ListPodSandboxStatsResponse>, Status> {
-        Err(missing("ListPodSandboxStats"))
+        let stats = self.pods_stats(request.into_inner().filter).await?;
+        Ok(Response::new(cri::ListPodSandboxStatsResponse { stats }))
     }
 
     async fn update_runtime_config(
@@ -309,14 +297,14 @@ impl RuntimeService for Services {
         &self,
         _request: Request<cri::ListMetricDescriptorsRequest>,
     ) -> Result<Response<cri::ListMetricDescriptorsResponse>, Status> {
-        Err(missing("ListMetricDescriptors"))
+        Ok(Response::new(cri::ListMetricDescriptorsResponse { descriptors: super::metrics::descriptors() }))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _request: Request<cri::ListPodSandboxMetricsRequest>,
     ) -> Result<Response<cri::ListPodSandboxMetricsResponse>, Status> {
-        Err(missing("ListPodSandboxMetrics"))
+        Ok(Response::new(cri::ListPodSandboxMetricsResponse { pod_metrics: self.metrics().await? }))
     }
 
     async fn update_pod_sandbox_resources(

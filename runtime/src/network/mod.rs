@@ -16,6 +16,7 @@
 
 mod attach;
 mod collect;
+pub mod counters;
 mod error;
 mod firewall;
 mod forwarding;

@@ -114,6 +114,19 @@ impl Finding {
     }
 }
 
+/// The topic of what lets the host pass on its pods' packets.
+pub const FORWARDING: &str = "forwarding";
+
+/// What of the host's control groups matters: quick enough to be asked every few seconds.
+pub fn cgroup_findings(options: &Options) -> Vec<Finding> {
+    cgroups::findings(options)
+}
+
+/// What may keep pods from having a network. `choose`: no range was named for them.
+pub fn pod_network_findings(options: &Options, choose: bool) -> Vec<Finding> {
+    network::essentials(options, choose)
+}
+
 /// Looks at the host.
 pub fn host(options: &Options) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -13,6 +13,16 @@ pub(super) fn findings(options: &Options) -> Vec<Finding> {
     findings
 }
 
+/// What Coracle cannot mend by itself, without a look at the kernel's symbols, which takes its time. `choose`: no range
+/// was named, so that one has to be found.
+pub(super) fn essentials(options: &Options, choose: bool) -> Vec<Finding> {
+    let mut findings = vec![forwarding(options)];
+    if choose {
+        findings.push(range(network::free_ranges(&options.state_dir)));
+    }
+    findings
+}
+
 fn nf_tables(options: &Options, release: &str) -> Finding {
     const TOPIC: &str = "nf_tables";
     if has_module(options, release, "nf_tables") || has_symbol(options, "nft_register_expr") {
@@ -50,7 +60,7 @@ fn ipv6(options: &Options) -> Finding {
 }
 
 fn forwarding(options: &Options) -> Finding {
-    const TOPIC: &str = "forwarding";
+    const TOPIC: &str = super::FORWARDING;
     let so = "pods with a network of their own do not start";
     match options.proc("sys/net/ipv4/ip_forward").as_deref() {
         Some("1") => Finding::ok(TOPIC, "net.ipv4.ip_forward is 1"),

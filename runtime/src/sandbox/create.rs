@@ -20,6 +20,7 @@ use crate::shim::protocol::{self, CgroupFds, Config, Response};
 use crate::shim::{client, now};
 use crate::store::remove_dir;
 use crate::undo::Undo;
+use crate::watch::Event;
 
 /// Bytes of a pod's /dev/shm, as everywhere.
 const SHM_SIZE: u64 = 64 << 20;
@@ -79,6 +80,7 @@ pub fn create(core: &Arc<Core>, owner: &Owner, request: Request) -> Result<Strin
     }
     record.save(core)?;
     undo.disarm();
+    core.watcher.announce(Event::SandboxStarted(id.clone()));
     Ok(id)
 }
 

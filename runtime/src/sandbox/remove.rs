@@ -28,7 +28,9 @@ pub fn stop(core: &Core, mut record: Record) -> Result<()> {
     end_shim(core, &record)?;
     container::settle_all(core, &record)?;
     network::detach(core, &record)?;
-    unpin(core, &record.id)
+    unpin(core, &record.id)?;
+    core.watcher.announce(Event::SandboxStopped(record.id));
+    Ok(())
 }
 
 /// Removes the sandbox and its containers. One that is not there is success.
@@ -42,7 +44,9 @@ pub fn remove(core: &Core, owner: &Owner, id: &str) -> Result<()> {
     for container in container::of_sandbox(core, &record.id)? {
         container::remove(core, &container)?;
     }
-    erase(core, &record)
+    erase(core, &record)?;
+    core.watcher.announce(Event::SandboxDeleted(Box::new(Record { stopped: true, ..record })));
+    Ok(())
 }
 
 /// Takes away everything of a sandbox that has no container.

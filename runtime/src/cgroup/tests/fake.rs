@@ -184,11 +184,17 @@ fn a_missing_controller_is_an_error_for_a_limit_and_a_shortfall_for_a_weight() {
 #[test]
 fn statistics_are_read() {
     let fake = Fake::new("cpu memory pids");
-    fake.put("t/pod/c/cpu.stat", "usage_usec 1500\nuser_usec 1\nnr_periods 4\nnr_throttled 3\nthrottled_usec 2\n");
+    fake.put(
+        "t/pod/c/cpu.stat",
+        "usage_usec 1500\nuser_usec 1400\nsystem_usec 100\nnr_periods 4\nnr_throttled 3\nthrottled_usec 2\n",
+    );
     fake.put("t/pod/c/memory.current", "5000\n");
     fake.put("t/pod/c/memory.max", "8000\n");
     fake.put("t/pod/c/memory.peak", "6000\n");
-    fake.put("t/pod/c/memory.stat", "anon 3000\nfile 2000\ninactive_file 1000\npgfault 7\npgmajfault 2\n");
+    fake.put(
+        "t/pod/c/memory.stat",
+        "anon 3000\nfile 2000\nkernel_stack 16\nslab 32\ninactive_file 1000\npgfault 7\npgmajfault 2\n",
+    );
     fake.put("t/pod/c/memory.events", "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 1\n");
     fake.put("t/pod/c/pids.current", "3\n");
     fake.put("t/pod/c/pids.max", "max\n");
@@ -198,22 +204,34 @@ fn statistics_are_read() {
     );
     let cgroup = fake.cgroup();
     let expected = Stats {
-        cpu: Some(Cpu { usage_ns: 1_500_000, periods: 4, throttled_periods: 3, throttled_ns: 2000 }),
+        cpu: Some(Cpu {
+            usage_ns: 1_500_000,
+            user_ns: 1_400_000,
+            system_ns: 100_000,
+            periods: 4,
+            throttled_periods: 3,
+            throttled_ns: 2000,
+        }),
         memory: Some(Memory {
             usage: 5000,
             working_set: 4000,
             rss: 3000,
+            cache: 2000,
+            inactive_file: 1000,
+            kernel: 48,
             page_faults: 7,
             major_page_faults: 2,
             limit: Some(8000),
+            limit_hits: 9,
             peak: Some(6000),
-            swap: None,
+            oom_kills: 2,
+            ..Memory::default()
         }),
         pids: Some(Pids { current: 3, limit: None }),
     };
     assert_eq!(cgroup.stats().unwrap(), expected);
     assert_eq!(cgroup.oom_kills().unwrap(), 2);
-    let (some, full) = cgroup.pressure("cpu").unwrap().unwrap();
+    let Pressure { some, full } = cgroup.pressure("cpu").unwrap().unwrap();
     assert_eq!((some.avg10, some.avg60, some.total_us, full.total_us), (1.5, 0.25, 77, 5));
     assert_eq!(cgroup.pressure("io").unwrap(), None);
 }
