@@ -2,6 +2,7 @@
 
 mod channel;
 mod cli;
+mod cri_socket;
 mod engine;
 mod failure;
 mod host;

@@ -1,9 +1,9 @@
-//! Removing what is left of runs whose process is gone.
+//! Removing what is left of runs whose process is gone, and what servers were making when they died.
 //!
 //! What it assumes: a directory under `sandboxes/` and `containers/` stands from before anything of it is made until
 //! after everything of it is removed, so that the records are the list of what may exist. A run without a record died
-//! before it made anything, or its record was lost: it is gone. Runs that live go on meanwhile, but none begins
-//! ([`RunsHeld`]).
+//! before it made anything, or its record was lost: it is gone. Runs and servers that live go on meanwhile, but
+//! none begins ([`RunsHeld`]).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,6 +15,7 @@ use crate::ids::{Owner, is_id, short};
 use crate::network;
 use crate::runs::{self, RunsHeld, remove_file};
 use crate::sandbox;
+use crate::servers;
 use crate::shim::client::Client;
 use crate::shim::protocol::Request;
 use crate::store::remove_dir;
@@ -46,6 +47,11 @@ pub fn collect(core: &Core, all: bool, _held: &RunsHeld) -> Result<CollectReport
             None => note(&mut report, what, sandbox::remove(core, &record.owner, &record.id)),
         }
     }
+    for owner in servers::OWNERS.iter().filter(|owner| !servers::lives(core, owner)) {
+        for (what, outcome) in servers::discard_half_made(core, owner)? {
+            note(&mut report, what, outcome);
+        }
+    }
     orphaned_containers(core, &mut report)?;
     half_made(core, &mut report)?;
     dead_runs(core, &mut report)?;
@@ -72,12 +78,15 @@ fn discard_partials(core: &Core, report: &mut CollectReport) -> Result<()> {
     Ok(())
 }
 
-/// Ends the processes of runs, which would make anew what is about to be removed. Their pods have shims of their own and
+/// Ends the processes of runs and servers, which would make anew what is about to be removed. Their pods have shims of their own and
 /// are not touched by it.
 fn end_runs(core: &Core, report: &mut CollectReport) -> Result<()> {
     for name in names(&runs::dir(core))? {
         let Some(id) = name.strip_suffix(".json").filter(|id| runs::lives(core, id)) else { continue };
         note(report, format!("the process of run {id}"), runs::kill(core, id));
+    }
+    for owner in servers::OWNERS.iter().filter(|owner| servers::lives(core, owner)) {
+        note(report, format!("the server of {owner}"), servers::kill(core, owner));
     }
     Ok(())
 }
@@ -90,7 +99,11 @@ fn spare(core: &Core, record: &sandbox::Record, all: bool) -> Option<String> {
     match &record.owner {
         Owner::Run(id) if runs::lives(core, id) => Some(format!("run {id} is still there")),
         Owner::Run(_) => None,
-        owner if record.is_ready(&core.boot_id) => Some(format!("it belongs to {owner}; --all removes it too")),
+        owner if servers::lives(core, owner) => Some(format!("the server of {owner} is still there")),
+        // What it was making, and what ended with another boot, is of no use to anybody.
+        owner if !record.making && record.boot_id == core.boot_id => {
+            Some(format!("it belongs to {owner}; --all removes it too"))
+        }
         _ => None,
     }
 }
@@ -136,9 +149,9 @@ fn orphaned_shims(core: &Core, report: &mut CollectReport) -> Result<()> {
 }
 
 /// Directories without a record: their maker died before it wrote one, or while it removed them. A process that is at it
-/// now would have to be a run, whose record says that it lives.
+/// now would have to be a run, whose record says that it lives, or a server.
 fn half_made(core: &Core, report: &mut CollectReport) -> Result<()> {
-    if any_run_lives(core)? {
+    if any_maker_lives(core)? {
         return Ok(());
     }
     orphaned_shims(core, report)?;
@@ -157,7 +170,10 @@ fn half_made(core: &Core, report: &mut CollectReport) -> Result<()> {
     Ok(())
 }
 
-fn any_run_lives(core: &Core) -> Result<bool> {
+fn any_maker_lives(core: &Core) -> Result<bool> {
+    if servers::OWNERS.iter().any(|owner| servers::lives(core, owner)) {
+        return Ok(true);
+    }
     let names = names(&runs::dir(core))?;
     Ok(names.iter().filter_map(|name| name.strip_suffix(".json")).any(|id| runs::lives(core, id)))
 }
@@ -191,10 +207,10 @@ fn remove_leftover_pins(core: &Core, report: &mut CollectReport) -> Result<()> {
     Ok(())
 }
 
-/// Removes our cgroups where nothing is in them. One that a living run has just made is empty too, until its first
+/// Removes our cgroups where nothing is in them. One that a living run or server has just made is empty too, until its first
 /// process is in it: then only what is nobody's goes.
 fn prune_cgroups(core: &Core) -> Result<()> {
-    let pruned = if any_run_lives(core)? {
+    let pruned = if any_maker_lives(core)? {
         core.remove_cgroup_layout()
     } else {
         core.hierarchies.prune().map(|_| ()).map_err(Into::into)

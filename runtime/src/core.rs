@@ -1,12 +1,14 @@
 //! What every part of the runtime works with: where things are, the stores, and what is known to be going on.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::cgroup::Hierarchies;
 use crate::error::{During as _, Result};
 use crate::ids::{boot_id, short};
 use crate::images::{ImageStore, Puller, RegistryOptions};
+use crate::names::Names;
 use crate::network::{self, Network};
 use crate::shim::client::Client;
 use crate::watch::Watcher;
@@ -48,6 +50,10 @@ pub struct Core {
     pub network: Network,
     /// Who follows the shims.
     pub watcher: Watcher,
+    /// What this process is making.
+    pub names: Names,
+    /// The containers that were sent their stop signal: once is enough.
+    pub stopping: Mutex<BTreeSet<String>>,
     /// Forks shims; none in a process that only looks.
     zygote: Option<Zygote>,
 }
@@ -73,6 +79,8 @@ impl Core {
             boot_id: options.boot_id.clone().map_or_else(this_boot, Ok)?,
             network: Network::open(options.network.clone(), &options.root_dir, &options.state_dir)?,
             watcher: Watcher::default(),
+            names: Names::default(),
+            stopping: Mutex::default(),
             zygote,
             options,
         };

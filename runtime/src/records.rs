@@ -54,7 +54,9 @@ pub fn owned<R: Stored>(core: &Core, owner: &Owner, id: &str) -> Result<R> {
         }
         first
     };
-    if record.owner() == owner { Ok(record) } else { Err(missing::<R>(id)) }
+    // What is being made is its maker's alone.
+    let shown = record.owner() == owner && !core.names.is_making(record.id());
+    if shown { Ok(record) } else { Err(missing::<R>(id)) }
 }
 
 /// Every record of every owner. One that cannot be read costs its object alone, and is said in the log.

@@ -82,10 +82,15 @@ pub fn lives(core: &Core, id: &str) -> bool {
 pub fn kill(core: &Core, id: &str) -> Result<()> {
     let path = path(core, id);
     let run = read_json::<Run>(&path).during(|| format!("read {}", path.display()))?;
-    let Some(process) = run.map(|run| run.process).filter(|it| it.pid != std::process::id() as i32) else {
+    run.map_or(Ok(()), |run| kill_process(run.process, &format!("run {id}")))
+}
+
+/// Kills a process, unless it is this one, and waits for its end. `whose` is for messages.
+pub fn kill_process(process: Process, whose: &str) -> Result<()> {
+    if process.pid == std::process::id() as i32 {
         return Ok(());
-    };
-    let operation = || format!("kill process {} of run {id}", process.pid);
+    }
+    let operation = || format!("kill process {} of {whose}", process.pid);
     let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
     // The descriptor first, then the look at who it is: what has taken the id since is spared.
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -103,7 +108,7 @@ pub fn kill(core: &Core, id: &str) -> Result<()> {
     let patience = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
     match rustix::event::poll(&mut fds, Some(&patience)) {
         Ok(0) => {
-            Err(Error::Timeout(format!("process {} of run {id} has not ended 10 seconds after SIGKILL", process.pid)))
+            Err(Error::Timeout(format!("process {} of {whose} has not ended 10 seconds after SIGKILL", process.pid)))
         }
         _ => Ok(()),
     }

@@ -17,6 +17,7 @@ use crate::ids::Owner;
 use crate::images::ImageStore;
 use crate::runs::{self, RunsHeld};
 use crate::sandbox;
+use crate::servers::{self, Serving};
 use crate::sessions::Sessions;
 use crate::watch::Event;
 use crate::zygote::Zygote;
@@ -49,11 +50,30 @@ impl Runtime {
         Routes::new(runtime).add_service(image).add_service(NodeServiceServer::new(services)).prepare()
     }
 
+    /// Declares this process the one that serves an owner, takes away what one that died was making, and follows what runs.
+    /// It is so until the answer is dropped. Blocking.
+    pub fn serve(&self, owner: &Owner) -> Result<Serving> {
+        let serving = servers::begin(&self.core, owner)?;
+        for (what, outcome) in servers::discard_half_made(&self.core, owner)? {
+            match outcome {
+                Ok(()) => tracing::info!(what, "removed what a killed server had not finished"),
+                Err(error) => {
+                    tracing::warn!(what, %error, "what a killed server had not finished could not be removed")
+                }
+            }
+        }
+        self.adopt(owner)?;
+        Ok(serving)
+    }
+
     /// Follows the shims of an owner's sandboxes that were started by another process.
-    pub fn adopt(&self, owner: &Owner) -> Result<()> {
+    fn adopt(&self, owner: &Owner) -> Result<()> {
         for record in sandbox::all(&self.core)?.into_iter().filter(|it| it.owner == *owner) {
             if record.shim_lives(&self.core.boot_id) {
-                sandbox::follow(&self.core, &record.id)?;
+                // One shim that does not answer must not keep the other pods from being served.
+                if let Err(error) = sandbox::follow(&self.core, &record.id) {
+                    tracing::warn!(%error, sandbox = record.id, "a sandbox cannot be followed");
+                }
             } else {
                 sandbox::bury(&self.core, &record.id)?;
             }

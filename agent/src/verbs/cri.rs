@@ -1,16 +1,17 @@
 //! `coracle cri`: the Container Runtime Interface on a unix socket, for a kubelet, crictl or any other client.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use runtime::Owner;
+use anyhow::Context as _;
 use runtime::zygote::Zygote;
-use tokio::net::{UnixListener, UnixStream};
+use runtime::{Owner, Serving};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::cli::Global;
+use crate::cri_socket::Place;
 use crate::local;
 use crate::privilege::require_root;
 
@@ -21,6 +22,12 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     cri_socket: Option<PathBuf>,
 }
+
+/// How long calls that are being answered may take once the end was asked for. Streams of events have none.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// How long work that nobody waits for any more may take then.
+const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// Serves until it is told to stop. What runs goes on running.
 pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>) -> anyhow::Result<ExitCode> {
@@ -33,45 +40,44 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         .build()
         .context("start the async runtime")?;
     let outcome = rt.block_on(serve(global, zygote, &socket));
-    rt.shutdown_background();
+    // What is half done is brought to an end, if that is near: what is cut off the next server takes away.
+    rt.shutdown_timeout(LAST_WORK);
+    let outcome = outcome.map(|serving| {
+        // Its threads may still be at work: who comes next has to wait until this process is gone.
+        std::mem::forget(serving);
+    });
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(global: &Global, zygote: Option<Zygote>, socket: &Path) -> anyhow::Result<()> {
+async fn serve(global: &Global, zygote: Option<Zygote>, path: &Path) -> anyhow::Result<Serving> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for signals")?;
     let (runtime, _) = local::open(global, Owner::Cri, zygote)?;
-    let adopting = runtime.clone();
-    tokio::task::spawn_blocking(move || adopting.adopt(&Owner::Cri)).await?.context("follow the pods that run")?;
-    let listener = listen(socket).await?;
-    println!("serving the container runtime interface on {}", socket.display());
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    tonic::transport::Server::builder()
-        .add_routes(runtime.services(Owner::Cri))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
-        .await
-        .context("serve the container runtime interface")?;
-    std::fs::remove_file(socket).with_context(|| format!("remove {}", socket.display()))
-}
-
-/// A socket that nobody but root can reach, in the place of one that nobody serves any more.
-async fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
-    if UnixStream::connect(socket).await.is_ok() {
-        bail!("somebody serves on {} already; stop it, or name another socket with --cri-socket", socket.display());
+    let place = Place::take(path)?;
+    let serving = runtime.clone();
+    let serving = tokio::task::spawn_blocking(move || serving.serve(&Owner::Cri)).await?;
+    let held = serving.context("take over the pods of the container runtime interface")?;
+    let routes = runtime.services(Owner::Cri);
+    let socket = place.listen()?;
+    // Nobody may be there to read it.
+    let _ = writeln!(std::io::stdout(), "serving the container runtime interface on {}", socket.path().display());
+    let (asked, ask) = tokio::sync::oneshot::channel::<()>();
+    let serving = tonic::transport::Server::builder().add_routes(routes).serve_with_incoming_shutdown(
+        socket.connections(),
+        async {
+            let _ = ask.await;
+        },
+    );
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended.map(|()| held).context("serve the container runtime interface"),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
-    match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("remove the old socket {}", socket.display()));
-        }
-        _ => {}
+    drop(asked);
+    match tokio::time::timeout(LAST_ANSWERS, serving).await {
+        Ok(ended) => ended.map(|()| held).context("serve the container runtime interface"),
+        // Streams of events are open for as long as their clients like.
+        Err(_) => Ok(held),
     }
-    let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(socket);
-    rustix::process::umask(old);
-    listener.with_context(|| format!("listen on {}", socket.display()))
 }

@@ -45,6 +45,10 @@ impl Process {
 
     /// Why this process belongs to the node, if it does.
     fn belongs(&self, scope: &Scope, marks: &[String]) -> Option<String> {
+        if self.status("State").starts_with('Z') && self.status("PPid") == "1" {
+            // What has lost its parent is init's to bury, however slow it is.
+            return None;
+        }
         let cgroups = self.read("cgroup");
         if let Some(line) = cgroups.lines().find(|line| line.split(['/', ':']).any(|part| part == scope.cgroup_root)) {
             return Some(format!("cgroup {line}"));
@@ -86,12 +90,9 @@ impl Process {
     }
 
     /// Our binary, adopted by init, and no other node's: a zygote or shim that has lost its way. By the file and not by
-    /// the name: other Coracles may run on this machine. A zombie there is init's to bury, however slow it is.
+    /// the name: other Coracles may run on this machine.
     fn is_stray(&self, scope: &Scope) -> bool {
-        self.runs_binary(scope)
-            && self.status("PPid") == "1"
-            && !self.status("State").starts_with('Z')
-            && !self.read("cgroup").contains("/coracle-e2e-")
+        self.runs_binary(scope) && self.status("PPid") == "1" && !self.read("cgroup").contains("/coracle-e2e-")
     }
 
     fn describe(&self, why: &str) -> String {

@@ -16,6 +16,7 @@ use crate::error::{During as _, Error, Result};
 use crate::ids::{Owner, new_id};
 use crate::images::Image;
 use crate::launch::{ContainerSpec, LaunchSpec, PidNamespace, Place, ProcessSpec, sealed};
+use crate::names::Reserved;
 use crate::rootfs;
 use crate::sandbox::{self, NamespaceMode};
 use crate::shim::now;
@@ -30,11 +31,11 @@ pub fn create(core: &Arc<Core>, owner: &Owner, sandbox: &str, request: Request) 
     if !sandbox.is_ready(&core.boot_id) {
         return Err(Error::Conflict(format!("sandbox {} is not ready: it was stopped, or its shim died", sandbox.id)));
     }
-    reserve(core, &sandbox, &request)?;
+    let id = new_id().during(|| "make an id".into())?;
+    let _reserved = reserve(core, &sandbox, &request, &id)?;
     // From the look at the image until there is a record that it is used, nobody removes it.
     let hold = core.images.hold()?;
     let image = find_image(core, &request.image)?;
-    let id = new_id().during(|| "make an id".into())?;
     let record = record(owner, &sandbox, &image, id, request)?;
     let mut undo = Undo::default();
     let (undone, taken_back) = (Arc::clone(core), record.clone());
@@ -42,7 +43,7 @@ pub fn create(core: &Arc<Core>, owner: &Owner, sandbox: &str, request: Request) 
     make_private(&core.container_dir(&record.id))?;
     record.save(core)?;
     drop(hold);
-    let record = build(core, &sandbox, &image, record)?;
+    let record = build(core, &sandbox, &image, record).map_err(|error| stopped_meanwhile(core, &sandbox.id, error))?;
     undo.disarm();
     core.watcher.announce(Event::Created(record.id.clone()));
     Ok(record.id)
@@ -55,16 +56,27 @@ pub fn find_image(core: &Core, name: &str) -> Result<Image> {
     Ok(if builtin { core.images.ensure_builtin()? } else { core.images.resolve(name)? })
 }
 
-fn reserve(core: &Core, sandbox: &sandbox::Record, request: &Request) -> Result<()> {
+/// What fails in a sandbox that was stopped meanwhile fails because of that.
+fn stopped_meanwhile(core: &Core, sandbox: &str, error: Error) -> Error {
+    match sandbox::load(core, sandbox) {
+        Ok(sandbox) if sandbox.is_ready(&core.boot_id) => error,
+        _ => Error::Conflict(format!("sandbox {sandbox} was stopped while a container was made in it: {error}")),
+    }
+}
+
+/// Two containers of a sandbox cannot have the same name and attempt.
+fn reserve<'a>(core: &'a Core, sandbox: &sandbox::Record, request: &Request, id: &str) -> Result<Reserved<'a>> {
     let same = |it: &Record| {
         it.sandbox == sandbox.id && it.request.name == request.name && it.request.attempt == request.attempt
     };
+    let refuse = |other: &str, help: &str| {
+        Error::Conflict(format!("container {} (attempt {}) {help} {other}", request.name, request.attempt))
+    };
+    let name = ["container", &sandbox.id, &request.name, &request.attempt.to_string()];
+    let reserved = core.names.reserve(&name, id).map_err(|other| refuse(&other, "is being made in its sandbox as"))?;
     match all(core)?.into_iter().find(same) {
-        None => Ok(()),
-        Some(other) => Err(Error::Conflict(format!(
-            "container {} (attempt {}) exists in its sandbox as {}; remove it first",
-            request.name, request.attempt, other.id
-        ))),
+        None => Ok(reserved),
+        Some(other) => Err(refuse(&other.id, "exists in its sandbox, to be removed first, as")),
     }
 }
 
@@ -83,13 +95,23 @@ fn record(owner: &Owner, sandbox: &sandbox::Record, image: &Image, id: String, r
         owner: owner.clone(),
         boot_id: sandbox.boot_id.clone(),
         image_id: image.id.to_string(),
+        image_name: image_name(image, &request.user_image),
         image_ref: image.digests.first().cloned().unwrap_or_else(|| image.id.to_string()),
-        created_at: now(),
+        // A container is no older than its sandbox, whatever the clock says.
+        created_at: now().max(sandbox.created_at),
         log_path: log_path.map(|it| it.to_string_lossy().into_owned()),
         stop_signal,
         notes: Vec::new(),
         request,
     })
+}
+
+/// The image as its users know it: by the tag that was asked for, if it has that, else by its first.
+fn image_name(image: &Image, asked: &str) -> String {
+    let asked = crate::images::Reference::parse(asked).ok();
+    let tagged = || image.references.iter().filter(|it| it.digest().is_none());
+    let name = tagged().find(|&it| Some(it) == asked.as_ref()).or_else(|| tagged().next());
+    name.map_or_else(|| image.id.to_string(), ToString::to_string)
 }
 
 fn log_path(directory: &str, path: &str) -> Result<Option<PathBuf>> {

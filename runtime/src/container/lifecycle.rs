@@ -18,6 +18,9 @@ use crate::watch::Event;
 /// How long a killed container may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Longer than this is not counted: clocks have an end.
+const LONGEST_GRACE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// Lets a created container run.
 pub fn start(core: &Core, record: &Record) -> Result<()> {
     match view(core, record)?.map(|it| it.state) {
@@ -41,18 +44,27 @@ pub fn start(core: &Core, record: &Record) -> Result<()> {
 }
 
 /// Stops a container: its signal, `grace`, then SIGKILL. One that has ended is success.
+///
+/// Several may stop it at once: it is signalled once, for many programs take the second signal for impatience, and the
+/// shortest grace ends it.
 pub fn stop(core: &Core, record: &Record, grace: Duration) -> Result<()> {
     if has_ended(core, record)? {
         return Ok(());
     }
     let running = status(core, &record.id)?.is_some_and(|it| it.state == State::Running);
     if running && !grace.is_zero() {
-        ask(core, record, &Request::Signal { id: record.id.clone(), signal: record.stop_signal });
-        if wait_for_end(core, record, grace) {
+        if stopping(core).insert(record.id.clone()) {
+            ask(core, record, &Request::Signal { id: record.id.clone(), signal: record.stop_signal });
+        }
+        if wait_for_end(core, record, grace.min(LONGEST_GRACE)) {
             return Ok(());
         }
     }
     kill(core, record)
+}
+
+fn stopping(core: &Core) -> std::sync::MutexGuard<'_, std::collections::BTreeSet<String>> {
+    core.stopping.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Kills everything in a container and waits until its record says that it has ended.
@@ -109,6 +121,7 @@ pub fn remove(core: &Core, record: &Record) -> Result<()> {
     for dir in [core.container_root(&record.id), core.container_dir(&record.id)] {
         remove_dir(&dir).during(|| format!("remove {}", dir.display()))?;
     }
+    stopping(core).remove(&record.id);
     core.watcher.announce(Event::Deleted(record.id.clone()));
     Ok(())
 }
@@ -154,11 +167,15 @@ fn settle(core: &Core, record: &Record, known: Option<Status>) -> Result<()> {
         .during(|| format!("write the end of container {} in {}", record.id, dir.display()))
 }
 
-/// Makes the shim go on in a new log file, after the client has renamed the old one.
+/// Makes the shim go on in a new log file, after the client has renamed the old one. When it returns, nothing more is
+/// written to the old one.
 pub fn reopen_log(core: &Core, record: &Record) -> Result<()> {
     let Some(path) = &record.log_path else {
         return Err(Error::Invalid(format!("container {} keeps no log", record.id)));
     };
+    if view(core, record)?.map(|it| it.state) != Some(State::Running) {
+        return Err(Error::Conflict(format!("container {} is not running: nothing more comes to its log", record.id)));
+    }
     let file = open_log(Path::new(path))?;
     let shim = core.shim(&record.sandbox).during(|| format!("connect to the shim of sandbox {}", record.sandbox))?;
     shim.call(&Request::Reopen { id: record.id.clone() }, &[file.as_fd()])?;

@@ -29,6 +29,9 @@ pub struct Record {
     pub image_id: String,
     /// The image as its registry names it by digest, or its id.
     pub image_ref: String,
+    /// The image by its tag, where it has one, or its id.
+    #[serde(default)]
+    pub image_name: String,
     /// When it was made, in nanoseconds since 1970.
     pub created_at: i64,
     /// Its log file, absolute.

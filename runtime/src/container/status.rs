@@ -66,9 +66,16 @@ const SHIM_DIED: &str = "its shim died, so nobody knows how it ended";
 pub fn view(core: &Core, record: &Record) -> Result<Option<View>> {
     let Some(status) = status(core, &record.id)? else { return Ok(None) };
     if status.state != State::Exited && !shim_lives(core, record)? {
-        return Ok(Some(unknown(&status)));
+        return Ok(Some(unknown(record, &status)));
     }
     Ok(Some(from_status(record, &status)))
+}
+
+/// Times in the order in which things happen, should the clock have been set back between them: `0` is not yet.
+fn ordered(created: i64, started: i64, finished: i64) -> (i64, i64) {
+    let started = if started == 0 { 0 } else { started.max(created) };
+    let finished = if finished == 0 { 0 } else { finished.max(started).max(created) };
+    (started, finished)
 }
 
 fn shim_lives(core: &Core, record: &Record) -> Result<bool> {
@@ -103,15 +110,8 @@ fn from_status(record: &Record, status: &Status) -> View {
         (None, _) if status.exit_code == 0 => (Reason::Completed, String::new()),
         (None, _) => (Reason::Error, String::new()),
     };
-    View {
-        state: status.state,
-        pid: status.pid,
-        started_at: status.started_at,
-        finished_at: status.finished_at,
-        exit_code: status.exit_code,
-        reason,
-        message,
-    }
+    let (started_at, finished_at) = ordered(record.created_at, status.started_at, status.finished_at);
+    View { state: status.state, pid: status.pid, started_at, finished_at, exit_code: status.exit_code, reason, message }
 }
 
 fn oom_message(record: &Record) -> String {
@@ -121,14 +121,39 @@ fn oom_message(record: &Record) -> String {
     }
 }
 
-fn unknown(status: &Status) -> View {
+fn unknown(record: &Record, status: &Status) -> View {
+    // It has ended some time after the last that is known of it.
+    let last = [status.finished_at, status.started_at, record.created_at].into_iter().find(|&it| it != 0);
+    let (started_at, finished_at) = ordered(record.created_at, status.started_at, last.unwrap_or(0));
     View {
         state: State::Exited,
         pid: status.pid,
-        started_at: status.started_at,
-        finished_at: if status.finished_at == 0 { status.started_at } else { status.finished_at },
+        started_at,
+        finished_at,
         exit_code: UNKNOWN_EXIT,
         reason: Reason::Unknown,
         message: SHIM_DIED.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_never_go_back() {
+        for (given, expected) in [
+            ((10, 0, 0), (0, 0)),
+            ((10, 20, 0), (20, 0)),
+            ((10, 20, 30), (20, 30)),
+            // The clock was set back between any two.
+            ((10, 5, 30), (10, 30)),
+            ((10, 20, 15), (20, 20)),
+            ((10, 5, 3), (10, 10)),
+            // It was never started.
+            ((10, 0, 3), (0, 10)),
+        ] {
+            assert_eq!(ordered(given.0, given.1, given.2), expected, "{given:?}");
+        }
     }
 }

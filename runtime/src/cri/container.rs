@@ -5,7 +5,7 @@ use std::time::Duration;
 use cri_proto::cri;
 use tonic::Status;
 
-use super::{Services, convert, show};
+use super::{Services, convert, info, show};
 use crate::container::{self, Exec};
 use crate::{Error, Kind};
 
@@ -37,6 +37,7 @@ impl Services {
         self.run(move |core, owner| {
             match container::owned(core, owner, &request.container_id) {
                 Ok(record) => {
+                    // One below zero is none.
                     let grace = Duration::from_secs(u64::try_from(request.timeout).unwrap_or(0));
                     container::stop(core, &record, grace)?;
                 }
@@ -68,7 +69,7 @@ impl Services {
             let record = container::owned(core, owner, &request.container_id)?;
             Ok(cri::ContainerStatusResponse {
                 status: Some(show::container_status(core, &record)?),
-                info: if request.verbose { show::info(&record) } else { Default::default() },
+                info: if request.verbose { info::container(core, &record)? } else { Default::default() },
             })
         })
         .await
@@ -83,6 +84,7 @@ impl Services {
             let mut records = container::all(core)?;
             records.retain(|it| {
                 it.owner == *owner
+                    && !core.names.is_making(&it.id)
                     && it.id.starts_with(&filter.id)
                     && it.sandbox.starts_with(&filter.pod_sandbox_id)
                     && show::selects(&filter.label_selector, &it.request.labels)

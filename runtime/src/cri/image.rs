@@ -29,14 +29,14 @@ fn show(image: &Image) -> cri::Image {
     }
 }
 
-/// Everything about an image that `verbose` asks for.
-fn info(image: &Image) -> HashMap<String, String> {
+/// Everything about an image that `verbose` asks for: its configuration as it came, and where it is unpacked.
+fn info(core: &Core, image: &Image) -> Result<HashMap<String, String>> {
     let text = serde_json::json!({
-        "config": image.config,
-        "created": image.created,
+        "chainID": image.chain_id,
+        "imageSpec": core.images.document(&image.id)?,
         "layers": image.layers,
     });
-    HashMap::from([("info".to_owned(), text.to_string())])
+    Ok(HashMap::from([("info".to_owned(), text.to_string())]))
 }
 
 fn name(image: Option<cri::ImageSpec>) -> Result<String> {
@@ -99,8 +99,7 @@ impl ImageService for Services {
         request: Request<cri::StreamImagesRequest>,
     ) -> std::result::Result<Response<Self::StreamImagesStream>, Status> {
         let images = self.images(request.into_inner().filter).await?;
-        let answers = images.into_iter().map(|image| Ok(cri::StreamImagesResponse { images: vec![image] }));
-        Ok(Response::new(Box::pin(tokio_stream::iter(answers))))
+        Ok(super::runtime::chunks(images, |images| cri::StreamImagesResponse { images }))
     }
 
     async fn image_status(
@@ -110,8 +109,8 @@ impl ImageService for Services {
         let request = request.into_inner();
         let answer = self.run(move |core, _| {
             let image = find(core, &name(request.image)?)?;
-            let info = image.as_ref().filter(|_| request.verbose).map(info).unwrap_or_default();
-            Ok(cri::ImageStatusResponse { image: image.as_ref().map(show), info })
+            let info = image.as_ref().filter(|_| request.verbose).map(|it| info(core, it)).transpose()?;
+            Ok(cri::ImageStatusResponse { image: image.as_ref().map(show), info: info.unwrap_or_default() })
         });
         answer.await.map(Response::new)
     }

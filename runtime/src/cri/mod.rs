@@ -3,15 +3,18 @@
 //! Every handler is the same shape: convert, do the work on a thread that may block, convert. What is slow is bounded by
 //! [`Bridge`]; what goes wrong becomes a status in one place.
 
+mod config;
 mod container;
 mod convert;
 mod events;
 mod filesystem;
 mod image;
 mod metrics;
+mod info;
 mod runtime;
 mod sandbox;
 mod show;
+mod signals;
 mod stats;
 mod status;
 
@@ -29,6 +32,9 @@ use crate::sessions::Sessions;
 /// Requests that may be at work at once; more wait. Stopping a container holds its place for its grace period, so that
 /// this is well above the number of containers which a client stops at a time.
 const MAX_AT_WORK: usize = 256;
+
+/// How the message of a pull begins whose registry does not answer (k8s.io/cri-api/pkg/errors).
+const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
 
 /// The services of one owner.
 #[derive(Clone)]
@@ -87,7 +93,14 @@ pub fn status(error: &Error) -> Status {
 
 /// The same of an image, of which several may hear.
 pub(crate) fn image_status(error: &images::Error) -> Status {
-    answer(error.kind().into(), error)
+    let status = answer(error.kind().into(), error);
+    match error {
+        // The word by which kubelet tells a registry that cannot be reached from an image that cannot be had.
+        images::Error::Registry { .. } if error.kind() == images::Kind::Transient => {
+            Status::new(status.code(), format!("{REGISTRY_UNAVAILABLE}: {}", status.message()))
+        }
+        _ => status,
+    }
 }
 
 fn answer(kind: Kind, error: &dyn std::error::Error) -> Status {

@@ -14,12 +14,37 @@ fn missing(verb: &str) -> Status {
     Status::unimplemented(format!("{NAME} {} does not have {verb} yet", env!("CARGO_PKG_VERSION")))
 }
 
-/// A list in chunks: every item is a message of its own, so that no list is too long for one.
-fn chunks<T: Send + 'static, A: Send + 'static>(
+/// What no version has: the state of processes is not frozen here.
+const UNSUPPORTED: [&str; 3] = ["CheckpointContainer", "CheckpointPod", "RestorePod"];
+
+/// One of [`UNSUPPORTED`].
+fn unsupported(verb: &'static str) -> Status {
+    debug_assert!(UNSUPPORTED.contains(&verb), "{verb}");
+    Status::unimplemented(format!("{NAME} does not have {verb}; nor has it {}", UNSUPPORTED.join(", ")))
+}
+
+/// Bytes of one message of a list, after which another begins.
+const CHUNK: usize = 1 << 20;
+
+/// A list in messages of about [`CHUNK`] bytes, so that none is too long for one.
+pub(super) fn chunks<T: prost::Message + 'static, A: Send + 'static>(
     items: Vec<T>,
-    wrap: impl Fn(T) -> A + Send + 'static,
+    wrap: impl Fn(Vec<T>) -> A + Send + 'static,
 ) -> Response<Answers<A>> {
-    Response::new(Box::pin(tokio_stream::iter(items.into_iter().map(move |item| Ok(wrap(item))))))
+    let mut chunks: Vec<Vec<T>> = Vec::new();
+    let mut bytes = CHUNK;
+    for item in items {
+        let length = item.encoded_len();
+        if bytes + length > CHUNK {
+            chunks.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += length;
+        if let Some(last) = chunks.last_mut() {
+            last.push(item);
+        }
+    }
+    Response::new(Box::pin(tokio_stream::iter(chunks.into_iter().map(move |chunk| Ok(wrap(chunk))))))
 }
 
 #[tonic::async_trait]
@@ -188,7 +213,7 @@ impl RuntimeService for Services {
         request: Request<cri::StreamPodSandboxesRequest>,
     ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
         let items = self.list_sandboxes(request.into_inner().filter).await?;
-        Ok(chunks(items, |item| cri::StreamPodSandboxesResponse { pod_sandboxes: vec![item] }))
+        Ok(chunks(items, |items| cri::StreamPodSandboxesResponse { pod_sandboxes: items }))
     }
 
     type StreamContainersStream = Answers<cri::StreamContainersResponse>;
@@ -198,7 +223,7 @@ impl RuntimeService for Services {
         request: Request<cri::StreamContainersRequest>,
     ) -> Result<Response<Self::StreamContainersStream>, Status> {
         let items = Services::list_containers(self, request.into_inner().filter).await?;
-        Ok(chunks(items, |item| cri::StreamContainersResponse { containers: vec![item] }))
+        Ok(chunks(items, |items| cri::StreamContainersResponse { containers: items }))
     }
 
     type StreamContainerStatsStream = Answers<cri::StreamContainerStatsResponse>;
@@ -208,7 +233,7 @@ impl RuntimeService for Services {
         request: Request<cri::StreamContainerStatsRequest>,
     ) -> Result<Response<Self::StreamContainerStatsStream>, Status> {
         let items = self.stats_of(request.into_inner().filter).await?;
-        Ok(chunks(items, |item| cri::StreamContainerStatsResponse { container_stats: vec![item] }))
+        Ok(chunks(items, |items| cri::StreamContainerStatsResponse { container_stats: items }))
     }
 
     type StreamPodSandboxStatsStream = Answers<cri::StreamPodSandboxStatsResponse>;
@@ -218,7 +243,7 @@ impl RuntimeService for Services {
         request: Request<cri::StreamPodSandboxStatsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
         let items = self.pods_stats(request.into_inner().filter).await?;
-        Ok(chunks(items, |item| cri::StreamPodSandboxStatsResponse { pod_sandbox_stats: vec![item] }))
+        Ok(chunks(items, |items| cri::StreamPodSandboxStatsResponse { pod_sandbox_stats: items }))
     }
 
     type StreamPodSandboxMetricsStream = Answers<cri::StreamPodSandboxMetricsResponse>;
@@ -228,7 +253,7 @@ impl RuntimeService for Services {
         _request: Request<cri::StreamPodSandboxMetricsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
         let items = self.metrics().await?;
-        Ok(chunks(items, |item| cri::StreamPodSandboxMetricsResponse { pod_sandbox_metrics: vec![item] }))
+        Ok(chunks(items, |items| cri::StreamPodSandboxMetricsResponse { pod_sandbox_metrics: items }))
     }
 
     async fn update_container_resources(
@@ -267,30 +292,31 @@ impl RuntimeService for Services {
 
     async fn update_runtime_config(
         &self,
-        _request: Request<cri::UpdateRuntimeConfigRequest>,
+        request: Request<cri::UpdateRuntimeConfigRequest>,
     ) -> Result<Response<cri::UpdateRuntimeConfigResponse>, Status> {
-        Err(missing("UpdateRuntimeConfig"))
+        let request = request.into_inner();
+        self.update_config(request).await.map(Response::new)
     }
 
     async fn checkpoint_container(
         &self,
         _request: Request<cri::CheckpointContainerRequest>,
     ) -> Result<Response<cri::CheckpointContainerResponse>, Status> {
-        Err(missing("CheckpointContainer"))
+        Err(unsupported("CheckpointContainer"))
     }
 
     async fn checkpoint_pod(
         &self,
         _request: Request<cri::CheckpointPodRequest>,
     ) -> Result<Response<cri::CheckpointPodResponse>, Status> {
-        Err(missing("CheckpointPod"))
+        Err(unsupported("CheckpointPod"))
     }
 
     async fn restore_pod(
         &self,
         _request: Request<cri::RestorePodRequest>,
     ) -> Result<Response<cri::RestorePodResponse>, Status> {
-        Err(missing("RestorePod"))
+        Err(unsupported("RestorePod"))
     }
 
     async fn list_metric_descriptors(
@@ -312,5 +338,28 @@ impl RuntimeService for Services {
         _request: Request<cri::UpdatePodSandboxResourcesRequest>,
     ) -> Result<Response<cri::UpdatePodSandboxResourcesResponse>, Status> {
         Err(missing("UpdatePodSandboxResources"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use tokio_stream::StreamExt as _;
+
+    fn sizes(ids: Vec<String>) -> Vec<usize> {
+        let items = ids.into_iter().map(|id| cri::PodSandbox { id, ..Default::default() }).collect();
+        let stream = chunks(items, |items: Vec<cri::PodSandbox>| items.len()).into_inner();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(stream.map(Result::unwrap).collect())
+    }
+
+    #[test]
+    fn a_list_comes_in_messages_of_a_bounded_size() {
+        assert!(sizes(Vec::new()).is_empty());
+        assert_eq!(sizes(vec!["a".into(); 500]), [500]);
+        // What is too long for one message is alone in its own.
+        assert_eq!(sizes(vec!["a".into(), "b".repeat(3 << 20), "c".into(), "d".into()]), [1, 1, 2]);
+        assert_eq!(sizes(vec!["b".repeat(400 << 10); 5]), [2, 2, 1]);
     }
 }

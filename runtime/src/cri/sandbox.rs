@@ -3,8 +3,18 @@
 use cri_proto::cri;
 use tonic::Status;
 
-use super::{Services, convert, show};
+use super::{Services, convert, info, show};
 use crate::sandbox;
+
+/// What a sandbox is called has no default.
+fn named(metadata: Option<&cri::PodSandboxMetadata>) -> crate::error::Result<()> {
+    let metadata = convert::required(metadata, "config.metadata")?;
+    let fields = [("name", &metadata.name), ("namespace", &metadata.namespace), ("uid", &metadata.uid)];
+    match fields.iter().find(|(_, value)| value.is_empty()) {
+        Some((field, _)) => Err(crate::Error::Invalid(format!("config.metadata.{field} is empty"))),
+        None => Ok(()),
+    }
+}
 
 impl Services {
     pub(super) async fn run_sandbox(
@@ -17,6 +27,7 @@ impl Services {
                 return Err(crate::Error::Invalid(format!("there is no runtime handler {handler:?}; leave it empty")));
             }
             let config = convert::required(request.config, "config")?;
+            named(config.metadata.as_ref())?;
             let wanted = convert::sandbox(config, &core.options.cgroup_root)?;
             Ok(cri::RunPodSandboxResponse { pod_sandbox_id: sandbox::create(core, owner, wanted)? })
         })
@@ -49,10 +60,12 @@ impl Services {
     ) -> Result<cri::PodSandboxStatusResponse, Status> {
         self.run(move |core, owner| {
             let record = sandbox::owned(core, owner, &request.pod_sandbox_id)?;
+            let containers_statuses = show::statuses_of(core, &record.id)?;
             Ok(cri::PodSandboxStatusResponse {
                 status: Some(show::sandbox_status(core, &record)),
-                info: if request.verbose { show::info(&record) } else { Default::default() },
-                ..Default::default()
+                info: if request.verbose { info::sandbox(core, &record) } else { Default::default() },
+                containers_statuses,
+                timestamp: crate::shim::now(),
             })
         })
         .await
@@ -67,6 +80,7 @@ impl Services {
             let mut records = sandbox::all(core)?;
             records.retain(|it| {
                 it.owner == *owner
+                    && !core.names.is_making(&it.id)
                     && it.id.starts_with(&filter.id)
                     && show::selects(&filter.label_selector, &it.request.labels)
                     && filter.state.is_none_or(|state| state.state == show::sandbox_state(core, it) as i32)

@@ -94,7 +94,7 @@ fn container_metadata(record: &container::Record) -> cri::ContainerMetadata {
 
 fn image_spec(record: &container::Record) -> cri::ImageSpec {
     cri::ImageSpec {
-        image: record.request.image.clone(),
+        image: if record.image_name.is_empty() { record.request.image.clone() } else { record.image_name.clone() },
         user_specified_image: record.request.user_image.clone(),
         ..Default::default()
     }
@@ -147,7 +147,7 @@ pub fn container_status(core: &Core, record: &container::Record) -> Result<cri::
         log_path: record.log_path.clone().unwrap_or_default(),
         resources: Some(cri::ContainerResources { linux: Some(resources(record)), windows: None }),
         user,
-        stop_signal: 0,
+        stop_signal: super::signals::show(record.stop_signal) as i32,
     })
 }
 
@@ -193,8 +193,8 @@ pub fn selects(selector: &HashMap<String, String>, labels: &std::collections::BT
     selector.iter().all(|(name, value)| labels.get(name) == Some(value))
 }
 
-/// What `verbose` adds: the record, and what could not be given as it was asked for.
-pub fn info(record: &impl serde::Serialize) -> HashMap<String, String> {
-    let text = serde_json::to_string(record).unwrap_or_default();
-    HashMap::from([("info".to_owned(), text)])
+/// Every container of a sandbox, whole; one that goes away meanwhile is left out.
+pub fn statuses_of(core: &Core, sandbox: &str) -> Result<Vec<cri::ContainerStatus>> {
+    let shown = |it: &container::Record| !core.names.is_making(&it.id);
+    container::of_sandbox(core, sandbox)?.iter().filter(|it| shown(it)).map(|it| container_status(core, it)).collect()
 }

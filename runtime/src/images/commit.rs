@@ -83,16 +83,22 @@ impl ImageStore {
     /// Writes an image's record and points its references at it.
     fn announce(&self, mut record: ImageRecord) -> Result<ImageRecord, Error> {
         let mut table = self.table()?;
+        let moved = table.moved(&record);
         table.announce(&record);
         record.generation = table.generation + 1;
         // The image may have had other names before; the record is what the table is rebuilt from.
-        let names = || table.names_of(&record.id).map(|(name, target)| (name.clone(), target));
-        let references = names().map(|(name, target)| (name, target.manifest.clone())).collect();
-        let indexes = names().filter_map(|(name, target)| Some((name, target.index.clone()?))).collect();
-        (record.references, record.indexes) = (references, indexes);
+        (record.references, record.indexes) = table.record_of(&record.id);
         record.layer_blobs = self.kept_blobs(&record);
         durable::write_json(&self.image_records(), &format!("{}.json", record.id.hex()), &record)?;
+        let names = moved.iter().map(|id| (id.clone(), table.record_of(id))).collect::<Vec<_>>();
         self.write_table(table)?;
+        for (id, (references, indexes)) in names {
+            // A table that has to be made anew finds the same names.
+            if let Some(old) = self.record(&id)? {
+                let old = ImageRecord { references, indexes, ..old };
+                durable::write_json(&self.image_records(), &format!("{}.json", id.hex()), &old)?;
+            }
+        }
         self.release(&format!("{}.json", record.id.hex()))?;
         Ok(record)
     }

@@ -107,6 +107,36 @@ impl Table {
         }
     }
 
+    /// Prepares for tags that are about to mean another image: the ones that they mean until then keep the names that
+    /// never mean another, those by digest. Gives the ids of these images.
+    pub fn moved(&mut self, image: &ImageRecord) -> Vec<Digest> {
+        let moves = |(name, target): &(&Reference, &Target)| {
+            name.digest().is_none() && target.id != image.id && image.references.contains_key(*name)
+        };
+        let kept: Vec<(Reference, Target)> = self
+            .references
+            .iter()
+            .filter(moves)
+            // The built-in image of an older binary is to go.
+            .filter(|(name, _)| !super::builtin::is_builtin(name))
+            .map(|(name, target)| (name.with_digest(target.at_registry().clone()), target.clone()))
+            .collect();
+        let mut ids: Vec<Digest> = kept.iter().map(|(_, target)| target.id.clone()).collect();
+        ids.dedup();
+        for (name, target) in kept {
+            self.references.entry(name).or_insert(target);
+        }
+        ids
+    }
+
+    /// What an image's record says of its names: the manifests, and the indexes where there are such.
+    pub fn record_of(&self, id: &Digest) -> (BTreeMap<Reference, Digest>, BTreeMap<Reference, Digest>) {
+        let names = || self.names_of(id).map(|(name, target)| (name.clone(), target));
+        let manifests = names().map(|(name, target)| (name, target.manifest.clone())).collect();
+        let indexes = names().filter_map(|(name, target)| Some((name, target.index.clone()?))).collect();
+        (manifests, indexes)
+    }
+
     /// The names of an image, each with what it means.
     pub fn names_of<'a>(&'a self, id: &'a Digest) -> impl Iterator<Item = (&'a Reference, &'a Target)> {
         self.references.iter().filter(move |(_, target)| target.id == *id)

@@ -54,6 +54,11 @@ impl Reference {
         name
     }
 
+    /// The name of what this name means now: the repository with a digest.
+    pub(super) fn with_digest(&self, digest: Digest) -> Reference {
+        Reference { tag: None, digest: Some(digest), ..self.clone() }
+    }
+
     /// The digest, which wins over the tag.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()

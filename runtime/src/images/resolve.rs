@@ -29,6 +29,8 @@ pub struct Image {
     pub config: ImageConfig,
     /// The layers' directories, lowest first.
     pub layers: Vec<PathBuf>,
+    /// Names the layers, all together; an image without any has none.
+    pub chain_id: Option<Digest>,
     /// It is built in: it cannot be removed.
     pub pinned: bool,
     /// When it was built, as its configuration says.
@@ -42,6 +44,13 @@ impl ImageStore {
     pub fn resolve(&self, name: &str) -> Result<Image, Error> {
         let id = self.find(name)?;
         self.image(&id)
+    }
+
+    /// The configuration of an image, as it came.
+    pub fn document(&self, id: &Digest) -> Result<serde_json::Value, Error> {
+        let path = self.blobs().join(id.hex());
+        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::Record { path, reason: e.to_string() })
     }
 
     /// Every image, sorted by id. One that cannot be read is left out and reported once, by the log.
@@ -146,6 +155,7 @@ impl ImageStore {
             size: record.size,
             config: config.config,
             layers,
+            chain_id: record.layers.last().cloned(),
             pinned: record.builtin,
             created: config.created,
             imported_at: record.imported_at,

@@ -113,6 +113,8 @@ pub struct Attachment {
 /// The network of one state directory, in this process.
 pub struct Network {
     options: Options,
+    /// Ranges that a client has named, where the operator has not.
+    suggested: Mutex<Vec<IpNet>>,
     /// Shared records of this boot.
     dir: PathBuf,
     /// The state directory's number: the group of its links, the metric of its claims.
@@ -138,6 +140,7 @@ impl Network {
         let book = leases::Book::new(durable);
         Ok(Self {
             options,
+            suggested: Mutex::default(),
             dir,
             group,
             book,
@@ -170,6 +173,18 @@ impl Network {
     /// From the first pod on this process watches over the rules.
     fn watch(core: &Arc<Core>) -> Result<()> {
         if core.network.watched.swap(true, Ordering::Relaxed) { Ok(()) } else { healer::start(core) }
+    }
+
+    /// Takes over what a client says the pods' ranges are, where the operator has not said. It counts from the next pod
+    /// on that comes while none has an address.
+    pub fn suggest(&self, ranges: Vec<IpNet>) -> Result<()> {
+        ranges::wanted(&ranges)?;
+        *self.suggested.lock().unwrap_or_else(PoisonError::into_inner) = ranges;
+        Ok(())
+    }
+
+    fn suggested(&self) -> Vec<IpNet> {
+        self.suggested.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The only one who may change what is shared.

@@ -25,11 +25,16 @@ use crate::error::{During as _, Result};
 /// Makes sure that pods can be connected.
 pub fn up(core: &Core, locked: &mut Locked) -> Result<()> {
     let network = &core.network;
-    let wanted = ranges::wanted(&network.options.pod_cidrs)?;
+    let mut wanted = ranges::wanted(&network.options.pod_cidrs)?;
+    let suggested = ranges::wanted(&network.suggested())?.filter(|_| wanted.is_none());
+    if locked.shared.up && suggested.is_some_and(|it| it != locked.shared.ranges) && is_empty(locked)? {
+        down(network, locked)?;
+    }
     if locked.shared.up {
         compatible(wanted, locked.shared.ranges)?;
         return same_destinations(network.options.non_masquerade(), &locked.shared.non_masquerade);
     }
+    wanted = wanted.or(suggested);
     let durable = network.book.read().during(|| "read the leases of addresses".into())?;
     let before = if locked.shared.ranges == Ranges::default() { durable.ranges } else { locked.shared.ranges };
     // Two state directories of one host must not choose the same: this lock is the network namespace's.
@@ -59,6 +64,12 @@ pub fn up(core: &Core, locked: &mut Locked) -> Result<()> {
     network.firewall.load(core, locked)?;
     locked.shared.up = true;
     locked.save().during(|| "write the record of the network".into())
+}
+
+/// Whether no pod has an address.
+fn is_empty(locked: &Locked) -> Result<bool> {
+    let markers = locked.markers().during(|| "read whose the addresses are".into())?;
+    Ok(markers.iter().all(|(_, marker)| marker.idle.is_some()))
 }
 
 fn compatible(wanted: Option<Ranges>, used: Ranges) -> Result<()> {

@@ -15,6 +15,7 @@ use crate::cgroup::Cgroup;
 use crate::core::{Core, make_private};
 use crate::error::{During as _, Error, Result};
 use crate::ids::{Owner, Process, new_id, short};
+use crate::names::Reserved;
 use crate::network;
 use crate::shim::protocol::{self, CgroupFds, Config, Response};
 use crate::shim::{client, now};
@@ -34,8 +35,8 @@ const IPC_SYSCTLS: [&str; 4] = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mq
 /// Makes a sandbox and answers with its id.
 pub fn create(core: &Arc<Core>, owner: &Owner, request: Request) -> Result<String> {
     check(&request)?;
-    reserve(core, owner, &request)?;
     let id = new_id().during(|| "make an id".into())?;
+    let _reserved = reserve(core, owner, &request, &id)?;
     let mut record = Record {
         version: 1,
         id: id.clone(),
@@ -47,6 +48,7 @@ pub fn create(core: &Arc<Core>, owner: &Owner, request: Request) -> Result<Strin
         init: None,
         attachment: None,
         stopped: false,
+        making: true,
     };
     let mut undo = Undo::default();
     let undone = Arc::clone(core);
@@ -78,6 +80,7 @@ pub fn create(core: &Arc<Core>, owner: &Owner, request: Request) -> Result<Strin
     if let (Some(relay), Some(attachment)) = (relay, &mut record.attachment) {
         attachment.relay = relay.wait()?;
     }
+    record.making = false;
     record.save(core)?;
     undo.disarm();
     core.watcher.announce(Event::SandboxStarted(id.clone()));
@@ -121,16 +124,21 @@ fn check_sysctl(name: &str, request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// Two sandboxes of one owner cannot have the same name and attempt.
-fn reserve(core: &Core, owner: &Owner, request: &Request) -> Result<()> {
+/// Two sandboxes of one owner cannot have the same name and attempt: of several that are asked for at once, one is made.
+fn reserve<'a>(core: &'a Core, owner: &Owner, request: &Request, id: &str) -> Result<Reserved<'a>> {
+    let (owner, attempt) = (owner.to_string(), request.attempt.to_string());
     let key = |it: &Request| (it.namespace.clone(), it.name.clone(), it.uid.clone(), it.attempt);
-    let same = all(core)?.into_iter().find(|it| it.owner == *owner && key(&it.request) == key(request));
-    match same {
-        None => Ok(()),
-        Some(other) => Err(Error::Conflict(format!(
-            "sandbox {}/{} (uid {}, attempt {}) exists as {}; remove it first",
-            request.namespace, request.name, request.uid, request.attempt, other.id
-        ))),
+    let refuse = |other: &str, help: &str| {
+        Error::Conflict(format!(
+            "sandbox {}/{} (uid {}, attempt {attempt}) {help} {other}",
+            request.namespace, request.name, request.uid
+        ))
+    };
+    let name = ["sandbox", &owner, &request.namespace, &request.name, &request.uid, &attempt];
+    let reserved = core.names.reserve(&name, id).map_err(|other| refuse(&other, "is being made as"))?;
+    match all(core)?.into_iter().find(|it| it.owner.to_string() == owner && key(&it.request) == key(request)) {
+        None => Ok(reserved),
+        Some(other) => Err(refuse(&other.id, "exists, to be removed first, as")),
     }
 }
 

@@ -101,6 +101,9 @@ pub struct Record {
     pub attachment: Option<Attachment>,
     /// It was told to stop.
     pub stopped: bool,
+    /// It is not whole yet: nobody knows of it but its maker.
+    #[serde(default)]
+    pub making: bool,
 }
 
 impl Record {

@@ -158,6 +158,7 @@ impl Shim {
                         container.drained(drained.lost);
                     }
                 }
+                self.reopened();
                 Ok(())
             }
             Source::Conn(conn) => {

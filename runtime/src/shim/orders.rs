@@ -96,15 +96,22 @@ impl Shim {
     }
 
     pub(super) fn reopen(&mut self, conn: Conn, id: &str, fds: Vec<OwnedFd>) {
-        let response = match (self.containers.contains_key(id), fds.into_iter().next()) {
-            (true, Some(file)) => {
-                self.log.reopen(id, file);
-                Response::Done
-            }
-            _ => Response::Refused(format!("container {id} has no log to go on with")),
-        };
-        self.answer(conn, &response, &[]);
+        match (self.containers.contains_key(id), fds.into_iter().next()) {
+            // Answered when the log thread has done it.
+            (true, Some(file)) => self.log.reopen(id, file, conn),
+            _ => self.answer(conn, &no_log(), &[]),
+        }
     }
+
+    pub(super) fn reopened(&mut self) {
+        for (conn, done) in self.log.reopened() {
+            self.answer(conn, &if done { Response::Done } else { no_log() }, &[]);
+        }
+    }
+}
+
+fn no_log() -> Response {
+    Response::Refused("the container has no log to go on with: it has ended".into())
 }
 
 /// The child's ends, the streams to log, and what to hold.

@@ -23,7 +23,7 @@ pub fn container(config: cri::ContainerConfig) -> Result<Request> {
     let resources = linux.resources.unwrap_or_default();
     let stop_signal = match cri::Signal::try_from(config.stop_signal) {
         Ok(cri::Signal::RuntimeDefault) => None,
-        Ok(signal) => Some(signal_number(signal)?),
+        Ok(signal) => Some(crate::cri::signals::number(signal)?),
         Err(_) => return Err(Error::Invalid(format!("stop_signal {} is not known", config.stop_signal))),
     };
     let user_image = if image.user_specified_image.is_empty() { &image.image } else { &image.user_specified_image };
@@ -50,19 +50,6 @@ pub fn container(config: cri::ContainerConfig) -> Result<Request> {
         security: security(linux.security_context.unwrap_or_default())?,
         stop_signal,
     })
-}
-
-/// CRI names signals as `SIGNAL_SIGTERM`, and real-time ones as `SIGNAL_SIGRTMINPLUS3`.
-fn signal_number(signal: cri::Signal) -> Result<i32> {
-    let name = signal.as_str_name().trim_start_matches("SIGNAL_").replace("PLUS", "+").replace("MINUS", "-");
-    let name = if name == "SIGCLD" {
-        "SIGCHLD"
-    } else if name == "SIGPOLL" {
-        "SIGIO"
-    } else {
-        &name
-    };
-    crate::sys::process::signal_number(name).ok_or_else(|| Error::Invalid(format!("stop_signal {name} is not known")))
 }
 
 fn env(pair: cri::KeyValue) -> Result<(String, String)> {

@@ -87,7 +87,11 @@ fn a_name_moves_to_the_image_that_comes_last() {
     bench.import(&image("app", "new").oci()).unwrap();
     let new = bench.store.resolve("app").unwrap();
     assert_ne!(old.id, new.id);
-    assert!(bench.store.resolve(old.id.as_str()).unwrap().references.is_empty());
+    // By its digest the old one is found, whatever the tag means by now.
+    let left = bench.store.resolve(old.id.as_str()).unwrap();
+    assert_eq!(left.references.iter().map(ToString::to_string).collect::<Vec<_>>(), old.digests);
+    assert_eq!(left.digests, old.digests);
+    assert_eq!(bench.store.resolve(&old.digests[0]).unwrap().id, old.id);
 }
 
 #[test]

@@ -27,14 +27,17 @@ pub struct LogThread {
 struct Shared {
     commands: Mutex<Vec<Command>>,
     drained: Mutex<Vec<Drained>>,
+    /// Requests to go on in another file that are done, and whether there was a log to go on with.
+    reopened: Mutex<Vec<(u64, bool)>>,
     wake: OwnedFd,
-    /// Readable when something was drained.
+    /// Readable when something was drained or reopened.
     done: OwnedFd,
 }
 
 enum Command {
     Add(Sink),
-    Reopen(String, OwnedFd),
+    /// The number is whose request it is, to be told when it is done.
+    Reopen(String, OwnedFd, u64),
     Close(String),
 }
 
@@ -84,7 +87,13 @@ impl LogThread {
     /// Starts the thread.
     pub fn start() -> io::Result<Self> {
         let bell = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let shared = Shared { commands: Mutex::default(), drained: Mutex::default(), wake: bell()?, done: bell()? };
+        let shared = Shared {
+            commands: Mutex::default(),
+            drained: Mutex::default(),
+            reopened: Mutex::default(),
+            wake: bell()?,
+            done: bell()?,
+        };
         let thread = Self { shared: Arc::new(shared) };
         let shared = Arc::clone(&thread.shared);
         // The default of 2 MiB is address space only, but a small stack also keeps its guard and tables small.
@@ -97,9 +106,14 @@ impl LogThread {
         self.send(Command::Add(sink));
     }
 
-    /// Goes on in another file.
-    pub fn reopen(&self, id: &str, file: OwnedFd) {
-        self.send(Command::Reopen(id.to_owned(), file));
+    /// Goes on in another file; `request` is among [`LogThread::reopened`] when the old one has its last line.
+    pub fn reopen(&self, id: &str, file: OwnedFd, request: u64) {
+        self.send(Command::Reopen(id.to_owned(), file, request));
+    }
+
+    /// The requests to go on in another file that were carried out, each once; false for one that came too late.
+    pub fn reopened(&self) -> Vec<(u64, bool)> {
+        std::mem::take(&mut *lock(&self.shared.reopened))
     }
 
     /// Ends a container's log even if somebody still holds its streams.
@@ -107,7 +121,7 @@ impl LogThread {
         self.send(Command::Close(id.to_owned()));
     }
 
-    /// Readable when [`LogThread::drained`] has something.
+    /// Readable when [`LogThread::drained`] or [`LogThread::reopened`] has something.
     pub fn bell(&self) -> BorrowedFd<'_> {
         self.shared.done.as_fd()
     }
@@ -143,7 +157,7 @@ fn run(shared: &Shared) {
     loop {
         let ready = wait(shared, &sinks);
         for command in std::mem::take(&mut *lock(&shared.commands)) {
-            carry_out(command, &mut sinks);
+            carry_out(shared, command, &mut sinks);
         }
         for (id, number) in ready {
             if let Some(sink) = sinks.iter_mut().find(|sink| sink.id == id) {
@@ -154,13 +168,18 @@ fn run(shared: &Shared) {
     }
 }
 
-fn carry_out(command: Command, sinks: &mut Vec<Sink>) {
+fn carry_out(shared: &Shared, command: Command, sinks: &mut Vec<Sink>) {
     match command {
         Command::Add(sink) => sinks.push(sink),
-        Command::Reopen(id, file) => {
-            if let Some(sink) = sinks.iter_mut().find(|sink| sink.id == id) {
-                sink.file = Some(file);
+        Command::Reopen(id, file, request) => {
+            let sink = sinks.iter_mut().find(|sink| sink.id == id);
+            let found = sink.is_some();
+            if let Some(sink) = sink {
+                // What was torn stays in the old file.
+                (sink.file, sink.torn) = (Some(file), false);
             }
+            lock(&shared.reopened).push((request, found));
+            ring(&shared.done);
         }
         Command::Close(id) => {
             if let Some(sink) = sinks.iter_mut().find(|sink| sink.id == id) {
