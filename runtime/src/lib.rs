@@ -32,6 +32,7 @@ pub mod store;
 pub mod streaming;
 mod sys;
 mod undo;
+mod userns;
 mod users;
 mod watch;
 pub mod zygote;

@@ -34,6 +34,7 @@ const SUITES: &[Suite] = &[
     suite("e2e/exec", "", true),
     suite("e2e/pid_namespaces", "", true),
     suite("e2e/security", "", true),
+    suite("e2e/userns", "", true),
     suite("e2e/escapes", "", true),
     suite("e2e/nginx", "", true),
     suite("e2e/restarts", "", false),

@@ -63,6 +63,7 @@ const ALL: &[(&str, Fields)] = &[
                     "hostIPC",
                     "hostNetwork",
                     "hostPID",
+                    "hostUsers",
                     "hostname",
                     "imagePullSecrets",
                     "initContainers",
@@ -108,7 +109,6 @@ const ALL: &[(&str, Fields)] = &[
                     "setHostnameAsFQDN",
                 ],
             ),
-            (not_yet_unless(&["true"]), &["hostUsers"]),
         ],
     ),
     (

@@ -41,6 +41,7 @@ pub(super) fn validate(context: &mut Context<'_, '_>, path: &Path, pod: &Pod) {
     for (index, alias) in spec.host_aliases.iter().flatten().enumerate() {
         host_alias(context, &path.field("hostAliases").index(index), alias);
     }
+    security::host_users(context, &path, spec);
     security::pod(context, &path, spec);
     volume::validate(context, &path.field("volumes"), spec);
     containers(context, &path, spec);

@@ -55,6 +55,19 @@ const CAPABILITIES: [&str; 41] = [
     "WAKE_ALARM",
 ];
 
+/// A user namespace owns the pod's other namespaces, so that they cannot be the host's.
+pub(super) fn host_users(context: &mut Context<'_, '_>, path: &Path, spec: &PodSpec) {
+    if spec.host_users != Some(false) {
+        return;
+    }
+    for (name, host) in [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)] {
+        if host == Some(true) {
+            let message = format!("`{name}` cannot be combined with a user namespace");
+            context.error_help(&path.field(name), message, "remove it, or `hostUsers: false`");
+        }
+    }
+}
+
 pub(super) fn pod(context: &mut Context<'_, '_>, path: &Path, spec: &PodSpec) {
     let Some(security) = &spec.security_context else { return };
     let path = path.field("securityContext");

@@ -296,6 +296,15 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "a user namespace and the host's namespaces",
+        change: &[("restartPolicy: Never", "hostUsers: false\n  hostNetwork: true\n  hostPID: true\n  hostIPC: true")],
+        says: &[
+            "error 11:16 spec.hostNetwork: `hostNetwork` cannot be combined with a user namespace [remove it, or `hostUsers: false`]",
+            "error 12:12 spec.hostPID: `hostPID` cannot be combined with a user namespace [remove it, or `hostUsers: false`]",
+            "error 13:12 spec.hostIPC: `hostIPC` cannot be combined with a user namespace [remove it, or `hostUsers: false`]",
+        ],
+    },
+    Row {
         name: "no DNS and no name server",
         change: &[("restartPolicy: Never", "dnsPolicy: None")],
         says: &[

@@ -25,13 +25,6 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
-        name: "a user namespace",
-        change: &[("restartPolicy: Never", "hostUsers: false")],
-        says: &[
-            "error 10:3 spec.hostUsers: `hostUsers` is not run yet [remove it only if the pod is right without it]",
-        ],
-    },
-    Row {
         name: "a runtime class",
         change: &[("restartPolicy: Never", "runtimeClassName: gvisor")],
         says: &[

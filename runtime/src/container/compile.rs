@@ -45,8 +45,26 @@ pub fn process(request: &Request, image: &Image, sandbox: &sandbox::Record, root
         rlimits: Vec::new(),
         oom_score_adj: oom_score_adj(request.oom_score_adj, &mut notes),
         tty: request.tty,
+        user_namespace: sandbox.request.user.as_ref().map(|it| it.map.clone()),
     };
+    check_mapped(&process)?;
     Ok(Compiled { process, notes })
+}
+
+/// Refuses ids that the pod's user namespace does not have: the kernel would, without saying which.
+fn check_mapped(process: &ProcessSpec) -> Result<()> {
+    let Some(map) = &process.user_namespace else { return Ok(()) };
+    let refuse = |what: &str, id: u32| {
+        let why = "is not mapped in the pod's user namespace; use a smaller one, or the host's users";
+        Err(Error::Invalid(format!("the {what} {id} {why}")))
+    };
+    if map.uid(process.uid).is_none() {
+        return refuse("user", process.uid);
+    }
+    match std::iter::once(&process.gid).chain(&process.groups).find(|&&gid| map.gid(gid).is_none()) {
+        Some(&gid) => refuse("group", gid),
+        None => Ok(()),
+    }
 }
 
 /// The client's number or name, else the image's user.

@@ -23,6 +23,7 @@ use crate::shim::now;
 use crate::shim::protocol::{self, CgroupFds};
 use crate::store::open_dir;
 use crate::undo::Undo;
+use crate::userns::{IdMap, Inside};
 use crate::watch::Event;
 
 /// Makes a container and answers with its id.
@@ -31,6 +32,7 @@ pub fn create(core: &Arc<Core>, owner: &Owner, sandbox: &str, request: Request) 
     if !sandbox.is_ready(&core.boot_id) {
         return Err(Error::Conflict(format!("sandbox {} is not ready: it was stopped, or its shim died", sandbox.id)));
     }
+    check_user_namespace(&sandbox, &request)?;
     let id = new_id().during(|| "make an id".into())?;
     let _reserved = reserve(core, &sandbox, &request, &id)?;
     // From the look at the image until there is a record that it is used, nobody removes it.
@@ -54,6 +56,27 @@ pub fn find_image(core: &Core, name: &str) -> Result<Image> {
     let builtin =
         crate::images::Reference::parse(name).is_ok_and(|it| it.to_string() == crate::images::BUILTIN_REFERENCE);
     Ok(if builtin { core.images.ensure_builtin()? } else { core.images.resolve(name)? })
+}
+
+/// A container says which user namespace it expects, and it has to be its pod's.
+fn check_user_namespace(sandbox: &sandbox::Record, request: &Request) -> Result<()> {
+    let pod = sandbox.request.user.as_ref();
+    let same = match (pod, &request.security.user_namespace) {
+        (None, None) => true,
+        (Some(pod), Some(own)) => pod.map == *own || (pod.chosen && *own == IdMap::default()),
+        _ => false,
+    };
+    if !same {
+        return Err(Error::Invalid(format!(
+            "namespace_options.userns_options of container {} differs from its sandbox's",
+            request.name
+        )));
+    }
+    if pod.is_some() && request.security.pid == NamespaceMode::Node {
+        let why = "the pod has a user namespace, which does not go with the host's processes";
+        return Err(Error::Invalid(format!("namespace_options.pid of container {} is NODE and {why}", request.name)));
+    }
+    Ok(())
 }
 
 /// What fails in a sandbox that was stopped meanwhile fails because of that.
@@ -126,13 +149,15 @@ fn log_path(directory: &str, path: &str) -> Result<Option<PathBuf>> {
 }
 
 fn build(core: &Core, sandbox: &sandbox::Record, image: &Image, mut record: Record) -> Result<Record> {
-    let root = rootfs::make(core, &record.id, image)?;
+    let inside = Inside::of(core, sandbox)?;
+    let root = rootfs::make(core, &record.id, image, inside.as_ref())?;
     let compiled = compile::process(&record.request, image, sandbox, &root)?;
-    let devices = devices::of(&record.request)?;
+    let devices = devices::of(&record.request, inside.is_some())?;
     let cgroup = make_cgroup(core, &mut record, devices.rules)?;
     let mut fds = Fds::default();
     let files = core.sandbox_dir(&sandbox.id);
-    let mounts = mounts::of(&record.request, sandbox, &files, &core.hierarchies, &mut fds)?;
+    let place = mounts::Surroundings { core, sandbox, files: &files, inside: inside.as_ref() };
+    let mounts = mounts::of(&record.request, &place, &mut fds)?;
     let security = &record.request.security;
     let privileged = security.privileged;
     let spec = ContainerSpec {

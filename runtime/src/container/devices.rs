@@ -6,7 +6,7 @@ use super::request::Request;
 use crate::cgroup::{Access, DeviceRule};
 use crate::devices::{self, Device};
 use crate::error::{Error, Result};
-use crate::launch::DeviceNode;
+use crate::launch::{DeviceNode, open_to_all};
 
 /// Nodes to make, and rules to allow.
 pub struct Devices {
@@ -16,8 +16,9 @@ pub struct Devices {
     pub rules: Vec<DeviceRule>,
 }
 
-/// What a container gets.
-pub fn of(request: &Request) -> Result<Devices> {
+/// What a container gets. In a user namespace a privileged one gets of the host's devices those that everybody may use:
+/// it is not the host's root, and could open the others by a node that its image brings.
+pub fn of(request: &Request, user_namespace: bool) -> Result<Devices> {
     let invalid = |error: devices::Error| match &error {
         devices::Error::Io { source, .. } => Error::Invalid(format!("{error}: {source}")),
         _ => Error::Invalid(error.to_string()),
@@ -25,8 +26,14 @@ pub fn of(request: &Request) -> Result<Devices> {
     let mut all: Vec<Device> = devices::default_devices().collect();
     let mut rules = devices::default_rules();
     if request.security.privileged {
-        rules = vec![DeviceRule::ALL];
-        replace(&mut all, devices::all_of_host(Path::new("/dev")).map_err(invalid)?);
+        let mut found = devices::all_of_host(Path::new("/dev")).map_err(invalid)?;
+        if user_namespace {
+            found.retain(|it| open_to_all(it.mode));
+            rules.extend(found.iter().map(|it| it.rule(Access::ALL)));
+        } else {
+            rules = vec![DeviceRule::ALL];
+        }
+        replace(&mut all, found);
     }
     for asked in &request.devices {
         let permissions = if asked.permissions.is_empty() { "rwm" } else { &asked.permissions };

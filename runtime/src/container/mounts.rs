@@ -7,10 +7,12 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::request::{Mount, Propagation, Request};
 use crate::cgroup::{Hierarchies, Mode, Version};
+use crate::core::Core;
 use crate::error::{During as _, Error, Result};
 use crate::launch::{MountSource, MountSpec, ReadOnly};
 use crate::sandbox::{self, NamespaceMode};
 use crate::sys::mount::{Attributes, set_attributes};
+use crate::userns::{self, Inside};
 
 /// The descriptors that a specification refers to, as they are gathered.
 #[derive(Default)]
@@ -24,22 +26,35 @@ impl Fds {
     }
 }
 
+/// Where a container is made.
+pub struct Surroundings<'a> {
+    /// Everything.
+    pub core: &'a Core,
+    /// Its sandbox.
+    pub sandbox: &'a sandbox::Record,
+    /// The directory of the pod's files.
+    pub files: &'a Path,
+    /// The pod's user namespace.
+    pub inside: Option<&'a Inside>,
+}
+
 /// Every mount of a container, in the order of mounting.
-pub fn of(
-    request: &Request,
-    sandbox: &sandbox::Record,
-    files: &Path,
-    hierarchies: &Hierarchies,
-    fds: &mut Fds,
-) -> Result<Vec<MountSpec>> {
-    let mut mounts = defaults(request, sandbox, hierarchies, fds)?;
+pub fn of(request: &Request, place: &Surroundings<'_>, fds: &mut Fds) -> Result<Vec<MountSpec>> {
+    let files = place.files;
+    let mut mounts = defaults(request, place.sandbox, &place.core.hierarchies, fds)?;
     for name in ["hosts", "hostname", "resolv.conf"] {
         let target = format!("/etc/{name}");
         let source = files.join(name).to_string_lossy().into_owned();
         let readonly = request.security.readonly_root;
         mounts.push(tree(&Mount { target, source, readonly, ..Mount::default() }, fds)?);
     }
-    let asked = request.mounts.iter().map(|mount| tree(&checked(mount)?, fds)).collect::<Result<Vec<_>>>()?;
+    let asked = request.mounts.iter().map(|mount| {
+        let mount = checked(mount)?;
+        let spec = tree(&mount, fds)?;
+        map_ids(&mount, &spec, place, fds)?;
+        Ok(spec)
+    });
+    let asked = asked.collect::<Result<Vec<_>>>()?;
     // What the client mounts at a place replaces what would be there.
     mounts.retain(|it| !asked.iter().any(|other| same_place(&other.target, &it.target)));
     // A mount above another comes first, whatever order they were asked for in; the sort keeps the rest as it is.
@@ -127,6 +142,16 @@ fn tree(mount: &Mount, fds: &mut Fds) -> Result<MountSpec> {
     };
     let source = MountSource::Tree { tree: fds.add(fd), directory: looks.is_dir(), readonly };
     Ok(MountSpec { target: mount.target.clone(), source })
+}
+
+/// Maps the ids of a volume as the client says; where the runtime chose the pod's ids, as the pod's are.
+fn map_ids(mount: &Mount, spec: &MountSpec, place: &Surroundings<'_>, fds: &Fds) -> Result<()> {
+    let own = place.inside.filter(|it| it.chosen).map(|it| &it.map);
+    let (Some(map), MountSource::Tree { tree, .. }) = (mount.map.as_ref().or(own), &spec.source) else {
+        return Ok(());
+    };
+    let Some(tree) = fds.0.get(*tree) else { return Ok(()) };
+    userns::map_volume(place.core, tree, map, place.inside, &mount.source)
 }
 
 /// What the container mounts is seen by the host only where the host's own mount is shared.

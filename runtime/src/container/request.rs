@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Resources;
 use crate::sandbox::NamespaceMode;
+use crate::userns::IdMap;
 
 /// What a container is asked to be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -85,6 +86,9 @@ pub struct Security {
     pub apparmor: Option<String>,
     /// Its pid namespace.
     pub pid: NamespaceMode,
+    /// The user namespace that it expects to be in: the pod's. One without mappings is one that the runtime chose.
+    #[serde(default)]
+    pub user_namespace: Option<IdMap>,
     /// The container whose pid namespace it joins instead.
     pub pid_target: Option<String>,
 }
@@ -114,6 +118,9 @@ pub struct Mount {
     pub recursive_readonly: bool,
     /// Whether later mounts are seen across.
     pub propagation: Propagation,
+    /// How its ids are mapped; none leaves them.
+    #[serde(default)]
+    pub map: Option<IdMap>,
 }
 
 /// Whether mounts made later on one side are seen on the other.

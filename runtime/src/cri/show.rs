@@ -50,6 +50,7 @@ pub fn sandbox_status(core: &Core, record: &sandbox::Record) -> cri::PodSandboxS
         network: mode(modes.net),
         pid: mode(modes.pid),
         ipc: mode(modes.ipc),
+        userns_options: record.request.user.as_ref().map(super::convert::user_namespace),
         ..Default::default()
     };
     cri::PodSandboxStatus {

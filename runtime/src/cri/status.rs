@@ -19,7 +19,7 @@ impl Services {
                     name: String::new(),
                     features: Some(cri::RuntimeHandlerFeatures {
                         recursive_read_only_mounts: true,
-                        user_namespaces: false,
+                        user_namespaces: crate::userns::supported(core),
                     }),
                 }],
                 features: Some(cri::RuntimeFeatures { supplemental_groups_policy: true, ..Default::default() }),

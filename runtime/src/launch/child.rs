@@ -5,14 +5,15 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 
 use super::error::{During as _, Result, refused};
+use super::mounts::Prepared;
 use super::spec::{LaunchFailure, LaunchSpec, MountSource, Place};
 use super::{ContainerSpec, GO, Report, Stage, cgroups, confined, devices, mounts, process, terminal};
 use crate::sys::fdpass;
 use crate::sys::process::exit_now;
 
 /// Never returns: it ends in exec, or in a report and an exit with the failure's code.
-pub(super) fn run(stage: &Stage<'_>, spec: &LaunchSpec) -> ! {
-    let failure = match launch(stage, spec) {
+pub(super) fn run(stage: &Stage<'_>, spec: &LaunchSpec, dev: Option<&OwnedFd>) -> ! {
+    let failure = match launch(stage, spec, dev) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
@@ -23,9 +24,16 @@ pub(super) fn run(stage: &Stage<'_>, spec: &LaunchSpec) -> ! {
 
 /// The order matters: everything that needs the host's view or its privileges comes before the gate or right after it,
 /// then the root is closed, then the identity, then the filter, then exec.
-fn launch(stage: &Stage<'_>, spec: &LaunchSpec) -> std::result::Result<std::convert::Infallible, LaunchFailure> {
+fn launch(
+    stage: &Stage<'_>,
+    spec: &LaunchSpec,
+    dev: Option<&OwnedFd>,
+) -> std::result::Result<std::convert::Infallible, LaunchFailure> {
     super::fresh_signals();
     rustix::process::setsid().during(|| "start a session".into())?;
+    if spec.process.user_namespace.is_some() {
+        super::become_root_inside().during(|| "become root of the user namespace".into())?;
+    }
     let new = match &spec.place {
         Place::Container(container) => Some(container.as_ref()),
         Place::Join => None,
@@ -34,11 +42,9 @@ fn launch(stage: &Stage<'_>, spec: &LaunchSpec) -> std::result::Result<std::conv
         stage.join_cgroup_namespace()?;
     }
     if let Some(container) = new {
-        let shared = container.mounts.iter().any(|it| matches!(it.source, MountSource::PodShm));
-        let shm = shared.then(|| mounts::clone_path(crate::zygote::SHM)).transpose();
-        let shm = shm.during(|| "open the pod's /dev/shm".into())?;
+        let prepared = Prepared::new(container, spec.process.user_namespace.as_ref(), dev)?;
         mounts::enter_root(stage.fd(container.root)?)?;
-        populate(stage, container, shm.as_ref())?;
+        populate(stage, container, &prepared)?;
     }
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
         .during(|| "open the container's root".into())?;
@@ -51,18 +57,20 @@ fn launch(stage: &Stage<'_>, spec: &LaunchSpec) -> std::result::Result<std::conv
         close_root(container, root.as_fd())?;
     }
     let cwd = process::enter_cwd(root.as_fd(), &spec.process, new.is_some());
-    terminal::chown_pipes(stage.inputs.stdio, spec.process.uid, spec.process.gid);
+    if spec.process.user_namespace.is_none() {
+        terminal::chown_pipes(stage.inputs.stdio, spec.process.uid, spec.process.gid);
+    }
     terminal::set_stdio(stage.inputs.stdio, terminal, root.as_fd())?;
     cwd?;
     Err(process::become_program(&spec.process))
 }
 
 /// Mounts and device nodes, in the root that was just entered.
-fn populate(stage: &Stage<'_>, container: &ContainerSpec, shm: Option<&OwnedFd>) -> Result<()> {
+fn populate(stage: &Stage<'_>, container: &ContainerSpec, prepared: &Prepared<'_>) -> Result<()> {
     let root = mounts::root()?;
     for mount in &container.mounts {
-        mounts::mount(stage, root.as_fd(), shm, mount)?;
-        if mount.target == "/dev" {
+        mounts::mount(stage, root.as_fd(), prepared, mount)?;
+        if devices::belongs_in(mount) && prepared.dev.is_none() {
             devices::make(root.as_fd(), &container.devices)?;
         }
     }

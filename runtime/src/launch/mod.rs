@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Cgroup;
 use crate::sys::process::{Forked, clone_with, exit_now, fork};
 use crate::sys::{fdpass, process as sys_process};
+pub use devices::open_to_all;
 use error::{During, Result};
 pub use spec::*;
 
@@ -52,6 +53,8 @@ pub struct PodNamespaces {
     pub links: Vec<(Kind, OwnedFd)>,
     /// pidfd of the pod's init, for [`PidNamespace::Pod`].
     pub init: Option<OwnedFd>,
+    /// The user namespace that owns the others, where there is one.
+    pub user: Option<OwnedFd>,
 }
 
 /// Kinds of namespaces that are joined by their file.
@@ -151,11 +154,12 @@ impl Stage<'_> {
         }
         let cgroup = self.inputs.cgroup;
         enter(cgroup).during(|| format!("enter the cgroup {}", cgroup.path()))?;
-        let flags = self.join(&spec.place)?;
+        let dev = self.prepare(&spec)?;
+        let flags = self.join(&spec)?;
         let cloned = clone_with(flags | libc::CLONE_PARENT as u64, cgroup.unified_fd())
             .during(|| format!("clone the container's process (flags {flags:#x})"))?;
         match cloned {
-            Forked::Child => child::run(self, &spec),
+            Forked::Child => child::run(self, &spec, dev.as_ref()),
             Forked::Parent(pid) => {
                 self.report(&Report::Pid(pid.as_raw_nonzero().get()));
                 Ok(())
@@ -163,17 +167,33 @@ impl Stage<'_> {
         }
     }
 
-    /// Joins what is shared and answers with the clone flags of what is new.
-    fn join(&self, place: &Place) -> Result<u64> {
-        let container = match place {
+    /// What only the host's root can do for a process in a user namespace: its pipes get their owner, and a new
+    /// container its `/dev`, which is the answer.
+    fn prepare(&self, spec: &LaunchSpec) -> Result<Option<OwnedFd>> {
+        let process = &spec.process;
+        let Some(map) = &process.user_namespace else { return Ok(None) };
+        if let Some((uid, gid)) = map.uid(process.uid).zip(map.gid(process.gid)) {
+            terminal::chown_pipes(self.inputs.stdio, uid, gid);
+        }
+        match &spec.place {
+            Place::Join => Ok(None),
+            Place::Container(container) => devices::prepare(container, map),
+        }
+    }
+
+    /// Joins what is shared and answers with the clone flags of what is new. The pod's user namespace comes last: the
+    /// kernel lets the host's root into all others, and who is in it can do no more for the others.
+    fn join(&self, spec: &LaunchSpec) -> Result<u64> {
+        let container = match &spec.place {
             Place::Join => {
-                // No user namespace yet: joining the one that one is in is EINVAL. The cgroup namespace waits: see
-                // `join_cgroup_namespace`.
-                let all = ThreadNameSpaceType::MOUNT
+                // The cgroup namespace waits: see `join_cgroup_namespace`.
+                let mut all = ThreadNameSpaceType::MOUNT
                     | ThreadNameSpaceType::PROCESS_ID
                     | ThreadNameSpaceType::NETWORK
                     | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
                     | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
+                // Joining the one that one is in is EINVAL.
+                all.set(ThreadNameSpaceType::USER, spec.process.user_namespace.is_some());
                 rustix::thread::move_into_thread_name_spaces(self.target()?, all)
                     .during(|| "join the container's namespaces".into())?;
                 return Ok(0);
@@ -189,22 +209,28 @@ impl Stage<'_> {
             rustix::thread::move_into_link_name_space(link.as_fd(), Some(ty))
                 .during(|| format!("join the pod's {kind:?} namespace"))?;
         }
-        let mount = libc::CLONE_NEWNS as u64;
+        let mut flags = libc::CLONE_NEWNS as u64;
         let pidfd = match container.pid {
-            PidNamespace::Container => return Ok(mount | libc::CLONE_NEWPID as u64),
-            PidNamespace::Host => return Ok(mount),
-            PidNamespace::Pod => self
-                .inputs
-                .pod
-                .init
-                .as_ref()
-                .map(AsFd::as_fd)
-                .ok_or_else(|| error::refused("the pod has no init".into()))?,
-            PidNamespace::Target(index) => self.fd(index)?,
+            PidNamespace::Container => {
+                flags |= libc::CLONE_NEWPID as u64;
+                None
+            }
+            PidNamespace::Host => None,
+            PidNamespace::Pod => {
+                let init = self.inputs.pod.init.as_ref().map(AsFd::as_fd);
+                Some(init.ok_or_else(|| error::refused("the pod has no init".into()))?)
+            }
+            PidNamespace::Target(index) => Some(self.fd(index)?),
         };
-        rustix::thread::move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::PROCESS_ID)
-            .during(|| "join the shared pid namespace".into())?;
-        Ok(mount)
+        if let Some(pidfd) = pidfd {
+            rustix::thread::move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::PROCESS_ID)
+                .during(|| "join the shared pid namespace".into())?;
+        }
+        if let Some(user) = &self.inputs.pod.user {
+            rustix::thread::move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
+                .during(|| "join the pod's user namespace".into())?;
+        }
+        Ok(flags)
     }
 
     /// The last namespace of an exec, joined by the new process when it is in its cgroup. Where cgroup2 is mounted with
@@ -255,6 +281,15 @@ pub fn enter(cgroup: &Cgroup) -> std::io::Result<()> {
         rustix::io::retry_on_intr(|| rustix::io::write(&tasks, b"0"))?;
     }
     Ok(())
+}
+
+/// Makes the caller, who has entered a user namespace, root of it: until then its ids are the host's, which mean nobody
+/// there, and what it makes would be nobody's.
+pub fn become_root_inside() -> std::io::Result<()> {
+    use rustix::process::{Gid, Uid};
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+    Ok(rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?)
 }
 
 /// Writes bytes into a sealed memory file: how a specification travels.

@@ -11,9 +11,13 @@ use rustix::mount::{
 };
 
 use super::error::{During, Result, refused};
-use super::spec::{MountSource, MountSpec, ReadOnly};
-use super::{Stage, child, confined};
+use super::spec::{ContainerSpec, MountSource, MountSpec, ReadOnly};
+use super::{Stage, child, confined, devices};
 use crate::sys::mount::{self, Attributes};
+use crate::userns::IdMap;
+
+/// The group `tty`, which terminals belong to.
+const TTY: u32 = 5;
 
 /// Makes the detached mount `tree` the root of this mount namespace and drops everything else.
 pub fn enter_root(tree: BorrowedFd<'_>) -> Result<()> {
@@ -44,10 +48,47 @@ pub fn root() -> Result<OwnedFd> {
         .during(|| "open the container's root".into())
 }
 
+/// What has to be opened or made before the root is entered. The pod's /dev/shm is out of reach afterwards; and in a user
+/// namespace the kernel makes a procfs or sysfs only while another one is in sight, unless it could show what that hides.
+#[derive(Default)]
+pub(super) struct Prepared<'a> {
+    shm: Option<OwnedFd>,
+    proc: Option<OwnedFd>,
+    sysfs: Option<OwnedFd>,
+    /// `/dev`, with its nodes, which nobody can make in a user namespace.
+    pub dev: Option<&'a OwnedFd>,
+    /// There is a group for terminals: a user namespace may be so small that it has none.
+    tty_group: bool,
+}
+
+impl<'a> Prepared<'a> {
+    pub fn new(container: &ContainerSpec, map: Option<&IdMap>, dev: Option<&'a OwnedFd>) -> Result<Self> {
+        let tty_group = map.is_none_or(|it| it.gid(TTY).is_some());
+        let mut prepared = Self { dev, tty_group, ..Self::default() };
+        for mount in &container.mounts {
+            match mount.source {
+                MountSource::PodShm => {
+                    let shm = clone_path(crate::zygote::SHM).during(|| "open the pod's /dev/shm".into())?;
+                    prepared.shm = Some(shm);
+                }
+                MountSource::Proc => prepared.proc = Some(filesystem("proc", &[], hardened())?),
+                MountSource::Sysfs { writable } => {
+                    let readonly = if writable { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
+                    prepared.sysfs = Some(filesystem("sysfs", &[], hardened() | readonly)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(prepared)
+    }
+}
+
 /// Carries out one mount.
-///
-/// `shm` is the pod's /dev/shm, cloned while it could still be reached.
-pub(super) fn mount(stage: &Stage<'_>, root: BorrowedFd<'_>, shm: Option<&OwnedFd>, spec: &MountSpec) -> Result<()> {
+pub(super) fn mount(stage: &Stage<'_>, root: BorrowedFd<'_>, prepared: &Prepared<'_>, spec: &MountSpec) -> Result<()> {
+    let there = |tree: Option<&OwnedFd>| {
+        let tree = tree.ok_or_else(|| refused(format!("there is nothing to mount at {}", spec.target)))?;
+        attach(root, tree.as_fd(), &spec.target, true)
+    };
     let target = spec.target.as_str();
     match &spec.source {
         MountSource::Tree { tree, directory, readonly } => {
@@ -55,30 +96,23 @@ pub(super) fn mount(stage: &Stage<'_>, root: BorrowedFd<'_>, shm: Option<&OwnedF
             set_readonly(tree, *readonly).during(|| format!("make the mount at {target} read-only"))?;
             attach(root, tree, target, *directory)
         }
-        MountSource::Proc => attach(root, proc()?.as_fd(), target, true),
-        MountSource::Sysfs { writable } => {
-            let readonly = if *writable { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
-            let sysfs = filesystem("sysfs", &[], hardened() | readonly)?;
-            attach(root, sysfs.as_fd(), target, true)
-        }
+        MountSource::Proc => there(prepared.proc.as_ref()),
+        MountSource::Sysfs { .. } => there(prepared.sysfs.as_ref()),
+        MountSource::Tmpfs { .. } if devices::belongs_in(spec) && prepared.dev.is_some() => there(prepared.dev),
         MountSource::Tmpfs { size, mode, noexec, nodev } => {
             let mut options = vec![("mode", mode.as_str())];
             options.extend(size.as_deref().map(|it| ("size", it)));
-            let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
-            attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, *noexec);
-            attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, *nodev);
-            attach(root, filesystem("tmpfs", &options, attributes)?.as_fd(), target, true)
+            attach(root, filesystem("tmpfs", &options, tmpfs_attributes(*noexec, *nodev))?.as_fd(), target, true)
         }
         MountSource::Devpts => {
-            let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
             let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            let mut options = vec![("ptmxmode", "0666"), ("mode", "0620")];
+            let group = TTY.to_string();
+            options.extend(prepared.tty_group.then_some(("gid", group.as_str())));
             attach(root, filesystem("devpts", &options, attributes)?.as_fd(), target, true)
         }
         MountSource::Mqueue => attach(root, filesystem("mqueue", &[], hardened())?.as_fd(), target, true),
-        MountSource::PodShm => {
-            let shm = shm.ok_or_else(|| refused("the pod has no /dev/shm".into()))?;
-            attach(root, shm.as_fd(), target, true)
-        }
+        MountSource::PodShm => there(prepared.shm.as_ref()),
         // These wait for the gate: the namespace that they show is entered when the process is in its cgroups.
         MountSource::Cgroup { .. } => Ok(()),
     }
@@ -89,9 +123,12 @@ pub fn hardened() -> MountAttrFlags {
     MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC
 }
 
-/// A procfs of this process's pid namespace.
-fn proc() -> Result<OwnedFd> {
-    filesystem("proc", &[], hardened())
+/// Those of a tmpfs.
+pub fn tmpfs_attributes(noexec: bool, nodev: bool) -> MountAttrFlags {
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, noexec);
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, nodev);
+    attributes
 }
 
 /// Makes a filesystem and a detached mount of it.

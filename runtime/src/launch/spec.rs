@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::userns::IdMap;
+
 /// Position of a descriptor among those that were passed along.
 pub type FdIndex = usize;
 
@@ -174,6 +176,9 @@ pub struct ProcessSpec {
     pub oom_score_adj: Option<i32>,
     /// A terminal of its own.
     pub tty: bool,
+    /// The mappings of the user namespace that it is in: the ids above are those of inside.
+    #[serde(default)]
+    pub user_namespace: Option<IdMap>,
 }
 
 /// Capability sets as bits.

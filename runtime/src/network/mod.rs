@@ -47,6 +47,7 @@ use sha2::{Digest as _, Sha256};
 pub use attach::{admit, attach, claim, detach};
 pub use collect::{collect, reconcile, settle};
 pub use error::Error;
+pub use leases::exclusive;
 pub use ports::{PortMapping, Protocol};
 pub use publish::start as publish;
 

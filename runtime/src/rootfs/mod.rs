@@ -7,18 +7,20 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-pub use overlay::mount as overlay;
+pub use overlay::{mapped as mapped_overlay, mount as overlay};
 
 use crate::core::Core;
 use crate::error::{During as _, Error, Result};
 use crate::images::Image;
 use crate::launch::confined;
+use crate::userns::{IdMap, Inside};
 
 /// More than any real passwd or group file; an image cannot make the runtime read for ever.
 const MAX_FILE: u64 = 4 << 20;
 
-/// Makes the writable layer of a container and mounts its root.
-pub fn make(core: &Core, id: &str, image: &Image) -> Result<OwnedFd> {
+/// Makes the writable layer of a container and mounts its root. In a user namespace the image's files, whatever their
+/// owner on the disk, are those of the ids inside, and the writable layer belongs to the host's ids.
+pub fn make(core: &Core, id: &str, image: &Image, inside: Option<&Inside>) -> Result<OwnedFd> {
     let dir = core.container_root(id);
     crate::core::make_private(&dir)?;
     for name in ["upper", "work"] {
@@ -28,15 +30,22 @@ pub fn make(core: &Core, id: &str, image: &Image) -> Result<OwnedFd> {
     let layers: Vec<&Path> = image.layers.iter().map(AsRef::as_ref).collect();
     // The root directory itself comes from the upper layer: it has to look as the image's does.
     if let Some(top) = layers.last() {
-        copy_looks(top, &dir.join("upper")).during(|| format!("prepare {}", dir.display()))?;
+        let map = inside.map(|it| &it.map);
+        copy_looks(top, &dir.join("upper"), map).during(|| format!("prepare {}", dir.display()))?;
     }
-    overlay(&layers, &dir)
+    match inside {
+        None => overlay(&layers, &dir),
+        Some(inside) => mapped_overlay(&layers, &dir, &inside.namespace),
+    }
 }
 
-fn copy_looks(from: &Path, to: &Path) -> std::io::Result<()> {
+fn copy_looks(from: &Path, to: &Path, map: Option<&IdMap>) -> std::io::Result<()> {
     use std::os::unix::fs::MetadataExt as _;
     let looks = std::fs::metadata(from)?;
-    std::os::unix::fs::chown(to, Some(looks.uid()), Some(looks.gid()))?;
+    // An owner that has no id inside is nobody there, and here whoever made the directory.
+    let uid = map.map_or(Some(looks.uid()), |it| it.uid(looks.uid()));
+    let gid = map.map_or(Some(looks.gid()), |it| it.gid(looks.gid()));
+    std::os::unix::fs::chown(to, uid, gid)?;
     std::fs::set_permissions(to, looks.permissions())
 }
 

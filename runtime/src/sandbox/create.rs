@@ -17,10 +17,11 @@ use crate::error::{During as _, Error, Result};
 use crate::ids::{Owner, Process, new_id, short};
 use crate::names::Reserved;
 use crate::network;
-use crate::shim::protocol::{self, CgroupFds, Config, Response};
+use crate::shim::protocol::{self, CgroupFds, Config, Response, UserFd};
 use crate::shim::{client, now};
 use crate::store::remove_dir;
 use crate::undo::Undo;
+use crate::userns::{self, IdMap};
 use crate::watch::Event;
 
 /// Bytes of a pod's /dev/shm, as everywhere.
@@ -33,8 +34,9 @@ const MAX_HOSTNAME: usize = 64;
 const IPC_SYSCTLS: [&str; 4] = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
 
 /// Makes a sandbox and answers with its id.
-pub fn create(core: &Arc<Core>, owner: &Owner, request: Request) -> Result<String> {
+pub fn create(core: &Arc<Core>, owner: &Owner, mut request: Request) -> Result<String> {
     check(&request)?;
+    let choosing = userns::settle(core, &mut request)?;
     let id = new_id().during(|| "make an id".into())?;
     let _reserved = reserve(core, owner, &request, &id)?;
     let mut record = Record {
@@ -58,10 +60,15 @@ pub fn create(core: &Arc<Core>, owner: &Owner, request: Request) -> Result<Strin
         remove::erase(&undone, &super::load(&undone, &made.id).unwrap_or(made))
     });
     make_private(&core.sandbox_dir(&id))?;
+    if choosing.is_some() {
+        record.save(core)?;
+    }
+    drop(choosing);
+    let user = make_user_namespace(core, &record)?;
     let claimed = network::claim(core, &mut record)?;
     let hostname = hostname(&record.request)?;
     files::write(&core.sandbox_dir(&id), &record, &hostname)?;
-    let (shim, cgroup) = start_shim(core, &record, &hostname)?;
+    let (shim, cgroup) = start_shim(core, &record, &hostname, user.as_ref())?;
     record.shim = Process::of(shim);
     record.save(core)?;
     network::admit(core, &record)?;
@@ -151,8 +158,32 @@ fn hostname(request: &Request) -> Result<String> {
     Ok(request.hostname.clone())
 }
 
+/// Makes and pins the user namespace, where there is to be one.
+fn make_user_namespace(core: &Core, record: &Record) -> Result<Option<(OwnedFd, IdMap)>> {
+    let Some(user) = &record.request.user else { return Ok(None) };
+    let made = core.zygote()?.user_namespace(&user.map);
+    let namespace =
+        made.during(|| format!("make the user namespace of {}/{}", record.request.namespace, record.request.name))?;
+    let dir = core.pins_dir(&record.id);
+    make_private(&dir)?;
+    bind(&namespace, &dir.join(userns::PIN))?;
+    Ok(Some((namespace, user.map.clone())))
+}
+
+/// As they are to be written by the host's root.
+fn sysctls(request: &Request) -> Vec<(String, String)> {
+    let translated = |(name, value): (String, String)| match &request.user {
+        Some(user) if name.replace('/', ".") == "net.ipv4.ping_group_range" => {
+            let value = userns::ping_group_range(&value, &user.map.gids);
+            (name, value)
+        }
+        _ => (name, value),
+    };
+    request.sysctls.clone().into_iter().map(translated).collect()
+}
+
 /// Forks the shim; answers with its process id and its cgroup.
-fn start_shim(core: &Core, record: &Record, hostname: &str) -> Result<(i32, Cgroup)> {
+fn start_shim(core: &Core, record: &Record, hostname: &str, user: Option<&(OwnedFd, IdMap)>) -> Result<(i32, Cgroup)> {
     let namespaces = record.request.namespaces;
     let own_pid = namespaces.pid == NamespaceMode::Pod;
     let mut cgroups = vec![core.hierarchies.create(&core.shim_cgroup(&record.id))?];
@@ -165,6 +196,8 @@ fn start_shim(core: &Core, record: &Record, hostname: &str) -> Result<(i32, Cgro
         first += fds.parts.len();
         fds
     });
+    let cgroup_fds: Vec<CgroupFds> = parts.collect();
+    let user_fd = |(_, map): &(OwnedFd, IdMap)| map.root().map(|(uid, gid)| UserFd { fd: first, uid, gid });
     let config = Config {
         version: protocol::VERSION,
         pod: format!("{}/{}", record.request.namespace, record.request.name),
@@ -173,8 +206,9 @@ fn start_shim(core: &Core, record: &Record, hostname: &str) -> Result<(i32, Cgro
         // On the host's network it has the host's name, and nothing to set it in.
         hostname: (namespaces.net != NamespaceMode::Node).then(|| hostname.to_owned()),
         pid: own_pid,
-        sysctls: record.request.sysctls.clone().into_iter().collect(),
-        cgroups: parts.collect(),
+        sysctls: sysctls(&record.request),
+        cgroups: cgroup_fds,
+        user: user.map(user_fd).transpose()?,
     };
     let config = serde_json::to_vec(&config).map_err(std::io::Error::from);
     let config = config.and_then(|bytes| crate::launch::sealed("coracle-sandbox", &bytes));
@@ -183,6 +217,7 @@ fn start_shim(core: &Core, record: &Record, hostname: &str) -> Result<(i32, Cgro
         .during(|| format!("make the shim's socket in {}", core.shims_dir().display()))?;
     let mut fds = vec![cgroups[0].unified_fd().unwrap_or(config.as_fd()), config.as_fd(), socket.as_fd()];
     fds.extend(cgroups.iter().flat_map(|it| it.dir_fds()));
+    fds.extend(user.map(|(namespace, _)| namespace.as_fd()));
     let spawned = core
         .zygote()?
         .spawn(&fds)

@@ -29,6 +29,11 @@ pub fn write(dir: &Path, record: &Record, hostname: &str) -> Result<()> {
         // What is mounted into containers of any user has to be readable there.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         fs::set_permissions(&path, mode).during(|| format!("open {} to its readers", path.display()))?;
+        if let Some(user) = &request.user {
+            let (uid, gid) = user.map.root()?;
+            let given = std::os::unix::fs::chown(&path, Some(uid), Some(gid));
+            given.during(|| format!("give {} to the pod's root", path.display()))?;
+        }
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::ids::{Owner, Process};
 use crate::network::{Attachment, PortMapping};
 use crate::records::Stored;
 use crate::store::{Durability, write_json};
+use crate::userns::UserNamespace;
 
 /// Whose a namespace is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,9 @@ pub struct Request {
     pub sysctls: BTreeMap<String, String>,
     /// Namespaces.
     pub namespaces: Namespaces,
+    /// A user namespace of its own, which owns the others.
+    #[serde(default)]
+    pub user: Option<UserNamespace>,
     /// Ports of the host that lead to it.
     #[serde(default)]
     pub ports: Vec<PortMapping>,

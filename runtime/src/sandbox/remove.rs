@@ -11,6 +11,7 @@ use crate::error::{During as _, Result};
 use crate::ids::{Owner, short};
 use crate::network;
 use crate::shim::protocol;
+use crate::userns;
 use crate::watch::Event;
 
 /// How long a shim may take to end once everything in it was killed.
@@ -118,7 +119,7 @@ fn kill(pid: i32) {
 
 fn unpin(core: &Core, id: &str) -> Result<()> {
     let dir = core.pins_dir(id);
-    for name in ["net", "ipc", "uts"] {
+    for name in ["net", "ipc", "uts", userns::PIN] {
         let path = dir.join(name);
         // Several, should a bind have been made twice by a process that died in between.
         while rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).is_ok() {}

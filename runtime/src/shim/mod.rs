@@ -350,7 +350,11 @@ fn enter_and_make(config: Config, fds: &mut [Option<OwnedFd>]) -> io::Result<san
         let own = own?;
         crate::launch::enter(&own).map_err(|error| io::Error::other(format!("enter the shim's cgroup: {error}")))?;
     }
-    sandbox::make(&config, cgroups.next().transpose()?.as_ref())
+    let init = cgroups.next().transpose()?;
+    drop(cgroups);
+    let missing = || io::Error::new(io::ErrorKind::InvalidInput, "the user namespace was not passed along");
+    let user = config.user.as_ref().map(|it| fds.get_mut(it.fd).and_then(Option::take).ok_or_else(missing));
+    sandbox::make(&config, init.as_ref(), user.transpose()?)
 }
 
 /// All of a sealed file.

@@ -12,7 +12,7 @@ use crate::launch::LaunchFailure;
 pub const VERSION: u32 = 1;
 
 /// What a new shim is told. Descriptors: the directory of cgroup v2 that it is born in, this (a sealed file), the
-/// listening socket, the cgroups.
+/// listening socket, the cgroups, the user namespace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     /// The version that the runtime speaks.
@@ -31,6 +31,20 @@ pub struct Config {
     pub sysctls: Vec<(String, String)>,
     /// The shim's cgroup, and the one of the pod's init. Positions are those after the socket.
     pub cgroups: Vec<CgroupFds>,
+    /// The user namespace that owns the others.
+    #[serde(default)]
+    pub user: Option<UserFd>,
+}
+
+/// A user namespace, made and mapped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UserFd {
+    /// Position of its descriptor, after the socket.
+    pub fd: usize,
+    /// The user of the host that is root in it.
+    pub uid: u32,
+    /// The group likewise.
+    pub gid: u32,
 }
 
 /// A request.

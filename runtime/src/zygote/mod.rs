@@ -6,6 +6,7 @@
 //! a shim needs of the host comes as descriptors. It ends when its socket closes; its shims live on.
 
 mod server;
+mod userns;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,15 +18,19 @@ use rustix::process::Pid;
 use crate::sys::fdpass;
 use crate::sys::mount::{self, Attributes};
 use crate::sys::process::{Forked, exec_fd, exit_now, fork};
+use crate::userns::IdMap;
 
 /// Where a container's root is attached before it becomes `/`, in the zygote's root.
 pub const STAGING: &str = "/root";
 /// Where a shim attaches its pod's /dev/shm.
 pub const SHM: &str = "/shm";
+/// Where the shim of a pod with a user namespace has a sysfs: without one in sight the kernel lets such a pod mount none.
+pub const SYS: &str = "/sys";
 
 /// What the zygote is asked for.
 const SHIM: &[u8] = b"shim";
 const RELAY: &[u8] = b"relay";
+const USER_NAMESPACE: &[u8] = b"userns";
 
 /// The socket to the zygote.
 #[derive(Debug)]
@@ -74,17 +79,31 @@ impl Zygote {
         self.fork(RELAY, fds)
     }
 
+    /// Makes a user namespace with these mappings. Nobody is in it: it lives as long as its descriptor, or a pin.
+    pub fn user_namespace(&self, map: &IdMap) -> io::Result<OwnedFd> {
+        let map = crate::launch::sealed("coracle-userns", &serde_json::to_vec(map)?)?;
+        let (text, fd) = self.ask(USER_NAMESPACE, &[map.as_fd()])?;
+        fd.ok_or_else(|| io::Error::other(text))
+    }
+
     fn fork(&self, what: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<Spawned> {
+        let (text, fd) = self.ask(what, fds)?;
+        match (text.parse().ok().and_then(Pid::from_raw), fd) {
+            (Some(pid), Some(pidfd)) => Ok(Spawned { pid, pidfd }),
+            _ => Err(io::Error::other(format!("the zygote could not fork: {text}"))),
+        }
+    }
+
+    /// One request and its answer: words, and a descriptor if it went well.
+    fn ask(&self, what: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<(String, Option<OwnedFd>)> {
         let socket = self.socket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         fdpass::send(&*socket, what, fds)?;
         let mut buffer = [0; 256];
         let (length, mut fds) = fdpass::receive(&*socket, &mut buffer)?;
-        let text = std::str::from_utf8(&buffer[..length]).unwrap_or("");
-        match (text.parse().ok().and_then(Pid::from_raw), fds.pop()) {
-            (Some(pid), Some(pidfd)) => Ok(Spawned { pid, pidfd }),
-            _ if length == 0 => Err(io::Error::other("the zygote is gone; start coracle again")),
-            _ => Err(io::Error::other(format!("the zygote could not fork: {text}"))),
+        if length == 0 {
+            return Err(io::Error::other("the zygote is gone; start coracle again"));
         }
+        Ok((String::from_utf8_lossy(&buffer[..length]).into_owned(), fds.pop()))
     }
 }
 

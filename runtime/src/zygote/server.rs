@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, OpenTreeFlags, mount_change, open_tree};
 use rustix::process::{PidfdFlags, WaitOptions};
 
-use super::{RELAY, SHM, STAGING};
+use super::{RELAY, SHM, STAGING, SYS, USER_NAMESPACE, userns};
 use crate::launch::mounts;
 use crate::sys::fdpass;
 use crate::sys::process::{self, Forked, clone_with, exit_now};
@@ -33,6 +33,10 @@ pub fn serve(socket: OwnedFd) -> io::Result<()> {
         let (length, fds) = fdpass::receive(&socket, &mut buffer)?;
         if length == 0 {
             return Ok(());
+        }
+        if &buffer[..length] == USER_NAMESPACE {
+            userns::answer(&socket, &fds)?;
+            continue;
         }
         if let Some(fds) = fork(&socket, fds)? {
             drop((socket, children));
@@ -100,7 +104,7 @@ fn strip(socket: OwnedFd) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A root with procfs and three directories: everything else of the host is out of a shim's reach, and each container's
+/// A root with procfs and four directories: everything else of the host is out of a shim's reach, and each container's
 /// mount namespace is a copy of two mounts, not of two hundred.
 fn leave_host_mounts() -> io::Result<()> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
@@ -110,7 +114,7 @@ fn leave_host_mounts() -> io::Result<()> {
     let root =
         mounts::filesystem("tmpfs", &options, attributes).map_err(|error| io::Error::other(error.to_string()))?;
     let mode = Mode::from_raw_mode(0o755);
-    for directory in [STAGING, SHM, "/proc"] {
+    for directory in [STAGING, SHM, SYS, "/proc"] {
         rustix::fs::mkdirat(&root, directory.trim_start_matches('/'), mode)?;
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

@@ -36,6 +36,7 @@ cases![
     a_readonly_root_keeps_its_mounts_writable,
     masked_paths_are_hidden_and_readonly_ones_refuse_writes,
     mounts_are_made_in_the_order_of_their_depth,
+    root_of_a_user_namespace_is_somebody_else_on_the_host,
 ];
 
 async fn a_container_runs_and_its_output_is_logged_by_stream(node: &Node) {
@@ -289,4 +290,50 @@ async fn mounts_are_made_in_the_order_of_their_depth(node: &Node) {
     let log = node.log(&node.ended(&id).await);
     assert_eq!(log, [("stdout".to_owned(), "in-inner".to_owned())]);
     node.remove_sandbox(&sandbox).await;
+}
+
+async fn root_of_a_user_namespace_is_somebody_else_on_the_host(node: &Node) {
+    let status = node.cri.clone().status(cri::StatusRequest::default()).await.unwrap().into_inner();
+    if !status.runtime_handlers[0].features.is_some_and(|it| it.user_namespaces) {
+        println!("skipped: this kernel, or the filesystem of {}, cannot map ids", node.path().display());
+        return;
+    }
+    let mapping = vec![cri::IdMapping { container_id: 0, host_id: 200_000, length: 65_536 }];
+    let mode = NamespaceMode::Pod as i32;
+    let user = cri::UserNamespace { mode, uids: mapping.clone(), gids: mapping.clone() };
+    for pid in [NamespaceMode::Container, NamespaceMode::Pod] {
+        let options =
+            cri::NamespaceOption { pid: pid as i32, userns_options: Some(user.clone()), ..Default::default() };
+        let mut pod = node.sandbox_config("userns", pid);
+        let security = pod.linux.as_mut().unwrap().security_context.as_mut().unwrap();
+        security.namespace_options = Some(options.clone());
+        let sandbox = node.run_sandbox(pod).await.unwrap();
+        let volume = node.path().join(format!("volume-{}", pid.as_str_name()));
+        std::fs::create_dir(&volume).unwrap();
+        let mut config = node.config("a", &["sleep"]);
+        config.mounts = vec![cri::Mount {
+            container_path: "/volume".into(),
+            host_path: volume.to_string_lossy().into_owned(),
+            uid_mappings: mapping.clone(),
+            gid_mappings: mapping.clone(),
+            ..Default::default()
+        }];
+        let context = cri::LinuxContainerSecurityContext { namespace_options: Some(options), ..Default::default() };
+        config.linux = Some(cri::LinuxContainerConfig { security_context: Some(context), ..Default::default() });
+        let id = node.run(&sandbox, config).await;
+        let said = |answer: cri::ExecSyncResponse| String::from_utf8(answer.stdout).unwrap();
+        let map = said(node.exec(&id, &["cat", "/proc/self/uid_map"], 10).await.unwrap());
+        assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "200000", "65536"], "{pid:?}");
+        let paths = ["write", "/root-file", "/volume/file", "/dev/null", "/dev/shm/file"];
+        let written = said(node.exec(&id, &paths, 10).await.unwrap());
+        assert_eq!(written.matches(": written").count(), paths.len() - 1, "{pid:?}: {written}");
+        let owner = |path: std::path::PathBuf| std::os::unix::fs::MetadataExt::uid(&path.metadata().unwrap());
+        assert_eq!(owner(volume.join("file")), 0, "{pid:?}");
+        assert_eq!(owner(node.path().join("root/containers").join(&id).join("upper/root-file")), 200_000, "{pid:?}");
+        for process in node.processes_in(&id) {
+            let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+            assert!(status.contains("\nUid:\t200000\t200000"), "{pid:?}: {status}");
+        }
+        node.remove_sandbox(&sandbox).await;
+    }
 }

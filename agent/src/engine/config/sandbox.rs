@@ -14,7 +14,11 @@ pub fn config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<cri::PodSa
     let key = PodKey::of(pod);
     let spec = spec_of(pod);
     let host_network = spec.host_network == Some(true);
-    let annotations: HashMap<_, _> = pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect();
+    let mut annotations: HashMap<_, _> = pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect();
+    if security::has_user_namespace(pod) {
+        let (name, value) = security::USER_NAMESPACE;
+        annotations.insert(name.to_owned(), value.to_owned());
+    }
     Ok(cri::PodSandboxConfig {
         metadata: Some(cri::PodSandboxMetadata {
             name: key.name.clone(),
@@ -142,6 +146,23 @@ mod tests {
         assert_eq!((own.port_mappings[0].host_port, own.port_mappings[0].protocol()), (8080, cri::Protocol::Udp));
         let host = sandbox(json!({"hostNetwork": true, "containers": [{"name": "c", "ports": ports}]}));
         assert_eq!((host.hostname.as_str(), host.port_mappings.len()), ("", 0));
+    }
+
+    #[test]
+    fn a_user_namespace_is_left_to_the_runtime() {
+        let of = |config: &cri::PodSandboxConfig| {
+            let security = config.linux.clone().unwrap().security_context.unwrap();
+            (
+                security.namespace_options.unwrap().userns_options,
+                config.annotations.get("coracle.dev/user-namespace").cloned(),
+            )
+        };
+        let (options, annotation) = of(&sandbox(json!({"hostUsers": false, "containers": []})));
+        let expected = cri::UserNamespace { mode: cri::NamespaceMode::Pod.into(), ..cri::UserNamespace::default() };
+        assert_eq!((options, annotation.as_deref()), (Some(expected), Some("auto")));
+        for spec in [json!({"containers": []}), json!({"hostUsers": true, "containers": []})] {
+            assert_eq!(of(&sandbox(spec)), (None, None));
+        }
     }
 
     #[test]

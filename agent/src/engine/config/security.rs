@@ -36,23 +36,32 @@ pub struct ImageUser {
     pub name: String,
 }
 
+/// The annotation by which a sandbox leaves it to the runtime which ids of the host it gets, and has every mount of its
+/// containers mapped like them.
+pub const USER_NAMESPACE: (&str, &str) = ("coracle.dev/user-namespace", "auto");
+
+/// Whether a pod has a user namespace of its own.
+pub fn has_user_namespace(pod: &Pod) -> bool {
+    super::super::plan::spec_of(pod).host_users == Some(false)
+}
+
 /// The namespaces of a pod's sandbox and containers.
-pub fn namespaces(pod: &Pod) -> Result<cri::NamespaceOption, ConfigError> {
+pub fn namespaces(pod: &Pod) -> cri::NamespaceOption {
     let spec = super::super::plan::spec_of(pod);
-    if spec.host_users == Some(false) {
-        return Err(ConfigError::Unsupported("hostUsers: false".into()));
-    }
     let node_or = |host: Option<bool>, mode| if host == Some(true) { cri::NamespaceMode::Node } else { mode };
     let pid = match spec.share_process_namespace {
         Some(true) => cri::NamespaceMode::Pod,
         _ => cri::NamespaceMode::Container,
     };
-    Ok(cri::NamespaceOption {
+    cri::NamespaceOption {
         network: node_or(spec.host_network, cri::NamespaceMode::Pod).into(),
         ipc: node_or(spec.host_ipc, cri::NamespaceMode::Pod).into(),
         pid: node_or(spec.host_pid, pid).into(),
+        // Which ids of the host it gets is the runtime's to say: see `USER_NAMESPACE`.
+        userns_options: has_user_namespace(pod)
+            .then(|| cri::UserNamespace { mode: cri::NamespaceMode::Pod.into(), ..cri::UserNamespace::default() }),
         ..cri::NamespaceOption::default()
-    })
+    }
 }
 
 /// The sandbox's security context.
@@ -62,7 +71,7 @@ pub fn of_sandbox(pod: &Pod, settings: &Settings) -> Result<cri::LinuxSandboxSec
     let context = spec.security_context.as_ref().unwrap_or(&empty);
     let privileged = spec.containers.iter().chain(spec.init_containers.iter().flatten()).any(is_privileged);
     Ok(cri::LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces(pod)?),
+        namespace_options: Some(namespaces(pod)),
         selinux_options: context.se_linux_options.as_ref().map(selinux),
         run_as_user: int(context.run_as_user),
         run_as_group: int(context.run_as_group),
@@ -96,7 +105,7 @@ pub fn of_container(
             add_ambient_capabilities: vec![],
         }),
         privileged: is_privileged(container),
-        namespace_options: Some(namespaces(pod)?),
+        namespace_options: Some(namespaces(pod)),
         selinux_options: inner.se_linux_options.as_ref().or(outer.se_linux_options.as_ref()).map(selinux),
         run_as_user: int(user),
         run_as_group: int(group),

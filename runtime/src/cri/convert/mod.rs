@@ -5,9 +5,11 @@ mod mounts;
 mod resources;
 mod sandbox;
 mod security;
+mod userns;
 
 pub use container::container;
 pub use sandbox::sandbox;
+pub use userns::show as user_namespace;
 
 use cri_proto::cri;
 

@@ -11,9 +11,6 @@ pub(super) fn mount(mount: cri::Mount) -> Result<Mount> {
     if mount.image.is_some() {
         return refuse("image mounts");
     }
-    if !(mount.uid_mappings.is_empty() && mount.gid_mappings.is_empty()) {
-        return refuse("id mappings");
-    }
     if !mount.mount_options.is_empty() {
         return refuse("mount options");
     }
@@ -22,7 +19,9 @@ pub(super) fn mount(mount: cri::Mount) -> Result<Mount> {
         cri::MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
         cri::MountPropagation::PropagationBidirectional => Propagation::Bidirectional,
     };
+    let map = super::userns::of_mount(&mount)?;
     Ok(Mount {
+        map,
         target: mount.container_path,
         source: mount.host_path,
         readonly: mount.readonly,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use cri_proto::cri;
 
-use super::{mode, required};
+use super::{mode, required, userns};
 use crate::error::{Error, Result};
 use crate::network::{PortMapping, Protocol};
 use crate::sandbox::{self, Dns, NamespaceMode, Namespaces};
@@ -15,9 +15,6 @@ pub fn sandbox(config: cri::PodSandboxConfig, cgroup_root: &str) -> Result<sandb
     let linux = config.linux.unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     let options = security.namespace_options.unwrap_or_default();
-    if options.userns_options.as_ref().is_some_and(|it| it.mode() == cri::NamespaceMode::Pod) {
-        return Err(Error::Invalid("user namespaces are not supported yet: leave hostUsers unset".into()));
-    }
     let parent = linux.cgroup_parent.trim_matches('/');
     let cgroup_parent =
         if parent.is_empty() { format!("{cgroup_root}/pods/{}", metadata.uid) } else { parent.to_owned() };
@@ -27,6 +24,8 @@ pub fn sandbox(config: cri::PodSandboxConfig, cgroup_root: &str) -> Result<sandb
     let dns =
         config.dns_config.filter(|it| !(it.servers.is_empty() && it.searches.is_empty() && it.options.is_empty()));
     let net = mode(options.network(), "network")?;
+    let namespaces = Namespaces { net, pid: mode(options.pid(), "pid")?, ipc: mode(options.ipc(), "ipc")? };
+    let user = userns::of_sandbox(options.userns_options.as_ref(), &config.annotations, namespaces)?;
     let ports = if net == NamespaceMode::Node { Vec::new() } else { ports(&config.port_mappings)? };
     Ok(sandbox::Request {
         ports,
@@ -41,7 +40,8 @@ pub fn sandbox(config: cri::PodSandboxConfig, cgroup_root: &str) -> Result<sandb
         annotations: config.annotations.into_iter().collect(),
         cgroup_parent,
         sysctls: linux.sysctls.into_iter().collect(),
-        namespaces: Namespaces { net, pid: mode(options.pid(), "pid")?, ipc: mode(options.ipc(), "ipc")? },
+        namespaces,
+        user,
     })
 }
 

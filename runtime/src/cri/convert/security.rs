@@ -34,6 +34,7 @@ pub(super) fn security(context: cri::LinuxContainerSecurityContext) -> Result<Se
         readonly_paths: context.readonly_paths,
         apparmor,
         pid: if target { NamespaceMode::Container } else { mode(options.pid(), "pid")? },
+        user_namespace: super::userns::of_container(options.userns_options.as_ref())?,
         pid_target: target.then_some(options.target_id),
     })
 }

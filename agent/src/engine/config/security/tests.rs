@@ -78,7 +78,7 @@ fn namespaces_follow_the_pod() {
         let mut spec = spec;
         spec["containers"] = json!([]);
         pod.spec = serde_json::from_value(spec.clone()).unwrap();
-        let options = namespaces(&pod).unwrap();
+        let options = namespaces(&pod);
         assert_eq!((options.network(), options.ipc(), options.pid()), expected, "{spec}");
     }
 }
