@@ -28,6 +28,9 @@ pub enum Error {
     /// An image.
     #[error(transparent)]
     Image(#[from] images::Error),
+    /// An image that was to be mounted. Clients know it by its first word.
+    #[error("ImageVolumeMountFailed: {0}")]
+    ImageMount(Box<Error>),
     /// The pods' network.
     #[error(transparent)]
     Network(#[from] crate::network::Error),
@@ -91,6 +94,8 @@ impl Error {
             Self::Conflict(_) => Kind::Conflict,
             Self::Invalid(_) | Self::Seccomp(_) => Kind::Invalid,
             Self::Image(error) => error.kind().into(),
+            Self::ImageMount(error) => error.kind(),
+            Self::Cgroup(error) if error.is_refusal() => Kind::Invalid,
             Self::Network(error) => error.kind(),
             Self::Timeout(_) => Kind::Timeout,
             Self::Shim { .. } => Kind::Transient,

@@ -133,7 +133,13 @@ impl Steps {
         let warnings = environment.warnings.clone();
         let mounts = self.mounts(container.clone(), environment.clone(), attempt, sandbox.ips.clone()).await;
         let mounts = mounts.map_err(|error| Problem::new("CreateContainerConfigError", error))?;
-        let instance = config::container::Instance { attempt, image_ref: image.reference, environment, mounts };
+        let instance = config::container::Instance {
+            attempt,
+            image_ref: image.reference,
+            image_user: image.user,
+            environment,
+            mounts,
+        };
         let config = config::container::config(&self.pod, container, instance, settings)
             .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
         let ran = self.create_and_start(config, sandbox, sandbox_config).await?;

@@ -98,6 +98,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is what was asked for that cannot be, and not the asking that failed.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Error::Path(_) | Error::NoController { .. } | Error::Value { .. } => true,
+            // What the kernel does not take as a value.
+            Error::Io { op, .. } if op.starts_with("write ") => {
+                matches!(self.errno(), Some(libc::EINVAL | libc::ERANGE | libc::ENODEV | libc::EOPNOTSUPP))
+            }
+            _ => false,
+        }
+    }
+
     /// The error number behind it, if a system call failed.
     pub fn errno(&self) -> Option<i32> {
         match self {

@@ -16,6 +16,7 @@ mod mounts;
 mod remove;
 mod resources;
 mod signal;
+mod snapshot;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use hierarchies::{Hierarchies, Mode};
 pub(crate) use mounts::unescape;
 pub use mounts::{Controller, Mount, Version, parse_mountinfo};
 pub use resources::{Access, DeviceKind, DeviceRule, HugepageLimit, Resources, Shortfall, shares_to_weight};
+pub use snapshot::Snapshot;
 pub use stats::{Cpu, Device as IoDevice, Hugepages, Memory, Pids, Pressure, Stall, Stats};
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

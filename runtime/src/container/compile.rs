@@ -2,11 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
+use super::cdi::Edits;
 use super::request::{Request, Seccomp};
 use crate::capabilities::{CapSet, compute};
 use crate::error::{Error, Result};
 use crate::images::{Image, ImageConfig};
-use crate::launch::{Capabilities, ProcessSpec};
+use crate::launch::{Capabilities, ProcessSpec, Text};
 use crate::sandbox;
 use crate::seccomp::{self, Profile, Program};
 use crate::users::{self, Identity};
@@ -21,18 +22,29 @@ pub struct Compiled {
 }
 
 /// Compiles the process of a container whose root is mounted.
-pub fn process(request: &Request, image: &Image, sandbox: &sandbox::Record, root: &OwnedFd) -> Result<Compiled> {
+pub fn process(
+    request: &Request,
+    image: &Image,
+    sandbox: &sandbox::Record,
+    root: &OwnedFd,
+    edits: &Edits,
+) -> Result<Compiled> {
     let security = &request.security;
     let mut notes = Vec::new();
     let identity = identity(request, &image.config, root)?;
     let capabilities = capabilities(request, identity.uid, &mut notes)?;
-    let mut groups = security.groups.clone();
+    // The first group is among them, as login programs and other runtimes have it.
+    let mut groups = vec![identity.gid];
+    groups.extend(&security.groups);
     if !security.strict_groups {
-        groups.extend(identity.groups.iter().filter(|it| !security.groups.contains(it)));
+        groups.extend(&identity.groups);
     }
+    groups.extend(&edits.groups);
+    groups.sort_unstable();
+    groups.dedup();
     let process = ProcessSpec {
         args: args(request, &image.config)?,
-        env: env(request, &image.config, sandbox, identity.home.as_deref()),
+        env: env(request, &image.config, sandbox, identity.home.as_deref(), edits),
         cwd: working_dir(request, &image.config)?,
         uid: identity.uid,
         gid: identity.gid,
@@ -41,7 +53,7 @@ pub fn process(request: &Request, image: &Image, sandbox: &sandbox::Record, root
         capabilities,
         no_new_privileges: security.no_new_privileges,
         seccomp: seccomp(request, CapSet(capabilities.bounding))?,
-        apparmor: apparmor(request)?,
+        apparmor: apparmor(request, &mut notes)?,
         rlimits: Vec::new(),
         oom_score_adj: oom_score_adj(request.oom_score_adj, &mut notes),
         tty: request.tty,
@@ -84,7 +96,9 @@ fn identity(request: &Request, image: &ImageConfig, root: &OwnedFd) -> Result<Id
 
 /// Kubernetes' rule: `command` replaces the entrypoint and drops the image's arguments, `args` replaces the arguments.
 fn args(request: &Request, image: &ImageConfig) -> Result<Vec<String>> {
-    let mut args = if request.command.is_empty() { image.entrypoint.clone() } else { request.command.clone() };
+    // Some builders write "no entrypoint" as one that is an empty word.
+    let entrypoint = if image.entrypoint == [""] { &[][..] } else { &image.entrypoint };
+    let mut args = if request.command.is_empty() { entrypoint.to_vec() } else { request.command.clone() };
     match (request.args.is_empty(), request.command.is_empty()) {
         (false, _) => args.extend_from_slice(&request.args),
         (true, true) => args.extend_from_slice(&image.cmd),
@@ -97,27 +111,37 @@ fn args(request: &Request, image: &ImageConfig) -> Result<Vec<String>> {
     Ok(args)
 }
 
-fn env(request: &Request, image: &ImageConfig, sandbox: &sandbox::Record, home: Option<&str>) -> Vec<String> {
-    let mut env: Vec<(String, String)> = Vec::new();
-    let mut set = |name: &str, value: &str| match env.iter_mut().find(|(known, _)| known == name) {
-        Some((_, old)) => value.clone_into(old),
-        None => env.push((name.to_owned(), value.to_owned())),
+/// The container's over the image's over what every container has; what its devices need is over all.
+fn env(
+    request: &Request,
+    image: &ImageConfig,
+    sandbox: &sandbox::Record,
+    home: Option<&str>,
+    edits: &Edits,
+) -> Vec<Text> {
+    let mut env: Vec<(&str, &[u8])> = Vec::new();
+    let mut set = |name, value| match env.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, old)) => *old = value,
+        None => env.push((name, value)),
     };
-    set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    set("HOSTNAME", &sandbox.request.hostname);
-    set("HOME", home.unwrap_or("/"));
+    let hostname = sandbox::hostname(&sandbox.request);
+    set("PATH", b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    set("HOSTNAME", hostname.as_bytes());
+    set("HOME", home.unwrap_or("/").as_bytes());
     if request.tty {
-        set("TERM", "xterm");
+        set("TERM", b"xterm");
     }
     for pair in &image.env {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        set(name, value);
+        set(name, value.as_bytes());
     }
     for (name, value) in &request.env {
-        set(name, value);
+        set(name, value.as_bytes());
     }
-    env.retain(|(name, value)| name != "HOSTNAME" || !value.is_empty());
-    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    for (name, value) in &edits.env {
+        set(name, value.as_bytes());
+    }
+    env.into_iter().map(|(name, value)| [name.as_bytes(), b"=", value].concat().into()).collect()
 }
 
 /// An absolute path that is no way out: /proc's links to open files are refused by name here, and are never followed
@@ -147,7 +171,17 @@ fn capabilities(request: &Request, uid: u32, notes: &mut Vec<String>) -> Result<
         let names = computed.clamped.names().join(", ");
         notes.push(format!("capabilities that the runtime does not have itself were left out: {names}"));
     }
-    let ambient = CapSet::from_names(&security.ambient).map_err(invalid)?.0 & computed.set.0;
+    let ambient = CapSet::from_names(&security.ambient).map_err(invalid)?;
+    let missing = ambient.minus(computed.set).minus(computed.clamped);
+    // ALL is all that the container has.
+    if !missing.is_empty() && !security.ambient.iter().any(|it| it.eq_ignore_ascii_case("ALL")) {
+        let names = missing.names().join(", ");
+        let why = "the container has not: add them to add_capabilities as well";
+        return Err(Error::Invalid(format!(
+            "linux.security_context.capabilities.add_ambient_capabilities has {names}, which {why}"
+        )));
+    }
+    let ambient = ambient.0 & computed.set.0;
     let bounding = computed.set.0;
     let permitted = if uid == 0 { bounding } else { ambient };
     Ok(Capabilities { bounding, permitted, inheritable: ambient, ambient })
@@ -163,32 +197,47 @@ fn seccomp(request: &Request, caps: CapSet) -> Result<Option<Program>> {
         Seccomp::RuntimeDefault => Profile::runtime_default(caps)?,
         Seccomp::Localhost(path) => {
             let text = std::fs::read_to_string(path)
-                .map_err(|error| Error::Invalid(format!("read the seccomp profile {path}: {error}")))?;
+                .map_err(|error| Error::Invalid(format!("linux.security_context.seccomp: read {path}: {error}")))?;
             Profile::parse(&text, caps)?
         }
     };
     Ok(Some(seccomp::compile(&profile)?))
 }
 
-fn apparmor(request: &Request) -> Result<Option<String>> {
-    let Some(profile) = request.security.apparmor.as_ref().filter(|it| *it != "unconfined") else { return Ok(None) };
-    if request.security.privileged {
-        return Ok(None);
-    }
+/// The profile to enter. This runtime has none of its own: where its own is asked for it is the one that the operator has
+/// loaded under its name, and without that none, which is said.
+fn apparmor(request: &Request, notes: &mut Vec<String>) -> Result<Option<String>> {
+    const OWN: &str = "coracle-default";
+    const FIELD: &str = "linux.security_context.apparmor";
+    let security = &request.security;
+    let profile = match &security.apparmor {
+        Some(profile) if profile != "unconfined" => profile,
+        _ if security.apparmor_default => OWN,
+        _ => return Ok(None),
+    };
     let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
     if enabled.trim() != "Y" {
+        let profile = if security.apparmor_default { "RuntimeDefault" } else { profile };
         return Err(Error::Invalid(format!(
-            "the AppArmor profile {profile:?} was asked for and this host's kernel has no AppArmor"
+            "{FIELD}: the AppArmor profile {profile:?} was asked for and this host's kernel has no AppArmor"
         )));
     }
+    // A privileged container is spared the default only; a profile by name was meant.
+    if security.privileged && security.apparmor_default {
+        return Ok(None);
+    }
     // One "NAME (mode)" a line. Where securityfs is not mounted the kernel's refusal at exec has to do.
-    match std::fs::read_to_string("/sys/kernel/security/apparmor/profiles") {
-        Ok(loaded) if !loaded.lines().any(|line| line.rsplit_once(" (").is_some_and(|(name, _)| name == profile)) => {
-            Err(Error::Invalid(format!(
-                "the AppArmor profile {profile:?} is not loaded on this host: load it with apparmor_parser -r FILE"
-            )))
+    let loaded = std::fs::read_to_string("/sys/kernel/security/apparmor/profiles")
+        .map(|loaded| loaded.lines().any(|line| line.rsplit_once(" (").is_some_and(|(name, _)| name == profile)));
+    match (loaded, security.apparmor_default) {
+        (Ok(true), _) | (Err(_), false) => Ok(Some(profile.to_owned())),
+        (Ok(false) | Err(_), true) => {
+            notes.push(format!("AppArmor: RuntimeDefault is unconfined: no profile {OWN} is loaded on this host"));
+            Ok(None)
         }
-        _ => Ok(Some(profile.clone())),
+        (Ok(false), false) => Err(Error::Invalid(format!(
+            "{FIELD}: the AppArmor profile {profile:?} is not loaded on this host: load it with apparmor_parser -r FILE"
+        ))),
     }
 }
 

@@ -5,11 +5,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::Pid;
+
 use super::all;
+use super::cdi::{self, Edits};
 use super::mounts::Fds;
 use super::record::Record;
-use super::request::Request;
-use super::{compile, devices, lifecycle, mounts};
+use super::request::{ImageSource, Request};
+use super::{compile, devices, lifecycle, limits, mounts};
 use crate::cgroup::Cgroup;
 use crate::core::{Core, make_private};
 use crate::error::{During as _, Error, Result};
@@ -20,7 +23,7 @@ use crate::names::Reserved;
 use crate::rootfs;
 use crate::sandbox::{self, NamespaceMode};
 use crate::shim::now;
-use crate::shim::protocol::{self, CgroupFds};
+use crate::shim::protocol::{self, CgroupFds, State};
 use crate::store::open_dir;
 use crate::undo::Undo;
 use crate::userns::{IdMap, Inside};
@@ -32,23 +35,49 @@ pub fn create(core: &Arc<Core>, owner: &Owner, sandbox: &str, request: Request) 
     if !sandbox.is_ready(&core.boot_id) {
         return Err(Error::Conflict(format!("sandbox {} is not ready: it was stopped, or its shim died", sandbox.id)));
     }
+    check(&sandbox, &request)?;
     check_user_namespace(&sandbox, &request)?;
     let id = new_id().during(|| "make an id".into())?;
     let _reserved = reserve(core, &sandbox, &request, &id)?;
+    let edits = cdi::edits(&cdi::DIRS, &request.cdi_devices)?;
     // From the look at the image until there is a record that it is used, nobody removes it.
     let hold = core.images.hold()?;
     let image = find_image(core, &request.image)?;
-    let record = record(owner, &sandbox, &image, id, request)?;
+    let mounted = mounted_images(core, &request)?;
+    let mut record = record(owner, &sandbox, &image, id, request)?;
+    record.mounted_images = mounted.iter().map(|it| it.id.to_string()).collect();
     let mut undo = Undo::default();
     let (undone, taken_back) = (Arc::clone(core), record.clone());
     undo.push(format!("remove container {}", record.id), move || lifecycle::remove(&undone, &taken_back));
     make_private(&core.container_dir(&record.id))?;
     record.save(core)?;
     drop(hold);
-    let record = build(core, &sandbox, &image, record).map_err(|error| stopped_meanwhile(core, &sandbox.id, error))?;
+    let built = build(core, &sandbox, Parts { image: &image, mounted: &mounted, edits }, record);
+    let record = built.map_err(|error| stopped_meanwhile(core, &sandbox.id, error))?;
     undo.disarm();
     core.watcher.announce(Event::Created(record.id.clone()));
     Ok(record.id)
+}
+
+/// Refuses what contradicts the sandbox.
+fn check(sandbox: &sandbox::Record, request: &Request) -> Result<()> {
+    if request.security.privileged && !sandbox.request.privileged {
+        let why = "its sandbox is not: set linux.security_context.privileged of the sandbox too";
+        return Err(Error::Invalid(format!("linux.security_context.privileged: {why}")));
+    }
+    if request.security.pid == NamespaceMode::Node && sandbox.request.namespaces.pid != NamespaceMode::Node {
+        let why = "the sandbox does not use the host's processes";
+        return Err(Error::Invalid(format!("linux.security_context.namespace_options.pid cannot be NODE: {why}")));
+    }
+    Ok(())
+}
+
+/// The images of the mounts that name one, in their order.
+fn mounted_images(core: &Core, request: &Request) -> Result<Vec<Image>> {
+    let wanted = request.mounts.iter().filter_map(|mount| mount.image.as_ref());
+    let find =
+        |source: &ImageSource| find_image(core, &source.image).map_err(|error| Error::ImageMount(Box::new(error)));
+    wanted.map(find).collect()
 }
 
 /// The built-in image is made on its first use.
@@ -125,6 +154,7 @@ fn record(owner: &Owner, sandbox: &sandbox::Record, image: &Image, id: String, r
         log_path: log_path.map(|it| it.to_string_lossy().into_owned()),
         stop_signal,
         notes: Vec::new(),
+        mounted_images: Vec::new(),
         request,
     })
 }
@@ -148,16 +178,31 @@ fn log_path(directory: &str, path: &str) -> Result<Option<PathBuf>> {
     Ok(Some(Path::new(directory).join(path)))
 }
 
-fn build(core: &Core, sandbox: &sandbox::Record, image: &Image, mut record: Record) -> Result<Record> {
+/// What a container is made of beside its request.
+struct Parts<'a> {
+    image: &'a Image,
+    mounted: &'a [Image],
+    edits: Edits,
+}
+
+fn build(core: &Core, sandbox: &sandbox::Record, parts: Parts<'_>, mut record: Record) -> Result<Record> {
+    let Parts { image, mounted, edits } = parts;
     let inside = Inside::of(core, sandbox)?;
     let root = rootfs::make(core, &record.id, image, inside.as_ref())?;
-    let compiled = compile::process(&record.request, image, sandbox, &root)?;
-    let devices = devices::of(&record.request, inside.is_some())?;
+    let compiled = compile::process(&record.request, image, sandbox, &root, &edits)?;
+    let owner = (compiled.process.uid, compiled.process.gid);
+    let devices = devices::of(&record.request, edits.devices, owner, inside.is_some())?;
     let cgroup = make_cgroup(core, &mut record, devices.rules)?;
     let mut fds = Fds::default();
-    let files = core.sandbox_dir(&sandbox.id);
-    let place = mounts::Surroundings { core, sandbox, files: &files, inside: inside.as_ref() };
-    let mounts = mounts::of(&record.request, &place, &mut fds)?;
+    let sources = mounts::Sources {
+        core,
+        files: &core.sandbox_dir(&sandbox.id),
+        images: mounted,
+        devices: &edits.mounts,
+        scratch: &core.container_root(&record.id),
+        inside: inside.as_ref(),
+    };
+    let mounts = mounts::of(&record.request, sandbox, &sources, &mut fds)?;
     let security = &record.request.security;
     let privileged = security.privileged;
     let spec = ContainerSpec {
@@ -170,6 +215,9 @@ fn build(core: &Core, sandbox: &sandbox::Record, image: &Image, mut record: Reco
         readonly_paths: if privileged { Vec::new() } else { security.readonly_paths.clone() },
     };
     record.notes.extend(compiled.notes);
+    if record.request.mounts.iter().any(|it| it.selinux_relabel) && Path::new("/sys/fs/selinux/enforce").exists() {
+        record.notes.push("mounts were not relabelled: this runtime sets no SELinux labels".into());
+    }
     record.save(core)?;
     record.save_process(core, &compiled.process)?;
     hand_over(core, &record, spec, compiled.process, &cgroup, fds)?;
@@ -178,12 +226,11 @@ fn build(core: &Core, sandbox: &sandbox::Record, image: &Image, mut record: Reco
 
 fn make_cgroup(core: &Core, record: &mut Record, rules: Vec<crate::cgroup::DeviceRule>) -> Result<Cgroup> {
     let cgroup = core.hierarchies.create(&record.cgroup)?;
-    let mut resources = record.request.resources.clone();
+    let mut resources = limits::effective(&record.request.resources);
     resources.devices = Some(rules);
     resources.memory_oom_group = Some(true);
     for shortfall in cgroup.apply(&resources)? {
-        // Killing a container as a whole exists in cgroup v2 only, and nobody asked for it by name.
-        if shortfall.setting != "memory.oom.group" {
+        if limits::was_asked_for(&shortfall, &record.request.resources) {
             record.notes.push(format!("{} has no effect: {}", shortfall.setting, shortfall.why));
         }
     }
@@ -194,9 +241,12 @@ fn pid_namespace(core: &Core, record: &Record, sandbox: &sandbox::Record, fds: &
     let security = &record.request.security;
     if let Some(target) = &security.pid_target {
         let target = super::owned(core, &record.owner, target)?;
-        let pid = super::view(core, &target)?.map_or(0, |it| it.pid);
-        let pid = rustix::process::Pid::from_raw(pid).filter(|_| target.sandbox == sandbox.id);
-        let why = || Error::Invalid(format!("container {} is not running in this sandbox", target.id));
+        let running = super::view(core, &target)?.filter(|it| it.state == State::Running);
+        let pid = running.filter(|_| target.sandbox == sandbox.id).and_then(|it| Pid::from_raw(it.pid));
+        let why = || {
+            let why = format!("container {} is not running in this sandbox", target.id);
+            Error::Invalid(format!("linux.security_context.namespace_options.target_id: {why}"))
+        };
         let pidfd = rustix::process::pidfd_open(pid.ok_or_else(why)?, rustix::process::PidfdFlags::empty());
         return Ok(PidNamespace::Target(fds.add(pidfd.during(|| format!("open the process of {}", target.id))?)));
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::cdi;
 use super::request::Request;
 use crate::cgroup::{Access, DeviceRule};
 use crate::devices::{self, Device};
@@ -16,9 +17,10 @@ pub struct Devices {
     pub rules: Vec<DeviceRule>,
 }
 
-/// What a container gets. In a user namespace a privileged one gets of the host's devices those that everybody may use:
-/// it is not the host's root, and could open the others by a node that its image brings.
-pub fn of(request: &Request, user_namespace: bool) -> Result<Devices> {
+/// What a container gets. Devices of CDI that name no owner are `user`'s. In a user namespace a privileged one gets of the
+/// host's devices those that everybody may use: it is not the host's root, and could open the others by a node that its
+/// image brings.
+pub fn of(request: &Request, cdi: Vec<cdi::Node>, user: (u32, u32), user_namespace: bool) -> Result<Devices> {
     let invalid = |error: devices::Error| match &error {
         devices::Error::Io { source, .. } => Error::Invalid(format!("{error}: {source}")),
         _ => Error::Invalid(error.to_string()),
@@ -39,9 +41,15 @@ pub fn of(request: &Request, user_namespace: bool) -> Result<Devices> {
         let permissions = if asked.permissions.is_empty() { "rwm" } else { &asked.permissions };
         let access: Access = permissions.parse()?;
         let target = if asked.target.is_empty() { &asked.source } else { &asked.target };
-        let found = devices::from_host(Path::new(&asked.source), Path::new(target)).map_err(invalid)?;
+        let named = |error: devices::Error| Error::Invalid(format!("devices: {}", invalid(error)));
+        let found = devices::from_host(Path::new(&asked.source), Path::new(target)).map_err(named)?;
         rules.extend(found.iter().map(|it| it.rule(access)));
         replace(&mut all, found);
+    }
+    for node in cdi {
+        rules.extend(node.access.map(|access| node.device.rule(access)));
+        let (uid, gid) = (node.uid.unwrap_or(user.0), node.gid.unwrap_or(user.1));
+        replace(&mut all, vec![Device { uid, gid, ..node.device }]);
     }
     // It is a link to the container's own devpts.
     all.retain(|it| it.path != Path::new("/dev/ptmx"));

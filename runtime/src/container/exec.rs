@@ -67,7 +67,7 @@ pub fn exec(core: &Core, record: &Record, exec: &Exec) -> Result<Session> {
     process.args.clone_from(&exec.command);
     process.tty = exec.tty;
     process.rlimits.clear();
-    if exec.tty && !process.env.iter().any(|it| it.starts_with("TERM=")) {
+    if exec.tty && !process.env.iter().any(|it| it.strip_prefix("TERM=").is_some()) {
         process.env.push("TERM=xterm".into());
     }
     let spec = serde_json::to_vec(&LaunchSpec { place: Place::Join, process }).map_err(std::io::Error::from);

@@ -1,10 +1,12 @@
 //! Containers: a root, a cgroup and a first process in a sandbox.
 
+pub mod cdi;
 mod compile;
 mod create;
 mod devices;
 mod exec;
 mod lifecycle;
+mod limits;
 mod mounts;
 mod record;
 mod request;
@@ -14,8 +16,9 @@ mod usage;
 pub use create::{create, find_image};
 pub use exec::{Exec, Session, exec, exec_sync};
 pub use lifecycle::{remove, reopen_log, settle_all, start, stop};
+pub use limits::update;
 pub use record::{Record, of_sandbox};
-pub use request::{Device, Mount, Propagation, Request, Seccomp, Security};
+pub use request::{Device, ImageSource, Mount, Propagation, Request, Seccomp, Security};
 pub use status::{Reason, View, view};
 pub use usage::{Disk, DiskUsage, Survey};
 
@@ -41,5 +44,5 @@ pub fn all(core: &Core) -> Result<Vec<Record>> {
 
 /// Whether a container uses an image. When that cannot be told, it does.
 pub fn uses_image(core: &Core, id: &str) -> bool {
-    all(core).map_or(true, |all| all.iter().any(|record| record.image_id == id))
+    all(core).map_or(true, |all| all.iter().any(|record| record.uses_image(id)))
 }

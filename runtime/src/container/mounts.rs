@@ -1,14 +1,16 @@
 //! The mounts of a container: what every one has, the pod's files, and what the client asked for.
 
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path};
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::request::{Mount, Propagation, Request};
-use crate::cgroup::{Hierarchies, Mode, Version};
+use crate::cgroup::{Hierarchies, Version};
 use crate::core::Core;
 use crate::error::{During as _, Error, Result};
+use crate::images::Image;
 use crate::launch::{MountSource, MountSpec, ReadOnly};
 use crate::sandbox::{self, NamespaceMode};
 use crate::sys::mount::{Attributes, set_attributes};
@@ -26,68 +28,103 @@ impl Fds {
     }
 }
 
-/// Where a container is made.
-pub struct Surroundings<'a> {
+/// What the mounts of a container are made of.
+pub struct Sources<'a> {
     /// Everything.
     pub core: &'a Core,
-    /// Its sandbox.
-    pub sandbox: &'a sandbox::Record,
-    /// The directory of the pod's files.
+    /// Where the pod's files are: hosts, hostname, resolv.conf.
     pub files: &'a Path,
+    /// The images that are mounted, in the order of the mounts that name one.
+    pub images: &'a [Image],
+    /// What the container's devices need.
+    pub devices: &'a [Mount],
+    /// A directory for passing use.
+    pub scratch: &'a Path,
     /// The pod's user namespace.
     pub inside: Option<&'a Inside>,
 }
 
 /// Every mount of a container, in the order of mounting.
-pub fn of(request: &Request, place: &Surroundings<'_>, fds: &mut Fds) -> Result<Vec<MountSpec>> {
-    let files = place.files;
-    let mut mounts = defaults(request, place.sandbox, &place.core.hierarchies, fds)?;
-    for name in ["hosts", "hostname", "resolv.conf"] {
-        let target = format!("/etc/{name}");
-        let source = files.join(name).to_string_lossy().into_owned();
-        let readonly = request.security.readonly_root;
-        mounts.push(tree(&Mount { target, source, readonly, ..Mount::default() }, fds)?);
+pub fn of(
+    request: &Request,
+    sandbox: &sandbox::Record,
+    sources: &Sources<'_>,
+    fds: &mut Fds,
+) -> Result<Vec<MountSpec>> {
+    let mut mounts = defaults(request, &sources.core.hierarchies);
+    let mut asked = asked(request, sources, fds)?;
+    // What the client mounts at a place replaces what would be there, and all that would be below and hidden.
+    mounts.retain(|it| !asked.iter().any(|other| is_at_or_below(&it.target, &other.target)));
+    for extra in pods(request, sandbox, sources.files, fds)? {
+        if !asked.iter().any(|other| same_place(&other.target, &extra.target)) {
+            asked.push(extra);
+        }
     }
-    let asked = request.mounts.iter().map(|mount| {
-        let mount = checked(mount)?;
-        let spec = tree(&mount, fds)?;
-        map_ids(&mount, &spec, place, fds)?;
-        Ok(spec)
-    });
-    let asked = asked.collect::<Result<Vec<_>>>()?;
-    // What the client mounts at a place replaces what would be there.
-    mounts.retain(|it| !asked.iter().any(|other| same_place(&other.target, &it.target)));
     // A mount above another comes first, whatever order they were asked for in; the sort keeps the rest as it is.
-    let mut asked = asked;
     asked.sort_by_key(|it| depth(&it.target));
     mounts.extend(asked);
     Ok(mounts)
 }
 
-fn defaults(
-    request: &Request,
-    sandbox: &sandbox::Record,
-    hierarchies: &Hierarchies,
-    fds: &mut Fds,
-) -> Result<Vec<MountSpec>> {
+/// What the client asked for, and what the devices need, which takes the place of it.
+fn asked(request: &Request, sources: &Sources<'_>, fds: &mut Fds) -> Result<Vec<MountSpec>> {
+    let mut images = sources.images.iter();
+    let mut asked = Vec::new();
+    for (index, mount) in request.mounts.iter().enumerate() {
+        let replaced = sources.devices.iter().any(|device| same_place(&device.target, &mount.target));
+        let spec = match (&mount.image, replaced) {
+            (Some(_), true) => {
+                images.next();
+                continue;
+            }
+            (None, true) => continue,
+            (Some(source), false) => {
+                let image = images.next().map_or(&[][..], |image| &image.layers);
+                self::image(mount, image, &source.sub_path, sources.scratch, fds)
+                    .map_err(|error| Error::ImageMount(Box::new(error)))
+            }
+            (None, false) => volume(mount, &format!("mounts[{index}]"), fds),
+        };
+        let spec = spec?;
+        map_ids(mount, &spec, sources, fds)?;
+        asked.push(spec);
+    }
+    for mount in sources.devices {
+        asked.push(tree(mount, "CDI", fds)?);
+    }
+    Ok(asked)
+}
+
+/// What the containers of a pod share.
+fn pods(request: &Request, sandbox: &sandbox::Record, files: &Path, fds: &mut Fds) -> Result<Vec<MountSpec>> {
+    let shm = "/dev/shm".to_owned();
+    let shm = if sandbox.request.namespaces.ipc == NamespaceMode::Node {
+        tree(&Mount { target: shm.clone(), source: shm, ..Mount::default() }, "", fds)?
+    } else {
+        MountSpec { target: shm, source: MountSource::PodShm }
+    };
+    let mut mounts = vec![shm];
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        let target = format!("/etc/{name}");
+        let source = files.join(name).to_string_lossy().into_owned();
+        let readonly = request.security.readonly_root;
+        mounts.push(tree(&Mount { target, source, readonly, ..Mount::default() }, "", fds)?);
+    }
+    Ok(mounts)
+}
+
+fn defaults(request: &Request, hierarchies: &Hierarchies) -> Vec<MountSpec> {
     let privileged = request.security.privileged;
     let at = |target: &str, source| MountSpec { target: target.to_owned(), source };
     let dev = MountSource::Tmpfs { size: Some("64k".into()), mode: "0755".into(), noexec: true, nodev: false };
-    let shm = if sandbox.request.namespaces.ipc == NamespaceMode::Node {
-        let source = "/dev/shm".to_owned();
-        tree(&Mount { target: source.clone(), source, ..Mount::default() }, fds)?
-    } else {
-        at("/dev/shm", MountSource::PodShm)
-    };
-    Ok(vec![
+    vec![
         at("/proc", MountSource::Proc),
         at("/dev", dev),
         at("/dev/pts", MountSource::Devpts),
         at("/dev/mqueue", MountSource::Mqueue),
-        shm,
         at("/sys", MountSource::Sysfs { writable: privileged }),
         at("/sys/fs/cgroup", cgroup(hierarchies, privileged)),
-    ])
+    ]
 }
 
 fn cgroup(hierarchies: &Hierarchies, writable: bool) -> MountSource {
@@ -100,28 +137,36 @@ fn cgroup(hierarchies: &Hierarchies, writable: bool) -> MountSource {
         v1.push((name(mount), names.join(",")));
     }
     let v2 = hierarchies.mounts().find(|it| it.version == Version::V2);
-    let v2 = v2.map(|mount| if hierarchies.mode() == Mode::V2 { String::new() } else { name(mount) });
+    let v2 = v2.map(|mount| if hierarchies.mode() == crate::cgroup::Mode::V2 { String::new() } else { name(mount) });
     MountSource::Cgroup { v1, v2, writable }
 }
 
-/// Refuses what cannot be mounted at all.
-fn checked(mount: &Mount) -> Result<Mount> {
-    let target = &mount.target;
-    let parts: Vec<Component<'_>> = Path::new(target).components().collect();
-    if !target.starts_with('/') || parts.contains(&Component::ParentDir) || parts.len() < 2 {
-        return Err(Error::Invalid(format!("the mount path {target:?} is not an absolute path below /, without «..»")));
+/// A volume of the host. A missing directory is made, as container runtimes always did: clients rely on it.
+fn volume(mount: &Mount, field: &str, fds: &mut Fds) -> Result<MountSpec> {
+    match std::fs::metadata(&mount.source) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let operation = || format!("{field}.host_path: make the missing directory {}", mount.source);
+            std::fs::create_dir_all(&mount.source).during(operation)?;
+        }
+        // Whatever else is wrong with it is said when it is opened.
+        _ => {}
     }
-    if mount.recursive_readonly && (!mount.readonly || mount.propagation != Propagation::Private) {
-        let why = "recursively read-only needs readonly and private propagation";
-        return Err(Error::Invalid(format!("the mount at {target}: {why}")));
-    }
-    Ok(mount.clone())
+    tree(mount, field, fds)
+}
+
+/// The root of an image, or a directory of it.
+fn image(mount: &Mount, layers: &[PathBuf], sub_path: &str, scratch: &Path, fds: &mut Fds) -> Result<MountSpec> {
+    let place = scratch.join("mnt");
+    std::fs::create_dir_all(&place).during(|| format!("make {}", place.display()))?;
+    let tree = crate::rootfs::volume(layers, sub_path, &place)?;
+    Ok(spec(mount, tree, true, fds))
 }
 
 /// Opens a tree of the host and detaches a copy of it.
-fn tree(mount: &Mount, fds: &mut Fds) -> Result<MountSpec> {
+fn tree(mount: &Mount, field: &str, fds: &mut Fds) -> Result<MountSpec> {
     let operation = || format!("open {} to mount it at {}", mount.source, mount.target);
     let looks = std::fs::metadata(&mount.source).during(operation)?;
+    check_propagation(mount, field)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let fd = open_tree(rustix::fs::CWD, mount.source.as_str(), flags).during(operation)?;
     let propagation = match mount.propagation {
@@ -132,45 +177,70 @@ fn tree(mount: &Mount, fds: &mut Fds) -> Result<MountSpec> {
     if propagation != 0 {
         let change = Attributes { propagation, ..Attributes::default() };
         set_attributes(std::os::fd::AsFd::as_fd(&fd), true, change).during(operation)?;
-    } else {
-        require_shared(&mount.source)?;
     }
+    Ok(spec(mount, fd, looks.is_dir(), fds))
+}
+
+fn spec(mount: &Mount, tree: OwnedFd, directory: bool, fds: &mut Fds) -> MountSpec {
     let readonly = match (mount.readonly, mount.recursive_readonly) {
         (_, true) => ReadOnly::Recursive,
         (true, _) => ReadOnly::Mount,
         _ => ReadOnly::No,
     };
-    let source = MountSource::Tree { tree: fds.add(fd), directory: looks.is_dir(), readonly };
-    Ok(MountSpec { target: mount.target.clone(), source })
+    let source = MountSource::Tree { tree: fds.add(tree), directory, readonly, options: mount.options.clone() };
+    MountSpec { target: mount.target.clone(), source }
 }
 
 /// Maps the ids of a volume as the client says; where the runtime chose the pod's ids, as the pod's are.
-fn map_ids(mount: &Mount, spec: &MountSpec, place: &Surroundings<'_>, fds: &Fds) -> Result<()> {
-    let own = place.inside.filter(|it| it.chosen).map(|it| &it.map);
+fn map_ids(mount: &Mount, spec: &MountSpec, sources: &Sources<'_>, fds: &Fds) -> Result<()> {
+    let own = sources.inside.filter(|it| it.chosen && mount.image.is_none()).map(|it| &it.map);
     let (Some(map), MountSource::Tree { tree, .. }) = (mount.map.as_ref().or(own), &spec.source) else {
         return Ok(());
     };
     let Some(tree) = fds.0.get(*tree) else { return Ok(()) };
-    userns::map_volume(place.core, tree, map, place.inside, &mount.source)
+    userns::map_volume(sources.core, tree, map, sources.inside, &mount.source)
 }
 
-/// What the container mounts is seen by the host only where the host's own mount is shared.
-fn require_shared(source: &str) -> Result<()> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").during(|| "read /proc/self/mountinfo".into())?;
-    let path = std::fs::canonicalize(source).during(|| format!("resolve {source}"))?;
-    // proc(5): the fifth field is the mount point, the optional fields end at «-».
-    let of = text.lines().filter_map(|line| {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let point = fields.get(4)?.replace("\\040", " ");
-        path.starts_with(&point).then(|| (point.len(), fields[6..].iter().any(|it| it.starts_with("shared:"))))
-    });
-    // The last of the longest is the one that is seen.
-    match of.max_by_key(|(length, _)| *length) {
-        Some((_, true)) => Ok(()),
-        _ => Err(Error::Invalid(format!(
-            "{source} cannot be mounted with Bidirectional propagation: it is not on a shared mount; run mount --make-shared on it"
-        ))),
+/// The container sees what the host mounts later only where the host's own mount hands it on, and the host sees what the
+/// container mounts only where it takes it: without that the word would be empty.
+fn check_propagation(mount: &Mount, field: &str) -> Result<()> {
+    let wanted: &[&str] = match mount.propagation {
+        Propagation::Private => return Ok(()),
+        Propagation::HostToContainer => &["shared:", "master:"],
+        Propagation::Bidirectional => &["shared:"],
+    };
+    let source = &mount.source;
+    let (point, options) = mount_of(source).during(|| format!("find the mount of {source}"))?;
+    if options.split(' ').any(|option| wanted.iter().any(|it| option.starts_with(it))) {
+        return Ok(());
     }
+    let (name, kind) = match mount.propagation {
+        Propagation::Bidirectional => ("PROPAGATION_BIDIRECTIONAL", "a shared mount"),
+        _ => ("PROPAGATION_HOST_TO_CONTAINER", "a shared mount nor a slave of one"),
+    };
+    let not = if kind.contains("nor") { "neither" } else { "not" };
+    Err(Error::Invalid(format!(
+        "{field}.propagation cannot be {name}: {source} is on {point}, which is {not} {kind}; run mount --make-shared {point}"
+    )))
+}
+
+/// Where the mount is that a path is on, and its optional fields of proc(5)'s mountinfo.
+fn mount_of(path: &str) -> std::io::Result<(String, String)> {
+    use std::io::{Error, ErrorKind};
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);
+    let id = id.ok_or_else(|| Error::from(ErrorKind::InvalidData))?;
+    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let line = text.lines().find(|line| line.split(' ').next() == Some(id));
+    let fields: Vec<&str> = line.ok_or_else(|| Error::from(ErrorKind::NotFound))?.split(' ').collect();
+    let options = fields.iter().skip(6).take_while(|it| **it != "-").copied().collect::<Vec<_>>();
+    Ok((fields.get(4).copied().unwrap_or("/").to_owned(), options.join(" ")))
+}
+
+fn is_at_or_below(target: &str, place: &str) -> bool {
+    Path::new(target).starts_with(place)
 }
 
 fn same_place(one: &str, other: &str) -> bool {

@@ -42,12 +42,20 @@ pub struct Record {
     pub cgroup: String,
     /// What could not be given as it was asked for.
     pub notes: Vec<String>,
+    /// Digests of the configurations of the images that are mounted in it.
+    #[serde(default)]
+    pub mounted_images: Vec<String>,
 }
 
 /// `process.json`: the identity that execs get too.
 const PROCESS: &str = "process.json";
 
 impl Record {
+    /// Whether it could not be without this image.
+    pub fn uses_image(&self, id: &str) -> bool {
+        self.image_id == id || self.mounted_images.iter().any(|it| it == id)
+    }
+
     /// Writes it.
     pub fn save(&self, core: &Core) -> Result<()> {
         let dir = core.container_dir(&self.id);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Resources;
+use crate::launch::{MountOption, Text};
 use crate::sandbox::NamespaceMode;
 use crate::userns::IdMap;
 
@@ -25,12 +26,15 @@ pub struct Request {
     pub args: Vec<String>,
     /// Working directory; empty is the image's.
     pub working_dir: String,
-    /// Environment, over the image's.
-    pub env: Vec<(String, String)>,
+    /// Environment, over the image's: any bytes but NUL.
+    pub env: Vec<(String, Text)>,
     /// Mounts.
     pub mounts: Vec<Mount>,
     /// Devices of the host.
     pub devices: Vec<Device>,
+    /// Devices by the names that the host's CDI specifications give them.
+    #[serde(default)]
+    pub cdi_devices: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Annotations.
@@ -39,6 +43,9 @@ pub struct Request {
     pub log_path: String,
     /// Standard input stays open.
     pub stdin: bool,
+    /// It ends with the first client that wrote to it.
+    #[serde(default)]
+    pub stdin_once: bool,
     /// It has a terminal.
     pub tty: bool,
     /// Limits.
@@ -84,6 +91,9 @@ pub struct Security {
     pub seccomp: Seccomp,
     /// AppArmor profile; none is the kernel's choice.
     pub apparmor: Option<String>,
+    /// The runtime's own AppArmor profile was asked for.
+    #[serde(default)]
+    pub apparmor_default: bool,
     /// Its pid namespace.
     pub pid: NamespaceMode,
     /// The user namespace that it expects to be in: the pod's. One without mappings is one that the runtime chose.
@@ -110,8 +120,11 @@ pub enum Seccomp {
 pub struct Mount {
     /// Path in the container.
     pub target: String,
-    /// Path on the host.
+    /// Path on the host; empty for an image.
     pub source: String,
+    /// What is mounted is the root of this image.
+    #[serde(default)]
+    pub image: Option<ImageSource>,
     /// Read-only.
     pub readonly: bool,
     /// Read-only with everything below.
@@ -121,6 +134,21 @@ pub struct Mount {
     /// How its ids are mapped; none leaves them.
     #[serde(default)]
     pub map: Option<IdMap>,
+    /// The client wants it to be labelled for SELinux.
+    #[serde(default)]
+    pub selinux_relabel: bool,
+    /// Flags of the mount beside these.
+    #[serde(default)]
+    pub options: Vec<MountOption>,
+}
+
+/// An image as the source of a mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSource {
+    /// Image, as the client gave it: a reference or an id.
+    pub image: String,
+    /// The part of it to mount; empty is all.
+    pub sub_path: String,
 }
 
 /// Whether mounts made later on one side are seen on the other.

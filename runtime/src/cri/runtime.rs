@@ -258,9 +258,10 @@ impl RuntimeService for Services {
 
     async fn update_container_resources(
         &self,
-        _request: Request<cri::UpdateContainerResourcesRequest>,
+        request: Request<cri::UpdateContainerResourcesRequest>,
     ) -> Result<Response<cri::UpdateContainerResourcesResponse>, Status> {
-        Err(missing("UpdateContainerResources"))
+        let request = request.into_inner();
+        self.update_container(request).await.map(Response::new)
     }
 
     async fn attach(&self, _request: Request<cri::AttachRequest>) -> Result<Response<cri::AttachResponse>, Status> {
@@ -335,9 +336,10 @@ impl RuntimeService for Services {
 
     async fn update_pod_sandbox_resources(
         &self,
-        _request: Request<cri::UpdatePodSandboxResourcesRequest>,
+        request: Request<cri::UpdatePodSandboxResourcesRequest>,
     ) -> Result<Response<cri::UpdatePodSandboxResourcesResponse>, Status> {
-        Err(missing("UpdatePodSandboxResources"))
+        let request = request.into_inner();
+        self.update_sandbox(request).await.map(Response::new)
     }
 }
 

@@ -24,7 +24,8 @@ impl Services {
         self.run(move |core, owner| {
             if !request.runtime_handler.is_empty() {
                 let handler = request.runtime_handler;
-                return Err(crate::Error::Invalid(format!("there is no runtime handler {handler:?}; leave it empty")));
+                let why = "there is none of that name; leave it empty";
+                return Err(crate::Error::Invalid(format!("runtime_handler {handler:?}: {why}")));
             }
             let config = convert::required(request.config, "config")?;
             named(config.metadata.as_ref())?;
@@ -59,7 +60,8 @@ impl Services {
         request: cri::PodSandboxStatusRequest,
     ) -> Result<cri::PodSandboxStatusResponse, Status> {
         self.run(move |core, owner| {
-            let record = sandbox::owned(core, owner, &request.pod_sandbox_id)?;
+            let mut record = sandbox::owned(core, owner, &request.pod_sandbox_id)?;
+            record.request.amounts = sandbox::amounts(core, &record)?;
             let containers_statuses = show::statuses_of(core, &record.id)?;
             Ok(cri::PodSandboxStatusResponse {
                 status: Some(show::sandbox_status(core, &record)),

@@ -164,6 +164,10 @@ fn mount(mount: &container::Mount) -> cri::Mount {
         readonly: mount.readonly,
         recursive_read_only: mount.recursive_readonly,
         propagation: propagation as i32,
+        selinux_relabel: mount.selinux_relabel,
+        image: mount.image.as_ref().map(|it| cri::ImageSpec { image: it.image.clone(), ..Default::default() }),
+        image_sub_path: mount.image.as_ref().map(|it| it.sub_path.clone()).unwrap_or_default(),
+        mount_options: mount.options.iter().map(|it| it.as_str().to_owned()).collect(),
         ..Default::default()
     }
 }

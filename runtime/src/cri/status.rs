@@ -22,7 +22,11 @@ impl Services {
                         user_namespaces: crate::userns::supported(core),
                     }),
                 }],
-                features: Some(cri::RuntimeFeatures { supplemental_groups_policy: true, ..Default::default() }),
+                features: Some(cri::RuntimeFeatures {
+                    supplemental_groups_policy: true,
+                    mount_options: true,
+                    ..Default::default()
+                }),
                 info: if verbose { info(core) } else { HashMap::new() },
             })
         })

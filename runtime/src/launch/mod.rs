@@ -19,6 +19,7 @@ pub mod mounts;
 mod process;
 mod spec;
 mod terminal;
+mod text;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -31,6 +32,7 @@ use crate::sys::{fdpass, process as sys_process};
 pub use devices::open_to_all;
 use error::{During, Result};
 pub use spec::*;
+pub use text::Text;
 
 /// What the stage and the child tell the shim.
 #[derive(Debug, Serialize, Deserialize)]

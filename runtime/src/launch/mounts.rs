@@ -11,7 +11,7 @@ use rustix::mount::{
 };
 
 use super::error::{During, Result, refused};
-use super::spec::{ContainerSpec, MountSource, MountSpec, ReadOnly};
+use super::spec::{ContainerSpec, MountOption, MountSource, MountSpec, ReadOnly};
 use super::{Stage, child, confined, devices};
 use crate::sys::mount::{self, Attributes};
 use crate::userns::IdMap;
@@ -91,9 +91,10 @@ pub(super) fn mount(stage: &Stage<'_>, root: BorrowedFd<'_>, prepared: &Prepared
     };
     let target = spec.target.as_str();
     match &spec.source {
-        MountSource::Tree { tree, directory, readonly } => {
+        MountSource::Tree { tree, directory, readonly, options } => {
             let tree = stage.fd(*tree)?;
             set_readonly(tree, *readonly).during(|| format!("make the mount at {target} read-only"))?;
+            set_options(tree, options).during(|| format!("give the mount at {target} the options {options:?}"))?;
             attach(root, tree, target, *directory)
         }
         MountSource::Proc => there(prepared.proc.as_ref()),
@@ -183,6 +184,19 @@ fn set_readonly(tree: BorrowedFd<'_>, readonly: ReadOnly) -> std::io::Result<()>
         ReadOnly::No => Ok(()),
         ReadOnly::Mount => mount::set_attributes(tree, false, attributes),
         ReadOnly::Recursive => mount::set_attributes(tree, true, attributes),
+    }
+}
+
+/// Adds flags to a mount and not to those below it, as mount(8) does it for a bind mount.
+fn set_options(tree: BorrowedFd<'_>, options: &[MountOption]) -> std::io::Result<()> {
+    let flag = |option: &MountOption| match option {
+        MountOption::Noexec => mount::NOEXEC,
+        MountOption::Nodev => mount::NODEV,
+        MountOption::Nosuid => mount::NOSUID,
+    };
+    match options.iter().map(flag).fold(0, |all, flag| all | flag) {
+        0 => Ok(()),
+        set => mount::set_attributes(tree, false, Attributes { set, ..Attributes::default() }),
     }
 }
 

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::Text;
 use super::confined;
 use super::error::{During as _, Result, failure, refused};
 use super::spec::{Capabilities, LaunchFailure, ProcessSpec};
@@ -52,8 +53,8 @@ fn try_become(process: &ProcessSpec) -> Result<Infallible> {
     if let Some(profile) = &process.apparmor {
         change_profile_at_exec(profile)?;
     }
-    let args = c_strings(&process.args, "argument")?;
-    let env = c_strings(&process.env, "environment variable")?;
+    let args = c_strings(process.args.iter().map(String::as_bytes), "argument")?;
+    let env = c_strings(process.env.iter().map(Text::as_bytes), "environment variable")?;
     rustix::process::umask(Mode::from_raw_mode(process.umask));
     take_identity(process)?;
     sys::process::cloexec_from(3).during(|| "close descriptors".into())?;
@@ -131,22 +132,24 @@ fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     sys::process::set_rlimit(resource, soft, hard).during(|| format!("set resource limit {resource} to {soft}:{hard}"))
 }
 
-fn c_strings(values: &[String], what: &str) -> Result<Vec<CString>> {
-    let convert = |value: &String| {
-        CString::new(value.as_bytes()).map_err(|_| refused(format!("the {what} {value:?} holds a NUL byte")))
+fn c_strings<'a>(values: impl Iterator<Item = &'a [u8]>, what: &str) -> Result<Vec<CString>> {
+    let convert = |value: &[u8]| {
+        let shown = || String::from_utf8_lossy(value);
+        CString::new(value).map_err(|_| refused(format!("the {what} {:?} holds a NUL byte", shown())))
     };
-    values.iter().map(convert).collect()
+    values.map(convert).collect()
 }
 
 /// execvp, with the process's own `PATH`: the lookup is done by its user, in its root.
 fn exec(process: &ProcessSpec, args: &[CString], env: &[CString]) -> LaunchFailure {
     let Some(program) = process.args.first() else { return refused("there is no command to run".into()) };
-    let candidates: Vec<String> = if program.contains('/') {
-        vec![program.clone()]
+    let candidates: Vec<Vec<u8>> = if program.contains('/') {
+        vec![program.clone().into_bytes()]
     } else {
         let path = process.env.iter().rev().find_map(|it| it.strip_prefix("PATH="));
-        let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        path.split(':').map(|dir| format!("{}/{program}", if dir.is_empty() { "." } else { dir })).collect()
+        let path = path.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let dirs = path.split(|&byte| byte == b':').map(|dir| if dir.is_empty() { b"." } else { dir });
+        dirs.map(|dir| [dir, b"/", program.as_bytes()].concat()).collect()
     };
     let mut worst = Errno::ENOENT;
     for candidate in candidates {

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::text::Text;
 use crate::userns::IdMap;
 
 /// Position of a descriptor among those that were passed along.
@@ -79,6 +80,9 @@ pub enum MountSource {
         directory: bool,
         /// Read-only.
         readonly: ReadOnly,
+        /// Further flags of the mount itself.
+        #[serde(default)]
+        options: Vec<MountOption>,
     },
     /// procfs of the container's pid namespace.
     Proc,
@@ -126,6 +130,29 @@ pub enum ReadOnly {
     Recursive,
 }
 
+/// A flag of a mount that a client may ask for by its name in mount(8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountOption {
+    /// Programs on it cannot be executed.
+    Noexec,
+    /// Device nodes on it cannot be opened.
+    Nodev,
+    /// Set-user-ID and file capabilities on it mean nothing.
+    Nosuid,
+}
+
+impl MountOption {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Noexec => "noexec",
+            Self::Nodev => "nodev",
+            Self::Nosuid => "nosuid",
+        }
+    }
+}
+
 /// A device node below `/dev`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceNode {
@@ -151,7 +178,7 @@ pub struct ProcessSpec {
     /// The program (looked up in `PATH` when it has no slash) and its arguments.
     pub args: Vec<String>,
     /// `NAME=value`.
-    pub env: Vec<String>,
+    pub env: Vec<Text>,
     /// Working directory, absolute. A missing one is made in a new container.
     pub cwd: String,
     /// User.

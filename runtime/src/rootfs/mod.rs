@@ -1,6 +1,7 @@
 //! A container's root: the image's layers below a writable one, as a mount that is attached nowhere.
 
 mod overlay;
+mod volume;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 pub use overlay::{mapped as mapped_overlay, mount as overlay};
+pub use volume::volume;
 
 use crate::core::Core;
 use crate::error::{During as _, Error, Result};

@@ -27,9 +27,6 @@ use crate::watch::Event;
 /// Bytes of a pod's /dev/shm, as everywhere.
 const SHM_SIZE: u64 = 64 << 20;
 
-/// The longest host name that Linux takes (uname(2)), in bytes.
-const MAX_HOSTNAME: usize = 64;
-
 /// Sysctls that belong to an IPC or a network namespace, by their beginning.
 const IPC_SYSCTLS: [&str; 4] = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
 
@@ -66,7 +63,7 @@ pub fn create(core: &Arc<Core>, owner: &Owner, mut request: Request) -> Result<S
     drop(choosing);
     let user = make_user_namespace(core, &record)?;
     let claimed = network::claim(core, &mut record)?;
-    let hostname = hostname(&record.request)?;
+    let hostname = hostname(&record.request);
     files::write(&core.sandbox_dir(&id), &record, &hostname)?;
     let (shim, cgroup) = start_shim(core, &record, &hostname, user.as_ref())?;
     record.shim = Process::of(shim);
@@ -99,10 +96,6 @@ fn check(request: &Request) -> Result<()> {
     if request.name.is_empty() || request.namespace.is_empty() || request.uid.is_empty() {
         return Err(Error::Invalid("a sandbox needs a name, a namespace and a uid in its metadata".into()));
     }
-    if request.hostname.len() > MAX_HOSTNAME {
-        let hostname = &request.hostname;
-        return Err(Error::Invalid(format!("the host name {hostname:?} is longer than {MAX_HOSTNAME} bytes")));
-    }
     for name in request.sysctls.keys() {
         check_sysctl(name, request)?;
     }
@@ -111,22 +104,24 @@ fn check(request: &Request) -> Result<()> {
 
 /// Only what a namespace of the pod's own holds may be changed: anything else would be the host's.
 fn check_sysctl(name: &str, request: &Request) -> Result<()> {
+    let refuse = |why: &str| Err(Error::Invalid(format!("linux.sysctls: {name:?} {why}")));
     let word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
     if name.is_empty() || !name.bytes().all(word) || name.contains("..") {
-        return Err(Error::Invalid(format!("{name:?} is no name of a sysctl")));
+        return refuse("is no name of a sysctl");
     }
     let dotted = name.replace('/', ".");
     let (namespace, mode) = if dotted.starts_with("net.") {
         ("network", request.namespaces.net)
     } else if IPC_SYSCTLS.iter().any(|it| dotted.starts_with(it)) {
         ("IPC", request.namespaces.ipc)
+    } else if dotted == "kernel.domainname" {
+        // The UTS namespace is the host's where the network is.
+        ("UTS", request.namespaces.net)
     } else {
-        let why = "it belongs to no namespace of a pod; set it on the host";
-        return Err(Error::Invalid(format!("the sysctl {name} cannot be set for a pod: {why}")));
+        return refuse("cannot be set for a pod: it belongs to no namespace of a pod; set it on the host");
     };
     if mode == NamespaceMode::Node {
-        let why = format!("the pod uses the host's {namespace} namespace");
-        return Err(Error::Invalid(format!("the sysctl {name} cannot be set for a pod: {why}")));
+        return refuse(&format!("cannot be set for a pod: the pod uses the host's {namespace} namespace"));
     }
     Ok(())
 }
@@ -150,12 +145,11 @@ fn reserve<'a>(core: &'a Core, owner: &Owner, request: &Request, id: &str) -> Re
 }
 
 /// What the request says, else the host's own name.
-fn hostname(request: &Request) -> Result<String> {
+pub fn hostname(request: &Request) -> String {
     if request.hostname.is_empty() {
-        let name = rustix::system::uname();
-        return Ok(name.nodename().to_string_lossy().into_owned());
+        return rustix::system::uname().nodename().to_string_lossy().into_owned();
     }
-    Ok(request.hostname.clone())
+    request.hostname.clone()
 }
 
 /// Makes and pins the user namespace, where there is to be one.

@@ -5,8 +5,8 @@ pub mod files;
 mod record;
 mod remove;
 
-pub use create::{CGROUP_PATIENCE, create, follow};
-pub use record::{Dns, NamespaceMode, Namespaces, Record, Request};
+pub use create::{CGROUP_PATIENCE, create, follow, hostname};
+pub use record::{Amounts, Dns, NamespaceMode, Namespaces, Record, Request, amounts, update_amounts};
 pub use remove::{bury, remove, stop};
 
 use crate::core::Core;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Resources;
 use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::ids::{Owner, Process};
 use crate::network::{Attachment, PortMapping};
 use crate::records::Stored;
-use crate::store::{Durability, write_json};
+use crate::store::{Durability, read_json, write_json};
 use crate::userns::UserNamespace;
 
 /// Whose a namespace is.
@@ -68,6 +69,21 @@ pub struct Request {
     /// Ports of the host that lead to it.
     #[serde(default)]
     pub ports: Vec<PortMapping>,
+    /// Its containers may be privileged.
+    #[serde(default)]
+    pub privileged: bool,
+    /// What the client says that the pod as a whole uses.
+    #[serde(default)]
+    pub amounts: Amounts,
+}
+
+/// What a client says of a pod as a whole. It is kept and shown: the pod's cgroup and its limits are the client's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amounts {
+    /// What is used beside the containers.
+    pub overhead: Option<Resources>,
+    /// The sum of the containers'.
+    pub resources: Option<Resources>,
 }
 
 /// Contents of a resolv.conf.
@@ -132,6 +148,25 @@ impl Record {
     pub fn cgroup(&self) -> String {
         format!("{}/{}", self.request.cgroup_parent.trim_matches('/'), self.id)
     }
+}
+
+/// `amounts.json`: the latest word on a pod's [`Amounts`]. A file of its own, for who writes it must not write over a stop.
+const AMOUNTS: &str = "amounts.json";
+
+/// The latest that was said of a pod as a whole.
+pub fn amounts(core: &Core, record: &Record) -> Result<Amounts> {
+    let path = core.sandbox_dir(&record.id).join(AMOUNTS);
+    let latest = read_json(&path).during(|| format!("read {}", path.display()))?;
+    Ok(latest.unwrap_or_else(|| record.request.amounts.clone()))
+}
+
+/// Writes down what is said of a pod as a whole; what is not said stays.
+pub fn update_amounts(core: &Core, record: &Record, said: Amounts) -> Result<()> {
+    let old = amounts(core, record)?;
+    let new = Amounts { overhead: said.overhead.or(old.overhead), resources: said.resources.or(old.resources) };
+    let dir = core.sandbox_dir(&record.id);
+    write_json(&dir, AMOUNTS, &new, Durability::Volatile)
+        .during(|| format!("write the amounts of sandbox {} in {}", record.id, dir.display()))
 }
 
 impl Stored for Record {

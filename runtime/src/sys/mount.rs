@@ -20,6 +20,12 @@ pub struct Attributes<'a> {
 
 /// Read-only.
 pub const RDONLY: u64 = 0x1;
+/// Set-user-ID means nothing.
+pub const NOSUID: u64 = 0x2;
+/// Device nodes cannot be opened.
+pub const NODEV: u64 = 0x4;
+/// Programs cannot be executed.
+pub const NOEXEC: u64 = 0x8;
 /// Ids are mapped (linux/mount.h, MOUNT_ATTR_IDMAP; Linux 5.12).
 pub const IDMAP: u64 = 0x0010_0000;
 

@@ -149,8 +149,8 @@ async fn a_creation_that_fails_leaves_nothing(node: &Node) {
     bad.push((config, "docker.io/library/absent:1"));
     let mut config = node.config("mount", &["true"]);
     config.mounts =
-        vec![cri::Mount { container_path: "/data".into(), host_path: "/no/such/path".into(), ..Default::default() }];
-    bad.push((config, "/no/such/path"));
+        vec![cri::Mount { container_path: "/data".into(), host_path: "/dev/null/below".into(), ..Default::default() }];
+    bad.push((config, "/dev/null/below"));
     let mut config = node.config("user", &["true"]);
     let context = cri::LinuxContainerSecurityContext { run_as_username: "nobody-here".into(), ..Default::default() };
     config.linux = Some(cri::LinuxContainerConfig { security_context: Some(context), ..Default::default() });

@@ -9,6 +9,7 @@ use super::super::plan::spec_of;
 use super::env::Environment;
 use super::expand::expand;
 use super::names::{PodKey, container_annotations, log_path};
+use super::security::ImageUser;
 use super::{ConfigError, Settings, resources, security};
 
 /// What belongs to one instance rather than to the spec.
@@ -18,6 +19,8 @@ pub struct Instance {
     pub attempt: u32,
     /// The image as the runtime resolved it.
     pub image_ref: String,
+    /// The user that its image names.
+    pub image_user: ImageUser,
     /// Its environment.
     pub environment: Environment,
     /// Its volumes, hosts file and termination file.
@@ -56,7 +59,7 @@ pub fn config(
         tty: container.tty.unwrap_or(false),
         linux: Some(cri::LinuxContainerConfig {
             resources: Some(resources::of_container(spec_of(pod), container, &settings.node)),
-            security_context: Some(security::of_container(pod, container, settings)?),
+            security_context: Some(security::of_container(pod, container, settings, &instance.image_user)?),
         }),
         stop_signal: stop_signal(container)?.into(),
         ..cri::ContainerConfig::default()

@@ -74,7 +74,8 @@ pub fn of_sandbox(pod: &Pod, settings: &Settings) -> Result<cri::LinuxSandboxSec
         namespace_options: Some(namespaces(pod)),
         selinux_options: context.se_linux_options.as_ref().map(selinux),
         run_as_user: int(context.run_as_user),
-        run_as_group: int(context.run_as_group),
+        // A runtime refuses a group without a user; the containers' is their image's.
+        run_as_group: int(context.run_as_group.filter(|_| context.run_as_user.is_some())),
         supplemental_groups: groups(context),
         supplemental_groups_policy: groups_policy(context)?.into(),
         privileged,
@@ -89,13 +90,17 @@ pub fn of_container(
     pod: &Pod,
     container: &Container,
     settings: &Settings,
+    image: &ImageUser,
 ) -> Result<cri::LinuxContainerSecurityContext, ConfigError> {
     let spec = super::super::plan::spec_of(pod);
     let (no_pod, no_container) = (PodSecurityContext::default(), SecurityContext::default());
     let outer = spec.security_context.as_ref().unwrap_or(&no_pod);
     let inner = container.security_context.as_ref().unwrap_or(&no_container);
-    let user = inner.run_as_user.or(outer.run_as_user);
     let group = inner.run_as_group.or(outer.run_as_group);
+    let user = inner.run_as_user.or(outer.run_as_user);
+    // A runtime takes a group only beside a user: it is the image's where the pod names none, and root without that.
+    let by_image = user.is_none() && group.is_some();
+    let user = if by_image && image.name.is_empty() { image.uid.or(Some(0)) } else { user };
     let unmasked = is_privileged(container) || inner.proc_mount.as_deref() == Some("Unmasked");
     let paths = |paths: &[&str]| if unmasked { vec![] } else { paths.iter().map(|path| (*path).to_owned()).collect() };
     Ok(cri::LinuxContainerSecurityContext {
@@ -108,6 +113,7 @@ pub fn of_container(
         namespace_options: Some(namespaces(pod)),
         selinux_options: inner.se_linux_options.as_ref().or(outer.se_linux_options.as_ref()).map(selinux),
         run_as_user: int(user),
+        run_as_username: if by_image && user.is_none() { image.name.clone() } else { String::new() },
         run_as_group: int(group),
         readonly_rootfs: inner.read_only_root_filesystem.unwrap_or(false),
         supplemental_groups: groups(outer),

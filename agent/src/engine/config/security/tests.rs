@@ -14,7 +14,7 @@ fn pod(outer: Value, inner: Value) -> Pod {
 fn context(outer: Value, inner: Value) -> cri::LinuxContainerSecurityContext {
     let pod = pod(outer, inner);
     let settings = Settings { seccomp_default: true, root_dir: "/r".into(), ..Settings::default() };
-    of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], &settings).unwrap()
+    of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], &settings, &ImageUser::default()).unwrap()
 }
 
 #[test]
@@ -106,4 +106,20 @@ fn run_as_non_root_is_checked_on_the_final_user() {
             Some(text) => assert!(result.unwrap_err().to_string().contains(text), "{outer} {inner} {user:?}"),
         }
     }
+}
+
+#[test]
+fn a_group_without_a_user_goes_with_the_images() {
+    let pod = pod(json!({"runAsGroup": 7}), json!({}));
+    let of = |image: &ImageUser| {
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let context = of_container(&pod, container, &Settings::default(), image).unwrap();
+        (context.run_as_user.map(|it| it.value), context.run_as_username, context.run_as_group.map(|it| it.value))
+    };
+    let image = |uid: Option<i64>, name: &str| ImageUser { uid, name: name.into() };
+    assert_eq!(of(&image(None, "")), (Some(0), String::new(), Some(7)));
+    assert_eq!(of(&image(Some(33), "")), (Some(33), String::new(), Some(7)));
+    assert_eq!(of(&image(None, "web")), (None, "web".to_owned(), Some(7)));
+    let sandbox = of_sandbox(&pod, &Settings::default()).unwrap();
+    assert_eq!((sandbox.run_as_user, sandbox.run_as_group), (None, None));
 }
