@@ -20,24 +20,20 @@ use crate::{Node, Run, deadline, debian, fixtures, patience};
 /// The image of a pod's own container.
 const PAUSE: &str = "coracle.test/pause:1";
 
-/// Where containerd and the CNI library keep what no setting moves: in the daemon's mount namespace these are its own.
-const FIXED: [&str; 2] = ["/run/containerd", "/var/lib/cni"];
-
 /// The sysctl that the network plugin sets.
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// A mount namespace in which `FIXED` and the daemon's directory are private, then the daemon. The shared directory
-/// and the rest stay as they are.
+/// A mount namespace in which the daemon's directory is private, and what it writes below `/run` and `/var/lib`, where no
+/// setting reaches, goes there too; then the daemon. The shared directory and the rest stay as they are.
 const ENTER: &str = r#"
 set -e
 own=$1; shift
-holder() { findmnt --noheadings --output TARGET --target "$1" | tail -n 1; }
 mount --bind "$own" "$own"
 mount --make-private "$own"
-for fixed in run/containerd var/lib/cni; do
-    mkdir -p "$own/fixed/$fixed"
-    mount --make-private "$(holder "/$fixed")"
-    mount --bind "$own/fixed/$fixed" "/$fixed"
+for dir in run var/lib; do
+    mkdir -p "$own/above/$dir" "$own/work/$dir"
+    mount --make-private "$(findmnt --noheadings --output TARGET --target "/$dir" | tail -n 1)"
+    mount -t overlay -o "lowerdir=/$dir,upperdir=$own/above/$dir,workdir=$own/work/$dir" overlay "/$dir"
 done
 exec "$@"
 "#;
@@ -53,8 +49,6 @@ pub struct Containerd<'n> {
     scope: Scope,
     ctr: PathBuf,
     run: Option<Run>,
-    /// Directories of [`FIXED`] that were made for it.
-    made: Vec<PathBuf>,
     /// What [`FORWARD`] said before its network plugin changed it.
     forward: String,
 }
@@ -108,10 +102,6 @@ impl<'n> Containerd<'n> {
         let host = node.host().clone();
         let forward =
             host.within(|| std::fs::read_to_string(FORWARD)).map_err(|error| format!("{FORWARD}: {error}"))?;
-        let made = FIXED.iter().map(PathBuf::from).filter(|path| !path.exists()).collect::<Vec<_>>();
-        for path in &made {
-            std::fs::create_dir_all(path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
-        }
         let scope = Scope {
             root_dir: dir.clone(),
             state_dir: dir.join("state"),
@@ -129,7 +119,6 @@ impl<'n> Containerd<'n> {
             scope,
             ctr: programs.ctr.clone(),
             run: None,
-            made,
             forward,
             dir,
         };
@@ -324,10 +313,6 @@ impl Drop for Containerd<'_> {
         let forward = self.host.within(|| std::fs::write(FORWARD, &self.forward));
         failed.extend(forward.err().map(|error| format!("{FORWARD}: {error}")));
         failed.extend(self.left(patience(Duration::from_secs(3))).iter().map(ToString::to_string));
-        for path in &self.made {
-            // Not empty: somebody else has come to use it.
-            let _ = std::fs::remove_dir(path);
-        }
         if !failed.is_empty() {
             let said = failed.into_iter().collect::<BTreeSet<_>>();
             let report = format!("the oracle cannot be removed: {said:#?}");

@@ -150,11 +150,11 @@ fn containers_are_listed_by_what_they_are(endpoint: &dyn Endpoint) {
         state: Some(ContainerStateValue { state: state as i32 }),
         ..of_pod.clone()
     };
-    assert_eq!(listed(endpoint, state(ContainerState::ContainerRunning)), [running.clone()]);
-    assert_eq!(listed(endpoint, state(ContainerState::ContainerCreated)), [created.clone()]);
+    assert_eq!(listed(endpoint, state(ContainerState::ContainerRunning)), std::slice::from_ref(&running));
+    assert_eq!(listed(endpoint, state(ContainerState::ContainerCreated)), std::slice::from_ref(&created));
     assert!(listed(endpoint, state(ContainerState::ContainerExited)).is_empty());
     let by_id = ContainerFilter { id: created[..created.len() - 1].into(), ..Default::default() };
-    assert_eq!(listed(endpoint, by_id), [created.clone()], "the beginning of an id is enough");
+    assert_eq!(listed(endpoint, by_id), std::slice::from_ref(&created), "the beginning of an id is enough");
     let contradiction = ContainerFilter { id: elsewhere.clone(), ..of_pod };
     assert!(listed(endpoint, contradiction).is_empty());
 }

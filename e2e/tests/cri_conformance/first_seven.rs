@@ -19,7 +19,7 @@ tests![
     mounts_propagate_as_they_are_asked_to,
     a_tag_is_removed_alone,
     stop_and_remove_may_be_repeated,
-    stopping_an_unknown_pod_is_no_error,
+    stopping_what_is_unknown_is_no_error,
     memory_that_runs_out_is_the_reason,
     a_status_has_every_attribute,
     exec_attach_and_port_forward_have_addresses,
@@ -169,14 +169,15 @@ fn stop_and_remove_may_be_repeated(endpoint: &dyn Endpoint) {
         removed.expect("RemovePodSandbox may be repeated");
     }
     let unknown = "0123456789abcdef".repeat(4);
-    endpoint.stop_container(&unknown, 0);
     endpoint.remove_container(&unknown);
     let removed = endpoint.client().remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: unknown });
     removed.expect("what is not there is none to remove");
 }
 
-fn stopping_an_unknown_pod_is_no_error(endpoint: &dyn Endpoint) {
-    endpoint.stop_pod(&"0123456789abcdef".repeat(4));
+fn stopping_what_is_unknown_is_no_error(endpoint: &dyn Endpoint) {
+    let unknown = "0123456789abcdef".repeat(4);
+    endpoint.stop_container(&unknown, 0);
+    endpoint.stop_pod(&unknown);
 }
 
 fn by_id(id: &str) -> ListPodSandboxRequest {

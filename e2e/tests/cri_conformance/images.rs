@@ -107,7 +107,7 @@ fn an_image_is_pulled_and_removed(endpoint: &dyn Endpoint) {
     let name = need!(pushed(endpoint, &registry));
     let reference = pull(endpoint, &name, None).expect("it is pulled");
     let shown = status(endpoint, &name).expect("it was pulled");
-    assert_eq!(shown.repo_tags, [name.clone()]);
+    assert_eq!(shown.repo_tags, std::slice::from_ref(&name));
     let digest = shown.repo_digests.first().expect("a registry's image has a digest").clone();
     let repository = name.rsplit_once(':').expect("it has a tag").0;
     assert!(digest.starts_with(&format!("{repository}@sha256:")), "{digest}");

@@ -15,6 +15,7 @@ tests![
     a_line_without_an_end_is_kept,
     a_log_is_reopened,
     a_log_of_what_does_not_run_is_not_reopened,
+    nothing_is_lost_of_much,
     nothing_is_lost_at_the_end,
     bytes_are_kept_as_they_are,
 ];
@@ -86,15 +87,25 @@ fn a_log_of_what_does_not_run_is_not_reopened(endpoint: &dyn Endpoint) {
     assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
 }
 
+fn nothing_is_lost_of_much(endpoint: &dyn Endpoint) {
+    let pod = Pod::new(endpoint);
+    let config = pod.script("c", "seq 1 50000; exec sleep 1000");
+    pod.run(&config);
+    assert_counts_to_50_000(&endpoint.wait_for_log(&pod.config, &config, "50000"));
+}
+
 fn nothing_is_lost_at_the_end(endpoint: &dyn Endpoint) {
     let pod = Pod::new(endpoint);
-    let config = pod.script("c", "seq 1 50000; echo last >&2");
+    let config = pod.script("c", "seq 1 50000");
     pod.run_to_end(&config);
-    endpoint.wait_for_log(&pod.config, &config, "last");
-    let entries = endpoint.wait_for_log(&pod.config, &config, "50000");
-    assert_eq!(entries.len(), 50_001);
-    let numbers = entries.iter().filter(|it| it.stream == Stream::Stdout).zip(1..);
-    assert!(numbers.into_iter().all(|(it, number)| it.text == number.to_string()));
+    // All is in the file when the container is said to have ended.
+    assert_counts_to_50_000(&endpoint.logs(&pod.config, &config));
+}
+
+fn assert_counts_to_50_000(entries: &[Entry]) {
+    assert_eq!(entries.len(), 50_000);
+    let wrong = entries.iter().zip(1..).find(|(entry, number)| entry.text != number.to_string());
+    assert!(wrong.is_none(), "{wrong:?}");
 }
 
 fn bytes_are_kept_as_they_are(endpoint: &dyn Endpoint) {

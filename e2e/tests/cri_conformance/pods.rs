@@ -99,14 +99,18 @@ fn pods_are_listed_by_id_state_and_label(endpoint: &dyn Endpoint) {
         state: Some(PodSandboxStateValue { state: state as i32 }),
         ..of_group.clone()
     };
-    assert_eq!(listed(endpoint, state(PodSandboxState::SandboxReady)), [up.id.clone()]);
-    assert_eq!(listed(endpoint, state(PodSandboxState::SandboxNotready)), [down.id.clone()]);
+    assert_eq!(listed(endpoint, state(PodSandboxState::SandboxReady)), std::slice::from_ref(&up.id));
+    assert_eq!(listed(endpoint, state(PodSandboxState::SandboxNotready)), std::slice::from_ref(&down.id));
     let id = |id: &str| PodSandboxFilter { id: id.into(), ..Default::default() };
-    assert_eq!(listed(endpoint, id(&up.id)), [up.id.clone()]);
-    assert_eq!(listed(endpoint, id(&up.id[..up.id.len() - 1])), [up.id.clone()], "the beginning of an id is enough");
+    assert_eq!(listed(endpoint, id(&up.id)), std::slice::from_ref(&up.id));
+    assert_eq!(
+        listed(endpoint, id(&up.id[..up.id.len() - 1])),
+        std::slice::from_ref(&up.id),
+        "the beginning of an id is enough"
+    );
     assert!(listed(endpoint, id(&"f".repeat(64))).is_empty());
     let two = PodSandboxFilter { label_selector: map(&[("group", &group), ("name", "up")]), ..Default::default() };
-    assert_eq!(listed(endpoint, two), [up.id.clone()]);
+    assert_eq!(listed(endpoint, two), std::slice::from_ref(&up.id));
     let contradiction = PodSandboxFilter { id: down.id.clone(), ..state(PodSandboxState::SandboxReady) };
     assert!(listed(endpoint, contradiction).is_empty());
     let everything = endpoint.client().list_pod_sandbox(ListPodSandboxRequest::default()).expect("a list").items;

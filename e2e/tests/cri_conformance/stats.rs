@@ -68,7 +68,7 @@ fn stats_of_containers_are_listed_by_filter(endpoint: &dyn Endpoint) {
     let ids = listed(of_pod.clone());
     assert!(ids.contains(&a) && ids.contains(&b), "{ids:?}");
     drop(created);
-    assert_eq!(listed(ContainerStatsFilter { id: b.clone(), ..Default::default() }), [b.clone()]);
+    assert_eq!(listed(ContainerStatsFilter { id: b.clone(), ..Default::default() }), std::slice::from_ref(&b));
     assert_eq!(listed(ContainerStatsFilter { label_selector: labels, ..of_pod }), [a]);
 }
 
@@ -103,8 +103,14 @@ fn stats_of_pods_are_listed_by_filter(endpoint: &dyn Endpoint) {
         let stats = answer.expect("ListPodSandboxStats answers").stats;
         stats.into_iter().filter_map(|it| it.attributes).map(|it| it.id).collect::<Vec<_>>()
     };
-    assert_eq!(listed(PodSandboxStatsFilter { label_selector: labels, ..Default::default() }), [pod.id.clone()]);
-    assert_eq!(listed(PodSandboxStatsFilter { id: other.id.clone(), ..Default::default() }), [other.id.clone()]);
+    assert_eq!(
+        listed(PodSandboxStatsFilter { label_selector: labels, ..Default::default() }),
+        std::slice::from_ref(&pod.id)
+    );
+    assert_eq!(
+        listed(PodSandboxStatsFilter { id: other.id.clone(), ..Default::default() }),
+        std::slice::from_ref(&other.id)
+    );
 }
 
 fn stats_of_what_is_not_there_are_not_found(endpoint: &dyn Endpoint) {
@@ -127,7 +133,7 @@ fn stats_are_streamed_as_they_are_listed(endpoint: &dyn Endpoint) {
     let pods = endpoint.client().stream_pod_sandbox_stats(StreamPodSandboxStatsRequest { filter: Some(filter) });
     let pods = pods.expect("StreamPodSandboxStats answers").into_iter().flat_map(|it| it.pod_sandbox_stats);
     let ids: Vec<String> = pods.filter_map(|it| it.attributes).map(|it| it.id).collect();
-    assert_eq!(ids, [pod.id.clone()]);
+    assert_eq!(ids, std::slice::from_ref(&pod.id));
 }
 
 fn pods_have_metrics(endpoint: &dyn Endpoint) {

@@ -114,5 +114,15 @@ fn answer(kind: Kind, error: &dyn std::error::Error) -> Status {
         Kind::Timeout => Code::DeadlineExceeded,
         Kind::Internal => Code::Internal,
     };
-    Status::new(code, error.to_string())
+    Status::new(code, bounded(error.to_string()))
+}
+
+/// A message that fits into the trailers of an answer: a client gives up a connection whose headers have no end.
+fn bounded(mut text: String) -> String {
+    const MOST: usize = 4096;
+    if text.len() > MOST {
+        text.truncate(text.floor_char_boundary(MOST));
+        text.push('…');
+    }
+    text
 }

@@ -89,7 +89,9 @@ fn prepare(link: &Link) -> io::Result<()> {
 fn host_side(link: &Link, index: u32) -> Vec<Request> {
     let name = &link.name;
     let mut up = LinkUnspec::new_with_index(index).up().build();
-    up.attributes.push(LinkAttribute::IfAlias(link.alias.clone()));
+    // The kernel takes no more than 255 bytes.
+    let alias = &link.alias[..link.alias.floor_char_boundary(255)];
+    up.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
     let mut requests = vec![request(format!("bring up {name}"), Mode::Change, RouteNetlinkMessage::SetLink(up))];
     for gateway in &link.gateways {
         requests.push(address(name, index, *gateway));

@@ -13,6 +13,9 @@ use crate::sandbox::{self, Dns, NamespaceMode, Namespaces};
 /// The longest host name that Linux takes (uname(2)), in bytes.
 const MAX_HOSTNAME: usize = 64;
 
+/// The longest name of a directory (limits.h, NAME_MAX), in bytes.
+const MAX_NAME: usize = 255;
+
 /// A sandbox. `cgroup_root` is the parent where the client names none.
 pub fn sandbox(config: cri::PodSandboxConfig, cgroup_root: &str) -> Result<sandbox::Request> {
     let metadata = required(config.metadata, "config.metadata")?;
@@ -83,7 +86,11 @@ fn cgroup_parent(asked: &str, root: &str, uid: &str) -> Result<String> {
     let parent = asked.trim_matches('/');
     let path = match parent.rsplit('/').next() {
         Some("") | None => {
-            let part = uid.replace(['/', '\0'], "_");
+            let part = uid.replace('/', "_");
+            // It becomes a directory.
+            if part.len() > MAX_NAME || part.contains(char::is_control) {
+                return Err(Error::Invalid(format!("config.metadata.uid {uid:?} makes no name of a cgroup")));
+            }
             return Ok(format!("{root}/pods/{}", if part.starts_with('.') { "_" } else { &part }));
         }
         Some(slice) if slice.ends_with(".slice") => match expanded(slice) {
@@ -92,7 +99,9 @@ fn cgroup_parent(asked: &str, root: &str, uid: &str) -> Result<String> {
         },
         Some(_) => parent.to_owned(),
     };
-    if path.split('/').any(|part| part.is_empty() || part == "." || part == ".." || part.contains(char::is_control)) {
+    let wrong =
+        |part: &str| matches!(part, "" | "." | "..") || part.len() > MAX_NAME || part.contains(char::is_control);
+    if path.split('/').any(wrong) {
         return refuse("is no path of a cgroup");
     }
     Ok(path)
