@@ -18,7 +18,8 @@ use crate::images::ImageStore;
 use crate::runs::{self, RunsHeld};
 use crate::sandbox;
 use crate::servers::{self, Serving};
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, Wanted};
+use crate::streaming;
 use crate::watch::Event;
 use crate::zygote::Zygote;
 
@@ -81,11 +82,20 @@ impl Runtime {
         Ok(())
     }
 
-    /// Starts the command of an address that Exec answered with. Blocking.
+    /// Starts the command of an address that Exec answered with, without a connection. Blocking.
     pub fn take_session(&self, url: &str) -> Result<Session> {
-        let missing = || Error::NotFound { what: "session", id: url.to_owned() };
-        let waiting = self.sessions.take(url).ok_or_else(missing)?;
-        container::exec(&self.core, &container::load(&self.core, &waiting.container)?, &waiting.exec)
+        match self.sessions.take(url) {
+            Some(Wanted::Exec { container, exec, .. }) => {
+                container::exec(&self.core, &container::load(&self.core, &container)?, &exec)
+            }
+            _ => Err(Error::NotFound { what: "session", id: url.to_owned() }),
+        }
+    }
+
+    /// Listens for the clients of Exec, Attach and PortForward: from now on the addresses that those answer with are
+    /// this server's.
+    pub async fn streaming(&self, options: &streaming::Options) -> Result<streaming::Server> {
+        streaming::Server::bind(options, Arc::clone(&self.core), self.sessions.clone()).await
     }
 
     /// Keeps runs from beginning and others from collecting. Blocking.

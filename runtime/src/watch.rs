@@ -183,7 +183,8 @@ fn run(shared: &Arc<Shared>, bell: &OwnedFd) {
         for ((sandbox, client), _) in shims.iter().zip(ready).filter(|(_, ready)| *ready) {
             match client.event() {
                 Ok(Some(ShimEvent::Exited { id })) => shared.announce(Event::Stopped(id)),
-                Ok(Some(ShimEvent::ExecExited { .. })) => {}
+                // What other connections hear.
+                Ok(Some(ShimEvent::ExecExited { .. } | ShimEvent::AttachEnded { .. } | ShimEvent::StdinClosed)) => {}
                 Ok(None) | Err(_) => {
                     if lock(&shared.shims).remove(sandbox).is_some() {
                         bury(shared, sandbox);

@@ -1,13 +1,14 @@
 //! `coracle cri`: the Container Runtime Interface on a unix socket, for a kubelet, crictl or any other client.
 
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use runtime::zygote::Zygote;
-use runtime::{Owner, Serving};
+use runtime::{Owner, Serving, streaming};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
@@ -21,6 +22,18 @@ pub struct Args {
     /// The socket to serve on [default: coracle.sock in the state directory]
     #[arg(long, value_name = "PATH")]
     cri_socket: Option<PathBuf>,
+    /// Address that exec, attach and port-forward are served on; other than loopback only with TLS
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::from(Ipv4Addr::LOCALHOST))]
+    streaming_address: IpAddr,
+    /// Port for that; 0 is one that is free
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    streaming_port: u16,
+    /// Certificate for TLS there, PEM
+    #[arg(long, value_name = "FILE", requires = "streaming_tls_key_file")]
+    streaming_tls_cert_file: Option<PathBuf>,
+    /// Key of that certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "streaming_tls_cert_file")]
+    streaming_tls_key_file: Option<PathBuf>,
 }
 
 /// How long calls that are being answered may take once the end was asked for. Streams of events have none.
@@ -39,7 +52,12 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let outcome = rt.block_on(serve(global, zygote, &socket));
+    let streaming = streaming::Options {
+        address: args.streaming_address,
+        port: args.streaming_port,
+        tls: args.streaming_tls_cert_file.zip(args.streaming_tls_key_file),
+    };
+    let outcome = rt.block_on(serve(global, zygote, &socket, &streaming));
     // What is half done is brought to an end, if that is near: what is cut off the next server takes away.
     rt.shutdown_timeout(LAST_WORK);
     let outcome = outcome.map(|serving| {
@@ -49,7 +67,12 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(global: &Global, zygote: Option<Zygote>, path: &Path) -> anyhow::Result<Serving> {
+async fn serve(
+    global: &Global,
+    zygote: Option<Zygote>,
+    path: &Path,
+    options: &streaming::Options,
+) -> anyhow::Result<Serving> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for signals")?;
     let (runtime, _) = local::open(global, Owner::Cri, zygote)?;
@@ -58,6 +81,7 @@ async fn serve(global: &Global, zygote: Option<Zygote>, path: &Path) -> anyhow::
     let serving = tokio::task::spawn_blocking(move || serving.serve(&Owner::Cri)).await?;
     let held = serving.context("take over the pods of the container runtime interface")?;
     let routes = runtime.services(Owner::Cri);
+    tokio::spawn(runtime.streaming(options).await?.serve());
     let socket = place.listen()?;
     // Nobody may be there to read it.
     let _ = writeln!(std::io::stdout(), "serving the container runtime interface on {}", socket.path().display());

@@ -195,7 +195,8 @@ fn memory_that_runs_out_is_the_reason(endpoint: &dyn Endpoint) {
 fn a_status_has_every_attribute(endpoint: &dyn Endpoint) {
     let pod = Pod::new(endpoint);
     let host = endpoint.make_dir("attributes");
-    let mut config = pod.script("c", "exit 3");
+    // Of one that ends at once containerd may tell the end before the start.
+    let mut config = pod.script("c", "sleep 0.3; exit 3");
     config.labels = e2e::cri::map(&[("of", "label")]);
     config.annotations = e2e::cri::map(&[("of", "annotation")]);
     config.metadata = Some(ContainerMetadata { name: "c".into(), attempt: 7 });

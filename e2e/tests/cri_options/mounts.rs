@@ -179,20 +179,22 @@ fn an_image_is_a_read_only_volume() {
         image_sub_path: sub_path.into(),
         ..Default::default()
     };
-    let id =
-        pod.run(|config, _| config.mounts = vec![image("/all", ""), image("/part", "data"), image("/up", "../data")]);
+    let id = pod.run(|config, _| config.mounts = vec![image("/all", ""), image("/part", "data")]);
     assert_eq!(pod.output(&id, &["cat", "/all/data/a"]), "above");
     assert_eq!(pod.output(&id, &["ls", "/part"]), "a\nb\nout");
-    assert_eq!(pod.output(&id, &["cat", "/up/b"]), "b");
     assert_ne!(pod.cri.exec_sync(&id, &["touch", "/all/x"]).exit_code, 0);
     let shown = &pod.cri.status_of(&id).mounts[1];
     assert_eq!(
         (shown.image.as_ref().unwrap().image.as_str(), shown.image_sub_path.as_str()),
         ("coracle.test/files:1", "data")
     );
-    for (sub_path, word) in
-        [("nowhere", "not in the image"), ("data/a", "not a directory"), ("data/out/x", "not in the image")]
-    {
+    let wrong = [
+        ("nowhere", "not in the image"),
+        ("data/a", "not a directory"),
+        ("data/out/x", "not in the image"),
+        ("../data", "holds «..»"),
+    ];
+    for (sub_path, word) in wrong {
         let config = pod.config(|config, _| config.mounts = vec![image("/v", sub_path)]);
         let status = pod.cri.try_create_container(&pod.id, &pod.config, &config).unwrap_err();
         assert_eq!(status.code(), tonic::Code::InvalidArgument);

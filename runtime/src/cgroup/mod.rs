@@ -143,6 +143,14 @@ impl Cgroup {
         remove::below(&self.dirs[self.leaf_index(name)?], name, deadline)
     }
 
+    /// Removes such a leaf if nothing is in it; true when it is gone.
+    pub fn remove_empty_leaf(&self, name: &str) -> Result<bool, Error> {
+        let name = mounts::components(name)?;
+        let parent = &self.dirs[self.leaf_index(name)?];
+        remove::alone(parent, name)?;
+        Ok(dir::absent(parent.open_child(name))?.is_none())
+    }
+
     fn leaf_index(&self, name: &str) -> Result<usize, Error> {
         let has = |dir: &Dir| dir.mount.version == Version::V2 || dir.mount.has(Controller::Freezer);
         self.dirs.iter().position(has).ok_or_else(|| Error::Unsupported {

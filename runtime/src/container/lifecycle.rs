@@ -171,7 +171,7 @@ fn settle(core: &Core, record: &Record, known: Option<Status>) -> Result<()> {
 /// written to the old one.
 pub fn reopen_log(core: &Core, record: &Record) -> Result<()> {
     let Some(path) = &record.log_path else {
-        return Err(Error::Invalid(format!("container {} keeps no log", record.id)));
+        return Err(Error::Conflict(format!("container {} keeps no log", record.id)));
     };
     if view(core, record)?.map(|it| it.state) != Some(State::Running) {
         return Err(Error::Conflict(format!("container {} is not running: nothing more comes to its log", record.id)));

@@ -1,10 +1,12 @@
 //! Containers: a root, a cgroup and a first process in a sandbox.
 
+mod attach;
 pub mod cdi;
 mod compile;
 mod create;
 mod devices;
 mod exec;
+mod exec_sync;
 mod lifecycle;
 mod limits;
 mod mounts;
@@ -13,8 +15,10 @@ mod request;
 mod status;
 mod usage;
 
+pub use attach::{Attach, News, attach, require_alive};
 pub use create::{create, find_image};
-pub use exec::{Exec, Session, exec, exec_sync};
+pub use exec::{Exec, Session, exec, require_running};
+pub use exec_sync::exec_sync;
 pub use lifecycle::{remove, reopen_log, settle_all, start, stop};
 pub use limits::update;
 pub use record::{Record, of_sandbox};

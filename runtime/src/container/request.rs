@@ -43,7 +43,7 @@ pub struct Request {
     pub log_path: String,
     /// Standard input stays open.
     pub stdin: bool,
-    /// It ends with the first client that wrote to it.
+    /// It ends with that of the first who is attached to it.
     #[serde(default)]
     pub stdin_once: bool,
     /// It has a terminal.

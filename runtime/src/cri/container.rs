@@ -1,13 +1,18 @@
 //! The containers' verbs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cri_proto::cri;
 use tonic::Status;
 
-use super::{Services, convert, info, show};
+use super::{Services, convert, info, show, status};
 use crate::container::{self, Exec};
-use crate::{Error, Kind};
+use crate::core::Core;
+use crate::{Kind, Owner};
+
+/// What fits into an answer beside its frame.
+const MAX_OUTPUT: usize = cri_proto::MAX_MESSAGE_BYTES - 1024;
 
 impl Services {
     pub(super) async fn create_container(
@@ -107,26 +112,20 @@ impl Services {
         &self,
         request: cri::ExecSyncRequest,
     ) -> Result<cri::ExecSyncResponse, Status> {
-        self.run(move |core, owner| {
-            let record = container::owned(core, owner, &request.container_id)?;
-            let limit = u64::try_from(request.timeout).ok().filter(|&it| it > 0).map(Duration::from_secs);
-            let output = container::exec_sync(core, &record, request.cmd, limit)?;
-            Ok(cri::ExecSyncResponse { stdout: output.stdout, stderr: output.stderr, exit_code: output.code })
-        })
-        .await
-    }
-
-    pub(super) async fn prepare_exec(&self, request: cri::ExecRequest) -> Result<cri::ExecResponse, Status> {
-        let sessions = self.sessions.clone();
-        self.run(move |core, owner| {
-            if request.tty && request.stderr {
-                return Err(Error::Invalid("a terminal has no standard error of its own: unset tty or stderr".into()));
-            }
-            let record = container::owned(core, owner, &request.container_id)?;
-            let exec = Exec { command: request.cmd, tty: request.tty, stdin: request.stdin };
-            Ok(cri::ExecResponse { url: sessions.prepare(record.id, exec)? })
-        })
-        .await
+        let limit = u64::try_from(request.timeout).ok().filter(|&it| it > 0).map(Duration::from_secs);
+        let services = self.clone();
+        let start = async move {
+            let start = move |core: &Arc<Core>, owner: &Owner| {
+                let record = container::owned(core, owner, &request.container_id)?;
+                container::exec(core, &record, &Exec { command: request.cmd, tty: false, stdin: false })
+            };
+            services.blocking(start).await
+        };
+        let mut output = container::exec_sync(start, limit).await.map_err(|error| status(&error))?;
+        // All of it is one message, and one that is too long would not arrive at all.
+        output.stdout.truncate(MAX_OUTPUT);
+        output.stderr.truncate(MAX_OUTPUT - output.stdout.len());
+        Ok(cri::ExecSyncResponse { stdout: output.stdout, stderr: output.stderr, exit_code: output.code })
     }
 
     pub(super) async fn reopen_log(&self, id: String) -> Result<cri::ReopenContainerLogResponse, Status> {

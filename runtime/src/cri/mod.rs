@@ -18,6 +18,7 @@ mod show;
 mod signals;
 mod stats;
 mod status;
+mod streaming;
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
 use crate::core::Core;
-use crate::error::{Error, Kind, Result};
+use crate::error::{During as _, Error, Kind, Result};
 use crate::ids::Owner;
 use crate::images::{self, PullRequest, Subscription};
 use crate::sessions::Sessions;
@@ -66,6 +67,14 @@ impl Services {
         &self,
         work: impl FnOnce(&Arc<Core>, &Owner) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, Status> {
+        self.blocking(work).await.map_err(|error| status(&error))
+    }
+
+    /// The same for what goes on with an error.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Core>, &Owner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let place = Arc::clone(&self.bridge).acquire_owned().await;
         let (core, owner) = (Arc::clone(&self.core), self.owner.clone());
         let done = tokio::task::spawn_blocking(move || {
@@ -73,10 +82,7 @@ impl Services {
             let _place = place;
             work(&core, &owner)
         });
-        match done.await {
-            Ok(result) => result.map_err(|error| status(&error)),
-            Err(error) => Err(Status::internal(format!("the request's thread failed: {error}"))),
-        }
+        done.await.map_err(std::io::Error::from).during(|| "do what was requested".into())?
     }
 }
 

@@ -1,4 +1,4 @@
-//! RuntimeService: which verb is where. What is not there yet says so.
+//! RuntimeService: which verb is where.
 
 use cri_proto::cri::{self, runtime_service_server::RuntimeService};
 use tonic::{Request, Response, Status};
@@ -8,11 +8,6 @@ use super::events::Answers;
 
 /// The name that clients know this runtime by.
 const NAME: &str = "coracle";
-
-/// A verb that this version does not have.
-fn missing(verb: &str) -> Status {
-    Status::unimplemented(format!("{NAME} {} does not have {verb} yet", env!("CARGO_PKG_VERSION")))
-}
 
 /// What no version has: the state of processes is not frozen here.
 const UNSUPPORTED: [&str; 3] = ["CheckpointContainer", "CheckpointPod", "RestorePod"];
@@ -264,15 +259,15 @@ impl RuntimeService for Services {
         self.update_container(request).await.map(Response::new)
     }
 
-    async fn attach(&self, _request: Request<cri::AttachRequest>) -> Result<Response<cri::AttachResponse>, Status> {
-        Err(missing("Attach"))
+    async fn attach(&self, request: Request<cri::AttachRequest>) -> Result<Response<cri::AttachResponse>, Status> {
+        self.prepare_attach(request.into_inner()).await.map(Response::new)
     }
 
     async fn port_forward(
         &self,
-        _request: Request<cri::PortForwardRequest>,
+        request: Request<cri::PortForwardRequest>,
     ) -> Result<Response<cri::PortForwardResponse>, Status> {
-        Err(missing("PortForward"))
+        self.prepare_port_forward(request.into_inner()).await.map(Response::new)
     }
 
     async fn pod_sandbox_stats(

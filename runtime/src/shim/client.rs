@@ -5,14 +5,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
 };
+use tokio::io::Interest;
 
 use super::protocol::{Event, Request, Response};
 use crate::error::{Error, Result};
 use crate::store::open_dir;
 use crate::sys::fdpass;
+use crate::sys::polled::polled;
 
 /// How long a shim may take to answer. What it does on request is bounded; a mount that hangs is not.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,6 +72,11 @@ impl Client {
         }
     }
 
+    /// Says what is not answered.
+    pub fn tell(&self, request: &Request) -> io::Result<()> {
+        fdpass::send(&self.socket, &serde_json::to_vec(request)?, &[])
+    }
+
     /// Reads the next event. `None` means that the shim is gone.
     pub fn event(&self) -> io::Result<Option<Event>> {
         let mut buffer = [0; 1024];
@@ -77,6 +85,22 @@ impl Client {
             Ok((length, _)) => Ok(Some(serde_json::from_slice(&buffer[..length])?)),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+}
+
+impl Client {
+    /// Waits for the next event. `None` means that the shim is gone. Dropping this loses no event.
+    pub async fn next_event(&self) -> io::Result<Option<Event>> {
+        let ready = polled(self.socket.try_clone()?, Interest::READABLE)?;
+        loop {
+            let mut guard = ready.readable().await?;
+            // The socket is a blocking one: it is asked whether there is anything.
+            match rustix::net::recv(&self.socket, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => guard.clear_ready(),
+                Err(Errno::INTR) => {}
+                _ => return self.event(),
+            }
         }
     }
 }
@@ -104,6 +128,8 @@ fn verb(request: &Request) -> &'static str {
         Request::Kill { .. } => "kill a container",
         Request::Remove { .. } => "remove a container",
         Request::Exec(_) => "run a command in a container",
+        Request::Attach(_) => "attach to a container",
+        Request::CloseStdin => "close a container's standard input",
         Request::Reopen { .. } => "reopen a log",
         Request::Watch => "tell of what happens",
         Request::Shutdown => "end the sandbox",

@@ -50,8 +50,10 @@ pub struct Container {
     ready: bool,
     /// Its end came before the last of its launch's reports, which is waited for.
     early_end: Option<i32>,
-    /// Its standard input, or its terminal: held so that neither ends before it does.
-    held: Vec<OwnedFd>,
+    /// Its standard input: held so that it does not end before it is to.
+    stdin: Option<OwnedFd>,
+    /// Its terminal, likewise.
+    master: Option<OwnedFd>,
     /// Where a terminal's output is to be logged, until its master has come.
     log: Option<OwnedFd>,
     removal: Option<Conn>,
@@ -74,8 +76,8 @@ pub(super) struct Parts {
     pub cgroup: Cgroup,
     pub state_dir: OwnedFd,
     pub launch: Launch,
-    /// Held until it ends.
-    pub held: Vec<OwnedFd>,
+    /// The pipe to its standard input.
+    pub stdin: Option<OwnedFd>,
     /// Where a terminal's output is to be logged.
     pub log: Option<OwnedFd>,
 }
@@ -96,7 +98,7 @@ impl Container {
             lost_log_lines: 0,
             unknown: false,
         };
-        let Parts { cgroup, state_dir, launch, held, log } = parts;
+        let Parts { cgroup, state_dir, launch, stdin, log } = parts;
         Self {
             id,
             pid: None,
@@ -110,7 +112,8 @@ impl Container {
             drained: false,
             ready: false,
             early_end: None,
-            held,
+            stdin,
+            master: None,
             log,
             removal: None,
         }
@@ -149,6 +152,26 @@ impl Container {
         matches!(self.phase, Phase::Running)
     }
 
+    /// It stands at its gate or runs: there is something to attach to.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.phase, Phase::Created | Phase::Starting(_) | Phase::Running)
+    }
+
+    /// The pipe to its standard input, while that is open.
+    pub fn stdin(&self) -> Option<&OwnedFd> {
+        self.stdin.as_ref()
+    }
+
+    /// Its terminal's master.
+    pub fn terminal(&self) -> Option<&OwnedFd> {
+        self.master.as_ref()
+    }
+
+    /// Lets go of its standard input, which ends when nobody else holds it.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
     /// Kills everything in it.
     pub fn kill(&mut self) {
         let _ = self.cgroup.kill(KILL_PATIENCE);
@@ -176,7 +199,7 @@ impl Container {
         // One that could not be run was killed for it: the reason is what counts.
         self.status.exit_code = self.status.failure.as_ref().map_or(code, |failure| failure.code);
         let _ = self.cgroup.kill(KILL_PATIENCE);
-        self.held.clear();
+        (self.stdin, self.master) = (None, None);
         self.phase = Phase::Draining(Instant::now() + DRAIN);
     }
 
@@ -254,7 +277,7 @@ impl Container {
             if let Ok(output) = master.try_clone() {
                 log.add(Sink::new(self.id.clone(), self.log.take(), vec![Stream::new("stdout", output)]));
             }
-            self.held.push(master);
+            self.master = Some(master);
         }
         self.ready = true;
         self.created()

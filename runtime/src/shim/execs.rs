@@ -44,9 +44,8 @@ impl Session {
 
     /// Its process has ended.
     pub fn ended(&mut self, code: i32) {
+        // What it leaves running stays, as after any shell: the container has got a daemon more.
         self.code = Some(code);
-        // What it left running goes too, or its caller would wait for ever for the end of the output.
-        let _ = self.leaf.kill(KILL_PATIENCE);
     }
 
     fn kill(&self) {
@@ -164,15 +163,32 @@ impl Shim {
         let (over, rest): (Vec<Session>, Vec<Session>) =
             std::mem::take(&mut self.execs).into_iter().partition(|it| it.code.is_some() && it.launch.is_none());
         self.execs = rest;
+        if over.is_empty() {
+            return;
+        }
         for session in over {
             if let Some(container) = self.containers.get(&session.container) {
-                // What stays behind goes with the container.
-                let _ = container.cgroup.remove_leaf(&leaf_name(session.conn), KILL_PATIENCE);
+                let name = leaf_name(session.conn);
+                if session.gone {
+                    // What stays behind goes with the container.
+                    let _ = container.cgroup.remove_leaf(&name, KILL_PATIENCE);
+                } else {
+                    self.left.push((session.container, name));
+                }
             }
             if let (Some(code), None) = (session.code, &session.failure) {
                 self.tell(session.conn, &Event::ExecExited { code });
             }
         }
+        self.remove_left();
+    }
+
+    /// Removes the leaves that are empty by now: what an exec has left running may have ended since.
+    fn remove_left(&mut self) {
+        self.left.retain(|(container, name)| {
+            let Some(container) = self.containers.get(container) else { return false };
+            matches!(container.cgroup.remove_empty_leaf(name), Ok(false))
+        });
     }
 }
 

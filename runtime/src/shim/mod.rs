@@ -4,6 +4,7 @@
 //! agent does not. One thread runs this loop and never blocks in it; a second one writes the logs. Everything that it
 //! knows of the host are descriptors that the runtime opened.
 
+mod attach;
 pub mod client;
 mod containers;
 pub use containers::now;
@@ -58,6 +59,9 @@ struct Shim {
     watchers: Vec<Conn>,
     containers: BTreeMap<String, Container>,
     execs: Vec<Session>,
+    attached: BTreeMap<Conn, attach::Attached>,
+    /// Cgroups of execs that have ended and left something running: container and name.
+    left: Vec<(String, String)>,
     /// Children that ended before their stage had said who they are.
     unclaimed: Vec<(Pid, i32)>,
     /// Who waits for the end, once it was asked for.
@@ -96,6 +100,8 @@ impl Shim {
             watchers: Vec::new(),
             containers: BTreeMap::new(),
             execs: Vec::new(),
+            attached: BTreeMap::new(),
+            left: Vec::new(),
             unclaimed: Vec::new(),
             shutdown: None,
             over: false,
@@ -216,6 +222,8 @@ impl Shim {
             Request::Kill { id } => self.kill(conn, &id),
             Request::Remove { id } => self.remove(conn, &id),
             Request::Exec(exec) => self.exec(conn, &exec, fds),
+            Request::Attach(attach) => self.attach(conn, &attach),
+            Request::CloseStdin => self.attached_stdin_over(conn),
             Request::Reopen { id } => self.reopen(conn, &id, fds),
             Request::Watch => {
                 self.watchers.push(conn);
@@ -260,6 +268,7 @@ impl Shim {
         self.conns.remove(&conn);
         self.watchers.retain(|&it| it != conn);
         self.exec_hung_up(conn);
+        self.detach(conn);
     }
 
     /// Collects every child that has ended: a container's, an exec's, the init's, or an orphan that came to this

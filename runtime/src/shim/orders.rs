@@ -40,7 +40,7 @@ impl Shim {
         // What is left belongs to the specification, whose positions must not move: the gaps are filled.
         let rest: Vec<OwnedFd> =
             fds.into_iter().map(|fd| fd.map_or_else(|| spec.try_clone(), Ok)).collect::<io::Result<_>>()?;
-        let (stdio, mut streams, held) = pipes(create.stdin, create.tty)?;
+        let (stdio, mut streams, stdin) = pipes(create.stdin, create.tty)?;
         let inputs =
             Inputs { spec: &spec, fds: &rest, cgroup: &cgroup, pod: &sandbox.namespaces, join: None, stdio: &stdio };
         let launch = Launch::begin(&inputs)?;
@@ -48,7 +48,7 @@ impl Shim {
         if !create.tty {
             self.log.add(Sink::new(create.id.clone(), log.take(), std::mem::take(&mut streams)));
         }
-        Ok(Container::new(create.id, conn, Parts { cgroup, state_dir, launch, held, log }))
+        Ok(Container::new(create.id, conn, Parts { cgroup, state_dir, launch, stdin, log }))
     }
 
     pub(super) fn container_report(&mut self, id: &str) {
@@ -114,21 +114,20 @@ fn no_log() -> Response {
     Response::Refused("the container has no log to go on with: it has ended".into())
 }
 
-/// The child's ends, the streams to log, and what to hold.
-type Pipes = (Stdio, Vec<Stream>, Vec<OwnedFd>);
+/// The child's ends, the streams to log, and the way to standard input.
+type Pipes = (Stdio, Vec<Stream>, Option<OwnedFd>);
 
 fn pipes(stdin: bool, tty: bool) -> io::Result<Pipes> {
     if tty {
-        return Ok((Stdio::default(), Vec::new(), Vec::new()));
+        return Ok((Stdio::default(), Vec::new(), None));
     }
     let (stdout, theirs_out) = pipe_with(PipeFlags::CLOEXEC)?;
     let (stderr, theirs_err) = pipe_with(PipeFlags::CLOEXEC)?;
     let mut stdio = Stdio { stdin: None, stdout: Some(theirs_out), stderr: Some(theirs_err) };
-    let mut held = Vec::new();
+    let mut to_stdin = None;
     if stdin {
         let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
-        stdio.stdin = Some(theirs);
-        held.push(ours);
+        (stdio.stdin, to_stdin) = (Some(theirs), Some(ours));
     }
-    Ok((stdio, vec![Stream::new("stdout", stdout), Stream::new("stderr", stderr)], held))
+    Ok((stdio, vec![Stream::new("stdout", stdout), Stream::new("stderr", stderr)], to_stdin))
 }

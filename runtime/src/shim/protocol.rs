@@ -78,6 +78,11 @@ pub enum Request {
     },
     /// Runs a process in a running container. Answered by [`Response::Exec`] with the parent's ends of its streams.
     Exec(Exec),
+    /// Joins a container's streams. Answered by [`Response::Attached`]; what the container writes from then on comes out
+    /// of the descriptors, and [`Event::AttachEnded`] out of the connection. Closing the connection ends it.
+    Attach(Attach),
+    /// From an attached connection: its standard input is over. Not answered.
+    CloseStdin,
     /// Closes a container's log and goes on in the file that comes along. Answered by [`Response::Done`].
     Reopen {
         /// The container.
@@ -142,6 +147,34 @@ pub struct Exec {
     pub tty: bool,
 }
 
+/// A container to attach to, and to what of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Attach {
+    /// The container.
+    pub id: String,
+    /// Its standard input, if it has one.
+    pub stdin: bool,
+    /// Its standard output, or its terminal's.
+    pub stdout: bool,
+    /// Its standard error, if it has no terminal.
+    pub stderr: bool,
+    /// Its standard input ends with that of the first who is attached to it.
+    pub stdin_once: bool,
+}
+
+/// What a descriptor of [`Response::Attached`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttachedTo {
+    /// A pipe to its standard input.
+    Stdin,
+    /// A pipe from its standard output, or its terminal's.
+    Stdout,
+    /// A pipe from its standard error.
+    Stderr,
+    /// Its terminal's master, to write to and to resize.
+    Terminal,
+}
+
 /// An answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Response {
@@ -161,6 +194,8 @@ pub enum Response {
     Started,
     /// To [`Request::Exec`]; the descriptors are stdin (when asked for), stdout, stderr; or the terminal's master.
     Exec,
+    /// To [`Request::Attach`]: what the descriptors are.
+    Attached(Vec<AttachedTo>),
     /// It is done.
     Done,
     /// The container is not known, or not in a state for this.
@@ -182,6 +217,13 @@ pub enum Event {
         /// Its exit code; 128 and the signal's number when it was killed.
         code: i32,
     },
+    /// This attached connection gets no more.
+    AttachEnded {
+        /// Because it did not take what the container wrote; else because that ended.
+        too_slow: bool,
+    },
+    /// The standard input that this connection is attached to has ended.
+    StdinClosed,
 }
 
 /// `status.json` in a container's directory: written by its shim at each change, or by the runtime for a shim that died.

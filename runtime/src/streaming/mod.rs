@@ -13,16 +13,24 @@
 
 pub mod channels;
 pub mod codec;
+mod connect;
+pub(crate) mod drain;
 mod driver;
+pub(crate) mod fd;
 #[doc(hidden)]
 pub mod fuzz;
 mod handles;
+mod http;
 pub mod portforward;
 pub mod remotecommand;
+mod serve;
+mod server;
 pub mod spdy;
 mod state;
+mod tls;
 pub mod websocket;
 
+pub use server::{Options, Server};
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;

@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod fdpass;
 pub mod mount;
 pub mod net;
+pub mod polled;
 pub mod probe;
 pub mod process;
 pub mod seccomp;

@@ -13,6 +13,13 @@ pub struct Node {
     cgroup_root: String,
     pub runtime: Runtime,
     pub cri: RuntimeServiceClient<Routes>,
+    forwarding: Vec<Option<String>>,
+}
+
+/// The settings that a pod network changes. A new network namespace may have them from the machine's.
+fn forwarding() -> Vec<Option<String>> {
+    let names = ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/lo/forwarding"];
+    names.map(|name| std::fs::read_to_string(format!("/proc/sys/net/{name}")).ok()).to_vec()
 }
 
 /// A runtime's directories below one.
@@ -30,11 +37,12 @@ pub fn options(dir: &Path, cgroup_root: &str) -> Options {
 impl Node {
     /// In directories that go with it.
     pub fn open(zygote: runtime::zygote::Zygote) -> Self {
+        let before = forwarding();
         let dir = tempfile::tempdir().unwrap();
         let cgroup_root = format!("coracle-test-pods-{}", std::process::id());
         let runtime = Runtime::open(options(dir.path(), &cgroup_root), Some(zygote)).unwrap();
         let cri = RuntimeServiceClient::new(runtime.services(Owner::Run("test".into())));
-        Self { path: dir.path().to_owned(), dir: Some(dir), cgroup_root, runtime, cri }
+        Self { path: dir.path().to_owned(), dir: Some(dir), cgroup_root, runtime, cri, forwarding: before }
     }
 
     /// As a run that somebody else will clean up after.
@@ -43,7 +51,7 @@ impl Node {
         let runtime = Runtime::open(options, Some(zygote)).unwrap();
         runtime.begin_run(run).unwrap();
         let cri = RuntimeServiceClient::new(runtime.services(Owner::Run(run.into())));
-        Self { dir: None, path, cgroup_root, runtime, cri }
+        Self { dir: None, path, cgroup_root, runtime, cri, forwarding: Vec::new() }
     }
 
     /// What a runtime of the same directories shows after a reboot.
@@ -221,9 +229,6 @@ impl Drop for Node {
         let links = std::fs::read_to_string("/proc/net/dev").unwrap();
         assert!(!links.contains("cor"), "links are left: {links}");
         assert_eq!(runtime::network::nft::Table::list_ours().unwrap(), Vec::<String>::new(), "tables are left");
-        for forwarding in ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/lo/forwarding"] {
-            let value = std::fs::read_to_string(format!("/proc/sys/net/{forwarding}"));
-            assert!(value.is_err() || value.unwrap() == "0\n", "net/{forwarding} was changed for good");
-        }
+        assert_eq!(forwarding(), self.forwarding, "what is forwarded was changed for good");
     }
 }

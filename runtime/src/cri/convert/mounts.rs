@@ -42,6 +42,10 @@ pub(super) fn mount(index: usize, mount: cri::Mount) -> Result<Mount> {
         if !mount.readonly {
             return refuse("readonly", "has to be set for an image");
         }
+        let mut parts = std::path::Path::new(&mount.image_sub_path).components();
+        if parts.any(|part| part == std::path::Component::ParentDir) {
+            return refuse("image_sub_path", &format!("{:?} holds «..»", mount.image_sub_path));
+        }
         Ok(ImageSource { image: image.image, sub_path: mount.image_sub_path.clone() })
     });
     let image = image.transpose()?;

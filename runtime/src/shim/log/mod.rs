@@ -4,6 +4,7 @@
 //! and the container waits. What cannot be written (no space) is dropped and counted, and the next line that can be
 //! written is preceded by a marker that says how many were lost.
 
+mod follower;
 pub mod format;
 
 use std::io;
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 
+pub use follower::Follower;
 use format::Splitter;
 
 /// Bytes taken from a stream at a time.
@@ -39,6 +41,8 @@ enum Command {
     /// The number is whose request it is, to be told when it is done.
     Reopen(String, OwnedFd, u64),
     Close(String),
+    Follow(String, Follower),
+    Unfollow(u64),
 }
 
 /// One container's streams and its log file.
@@ -49,6 +53,8 @@ pub struct Sink {
     pub file: Option<OwnedFd>,
     /// Where the output comes from.
     pub streams: Vec<Stream>,
+    /// Who is attached.
+    followers: Vec<Follower>,
     lost: u64,
     lost_total: u64,
     torn: bool,
@@ -79,7 +85,7 @@ impl Stream {
 impl Sink {
     /// A sink that has lost nothing yet.
     pub fn new(id: String, file: Option<OwnedFd>, streams: Vec<Stream>) -> Self {
-        Self { id, file, streams, lost: 0, lost_total: 0, torn: false }
+        Self { id, file, streams, followers: Vec::new(), lost: 0, lost_total: 0, torn: false }
     }
 }
 
@@ -119,6 +125,16 @@ impl LogThread {
     /// Ends a container's log even if somebody still holds its streams.
     pub fn close(&self, id: &str) {
         self.send(Command::Close(id.to_owned()));
+    }
+
+    /// Lets a client see what a container writes from now on.
+    pub fn follow(&self, id: &str, follower: Follower) {
+        self.send(Command::Follow(id.to_owned(), follower));
+    }
+
+    /// Forgets a client.
+    pub fn unfollow(&self, conn: u64) {
+        self.send(Command::Unfollow(conn));
     }
 
     /// Readable when [`LogThread::drained`] or [`LogThread::reopened`] has something.
@@ -186,15 +202,25 @@ fn carry_out(shared: &Shared, command: Command, sinks: &mut Vec<Sink>) {
                 sink.end();
             }
         }
+        Command::Follow(id, follower) => match sinks.iter_mut().find(|sink| sink.id == id) {
+            Some(sink) => sink.followers.push(follower),
+            None => follower.end(),
+        },
+        Command::Unfollow(conn) => {
+            for sink in sinks {
+                sink.followers.retain(|it| it.conn != conn);
+            }
+        }
     }
 }
 
 /// Takes out the sinks without streams and tells of them.
 fn finish(shared: &Shared, sinks: &mut Vec<Sink>) {
     let mut told = false;
-    sinks.retain(|sink| {
+    sinks.retain_mut(|sink| {
         let over = sink.streams.is_empty();
         if over {
+            sink.followers.drain(..).for_each(Follower::end);
             lock(&shared.drained).push(Drained { id: sink.id.clone(), lost: sink.lost_total });
             told = true;
         }
@@ -231,11 +257,13 @@ impl Sink {
             // The end: EIO is what a terminal's master says when the last process has closed the other side.
             Ok(0) | Err(_) => {
                 let mut stream = self.streams.remove(number);
+                self.followers.iter_mut().for_each(|it| it.close(stream.name));
                 out.clear();
                 let lines = stream.splitter.finish(stream.name, now(), out);
                 self.write(out, lines);
             }
             Ok(length) => {
+                self.followers.retain_mut(|it| it.take(stream.name, &buffer[..length]));
                 out.clear();
                 let lines = stream.splitter.feed(&buffer[..length], stream.name, now(), out);
                 self.write(out, lines);
@@ -257,6 +285,7 @@ impl Sink {
                 self.read(last, &mut buffer, &mut out);
             } else {
                 let mut stream = self.streams.remove(last);
+                self.followers.iter_mut().for_each(|it| it.close(stream.name));
                 out.clear();
                 let lines = stream.splitter.finish(stream.name, now(), &mut out);
                 self.write(&out, lines);
