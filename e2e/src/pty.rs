@@ -39,8 +39,8 @@ impl Session {
         // A test run that was started in the background ignores interrupts, and so would everything below it.
         command.args(["--ctty", "--wait", "--", "env", "--default-signal=INT,QUIT,HUP,TERM"]);
         command.arg(inner.get_program()).args(inner.get_args());
-        // Colours are for terminals that say what they are.
-        command.env("TERM", "xterm").stdin(open()).stdout(open()).stderr(open());
+        // Colours are for terminals that say what they are, where nobody has said that none are wanted.
+        command.env("TERM", "xterm").env_remove("NO_COLOR").stdin(open()).stdout(open()).stderr(open());
         let child = host.within(|| command.spawn()).expect("setsid starts");
         drop(command);
         let master = File::from(master);
