@@ -13,6 +13,8 @@ use crate::store::read_json;
 pub trait Stored: DeserializeOwned {
     /// What it is a record of, for messages.
     const WHAT: &'static str;
+    /// What clients call its id.
+    const FIELD: &'static str;
     /// The directory in the state directory that holds the objects'.
     const DIR: &'static str;
     /// The file in the object's directory.
@@ -50,7 +52,8 @@ pub fn owned<R: Stored>(core: &Core, owner: &Owner, id: &str) -> Result<R> {
         let mut found = mine.filter(|it| !id.is_empty() && it.id().starts_with(id));
         let first = found.next().ok_or_else(|| missing::<R>(id))?;
         if found.next().is_some() {
-            return Err(Error::Invalid(format!("several {}s begin with {id:?}: give more of the id", R::WHAT)));
+            let why = "is the beginning of several: give more of it";
+            return Err(Error::Invalid(format!("{} {id:?} {why}", R::FIELD)));
         }
         first
     };

@@ -80,6 +80,7 @@ impl Record {
 
 impl Stored for Record {
     const WHAT: &'static str = "container";
+    const FIELD: &'static str = "container_id";
     const DIR: &'static str = "containers";
     const FILE: &'static str = "container.json";
 

@@ -171,6 +171,7 @@ pub fn update_amounts(core: &Core, record: &Record, said: Amounts) -> Result<()>
 
 impl Stored for Record {
     const WHAT: &'static str = "sandbox";
+    const FIELD: &'static str = "pod_sandbox_id";
     const DIR: &'static str = "sandboxes";
     const FILE: &'static str = "sandbox.json";
 
