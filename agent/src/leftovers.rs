@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use crate::cli::Global;
 use crate::engine::record::{self, PodRecord, RecordError};
 use crate::host::teardown;
+use crate::node::desired::disk;
 use crate::record::{name_of, namespace_of};
 
 /// What was done.
@@ -56,6 +57,13 @@ pub fn sweep(global: &Global, all: bool) -> anyhow::Result<Swept> {
         }
     }
     sweep_orphans(global, &kept, all || runs.is_empty(), &mut swept)?;
+    let desired = disk::directory(&global.root_dir);
+    if all && desired.exists() {
+        // An agent would start all of it again.
+        swept.note("the agent's desired state".into(), || {
+            std::fs::remove_dir_all(&desired).with_context(|| format!("remove {}", desired.display()))
+        });
+    }
     Ok(swept)
 }
 

@@ -6,9 +6,11 @@ mod cri_socket;
 mod engine;
 mod failure;
 mod host;
+mod identity;
 mod leftovers;
 mod local;
 mod logs;
+mod node;
 mod printer;
 mod privilege;
 mod record;
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
 /// leaves a hundred kilobytes of it used and free in turns, of which a shim would make pages of its own. Without root the
 /// verb says so itself; a word that only looks like the verb costs a process that ends at once.
 fn early_zygote() -> Option<std::io::Result<runtime::zygote::Zygote>> {
-    let starts_pods = |word: std::ffi::OsString| word == "run" || word == "cri";
+    let starts_pods = |word: std::ffi::OsString| word == "run" || word == "cri" || word == "agent";
     let asked = std::env::args_os().any(starts_pods) && rustix::process::geteuid().is_root();
     asked.then(runtime::zygote::prepare)
 }

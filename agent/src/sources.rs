@@ -64,15 +64,20 @@ fn source(name: String, bytes: io::Result<Vec<u8>>) -> Result<Source, Error> {
     }
 }
 
+/// Whether a file of a directory is a manifest, by its name.
+pub fn is_manifest(path: &Path) -> bool {
+    let fits = path.extension().is_some_and(|ending| ENDINGS.iter().any(|it| ending == *it));
+    // An editor's swap file or half-written copy is hidden.
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    fits && !hidden
+}
+
 fn files_in(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let list = || -> io::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(dir)? {
             let path = entry?.path();
-            let fits = path.extension().is_some_and(|ending| ENDINGS.iter().any(|it| ending == *it));
-            // An editor's swap file or half-written copy is hidden.
-            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            if fits && !hidden && path.is_file() {
+            if is_manifest(&path) && path.is_file() {
                 files.push(path);
             }
         }

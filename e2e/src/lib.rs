@@ -4,6 +4,7 @@
 //! what is left with `coracle gc --all` and fails the test if the [leak checker](leaks) still finds anything.
 //! What the machine cannot do is skipped with a printed reason ([`skip!`]).
 
+pub mod agent;
 pub mod archive;
 pub mod binary;
 pub mod cri;

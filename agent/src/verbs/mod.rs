@@ -1,5 +1,6 @@
 //! The verbs, one module each: `Args` and `main`.
 
+pub mod agent;
 pub mod completion;
 pub mod cri;
 pub mod doctor;

@@ -26,6 +26,7 @@ use crate::engine::config::names::PodKey;
 use crate::engine::config::{Objects, Settings};
 use crate::failure::BAD_INPUT;
 use crate::host::node;
+use crate::identity::new_uid;
 use crate::privilege::require_root;
 use crate::sources;
 use runtime::zygote::Zygote;
@@ -58,7 +59,7 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     if manifest.has_errors(args.strict) {
         return Ok(ExitCode::from(BAD_INPUT));
     }
-    let settings = settings(global)?;
+    let settings = Settings::of(global, node::facts())?;
     let (pods, objects) = match choose(manifest, &args.name, &settings) {
         Ok(chosen) => chosen,
         Err(problems) => {
@@ -86,19 +87,6 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     // A printer that is stuck on a stopped terminal must not keep the process.
     rt.shutdown_background();
     outcome.map(ExitCode::from)
-}
-
-fn settings(global: &Global) -> anyhow::Result<Settings> {
-    Ok(Settings {
-        root_dir: global.root_dir.clone(),
-        state_dir: global.state_dir.clone(),
-        log_dir: global.log_dir.clone(),
-        cgroup_root: global.cgroup_root.clone(),
-        boot_id: global.this_boot()?,
-        // Pods from files are confined unless they say otherwise.
-        seccomp_default: true,
-        node: node::facts(),
-    })
 }
 
 /// The pods to run and the objects that they may refer to; or everything that is wrong with them.
@@ -151,13 +139,6 @@ fn identify(mut pod: Pod, settings: &Settings) -> anyhow::Result<Pod> {
     Ok(pod)
 }
 
-/// A random UUID, from the random part of an id.
-fn new_uid() -> anyhow::Result<String> {
-    let id = runtime::new_id().context("make a uid")?;
-    let part = |from: usize, to: usize| id.get(from..to).unwrap_or_default();
-    Ok(format!("{}-{}-4{}-8{}-{}", part(0, 8), part(8, 12), part(12, 15), part(15, 18), part(18, 30)))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -185,12 +166,5 @@ mod tests {
         assert_eq!(chosen(&text, &["b"]).unwrap(), ["b"]);
         assert_eq!(chosen(&text, &["x"]).unwrap_err(), ["no pod is called \"x\""]);
         assert_eq!(chosen("", &[]).unwrap_err(), ["there is no pod in these manifests"]);
-    }
-
-    #[test]
-    fn every_pod_of_every_run_is_a_new_one() {
-        let uid = new_uid().unwrap();
-        assert_eq!((uid.len(), uid.matches('-').count()), (36, 4));
-        assert_ne!(uid, new_uid().unwrap());
     }
 }

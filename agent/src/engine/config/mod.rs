@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 
 use super::plan::spec_of;
+use crate::cli::Global;
 
 /// ConfigMaps and Secrets by namespace and name.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +64,22 @@ pub struct Settings {
     pub seccomp_default: bool,
     /// Facts of the node.
     pub node: Node,
+}
+
+impl Settings {
+    /// The settings that follow from the flags that go with every verb.
+    pub fn of(global: &Global, node: Node) -> anyhow::Result<Self> {
+        Ok(Settings {
+            root_dir: global.root_dir.clone(),
+            state_dir: global.state_dir.clone(),
+            log_dir: global.log_dir.clone(),
+            cgroup_root: global.cgroup_root.clone(),
+            boot_id: global.this_boot()?,
+            // Pods from files are confined unless they say otherwise.
+            seccomp_default: true,
+            node,
+        })
+    }
 }
 
 /// Why no configuration can be made.

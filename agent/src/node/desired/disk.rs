@@ -1,0 +1,190 @@
+//! The desired state on disk: `ROOT/desired/files/DIGEST.json`, one a manifest, and `ROOT/desired/ending/UID.json`, one a
+//! pod that is being stopped for good.
+//!
+//! A record is written before what it says is begun, so that an agent that was killed knows afterwards what it had
+//! started; it is synced beside that, for only a power cut loses what is not synced, and that ends the pods too.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use manifests::{Located, Object};
+use runtime::store::{self, Durability};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{Desired, File};
+
+/// The version of the records.
+const VERSION: u32 = 1;
+
+/// The directory of the desired state.
+pub fn directory(root: &Path) -> PathBuf {
+    root.join("desired")
+}
+
+/// The records below one root directory.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    files: PathBuf,
+    ending: PathBuf,
+}
+
+/// One manifest as it is recorded.
+#[derive(Debug, Serialize, Deserialize)]
+struct FileRecord {
+    version: u32,
+    source: String,
+    file: String,
+    objects: Vec<ObjectRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ObjectRecord {
+    line: usize,
+    object: Value,
+}
+
+/// A record that cannot be used: its manifest, or its pod, is not known until it is written again.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be used: {source}", path.display())]
+pub struct Unusable {
+    /// The record.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl Disk {
+    /// Makes the directories.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let directory = directory(root);
+        let disk = Disk { files: directory.join("files"), ending: directory.join("ending") };
+        for dir in [&disk.files, &disk.ending] {
+            // Secrets lie in there.
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            store::sweep_temporaries(dir)?;
+        }
+        Ok(disk)
+    }
+
+    /// The desired state as it was recorded, the pods that were being stopped, and what cannot be used.
+    pub fn load(&self) -> io::Result<(Desired, Vec<Pod>, Vec<Unusable>)> {
+        let mut desired = Desired::default();
+        let mut unusable = Vec::new();
+        for path in records_in(&self.files)? {
+            match read_file(&path) {
+                Ok((name, file)) => drop(desired.files.insert(name, file)),
+                Err(source) => unusable.push(Unusable { path, source }),
+            }
+        }
+        let mut ending = Vec::new();
+        for path in records_in(&self.ending)? {
+            match store::read_json::<Pod>(&path) {
+                Ok(pod) => ending.extend(pod),
+                Err(source) => unusable.push(Unusable { path, source }),
+            }
+        }
+        Ok((desired, ending, unusable))
+    }
+
+    /// Records a manifest as it is desired now; one that is not, or holds nothing good, has no record.
+    pub fn write_file(&self, name: &str, desired: &Desired) -> io::Result<Option<PathBuf>> {
+        let record = record_of(name);
+        match desired.files.get(name).filter(|file| !file.good.is_empty()) {
+            Some(file) => {
+                store::write_json(&self.files, &record, &show(name, file)?, Durability::Volatile)?;
+                Ok(Some(self.files.join(record)))
+            }
+            None => remove(&self.files.join(record)).map(|()| None),
+        }
+    }
+
+    /// Records that a pod is being stopped for good.
+    pub fn write_ending(&self, pod: &Pod) -> io::Result<PathBuf> {
+        let record = format!("{}.json", pod.metadata.uid.as_deref().unwrap_or_default());
+        store::write_json(&self.ending, &record, pod, Durability::Volatile)?;
+        Ok(self.ending.join(record))
+    }
+
+    /// Forgets a pod that was being stopped.
+    pub fn remove_ending(&self, uid: &str) -> io::Result<()> {
+        remove(&self.ending.join(format!("{uid}.json")))
+    }
+}
+
+/// Makes records outlast a power cut.
+pub fn sync(records: &[PathBuf]) -> io::Result<()> {
+    let mut dirs: Vec<&Path> = Vec::new();
+    for record in records {
+        match std::fs::File::open(record) {
+            Ok(file) => file.sync_all()?,
+            // Replaced or removed since, and synced by whoever did it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        dirs.extend(record.parent().filter(|dir| !dirs.contains(dir)));
+    }
+    dirs.into_iter().try_for_each(|dir| std::fs::File::open(dir)?.sync_all())
+}
+
+/// The name of a manifest's record: paths have characters and lengths that file names cannot have.
+fn record_of(name: &str) -> String {
+    let digest = Sha256::digest(name.as_bytes());
+    let digits: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{digits}.json")
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn records_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|ending| ending == "json") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn show(name: &str, file: &File) -> io::Result<FileRecord> {
+    let objects = file.good.iter().map(|located| {
+        let object = match &located.object {
+            Object::Pod(pod) => serde_json::to_value(pod),
+            Object::ConfigMap(map) => serde_json::to_value(map),
+            Object::Secret(secret) => serde_json::to_value(secret),
+        };
+        Ok(ObjectRecord { line: located.line, object: object? })
+    });
+    let objects = objects.collect::<io::Result<_>>()?;
+    Ok(FileRecord { version: VERSION, source: file.source.clone(), file: name.to_owned(), objects })
+}
+
+fn read_file(path: &Path) -> io::Result<(String, File)> {
+    let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    let record: FileRecord = store::read_json(path)?.ok_or(io::ErrorKind::NotFound)?;
+    if record.version != VERSION {
+        return Err(invalid(format!("it has version {}, and this coracle knows version {VERSION}", record.version)));
+    }
+    let mut good = Vec::new();
+    for ObjectRecord { line, object } in record.objects {
+        let object = match object.get("kind").and_then(Value::as_str) {
+            Some("Pod") => Object::Pod(Box::new(serde_json::from_value::<Pod>(object)?)),
+            Some("ConfigMap") => Object::ConfigMap(Box::new(serde_json::from_value::<ConfigMap>(object)?)),
+            Some("Secret") => Object::Secret(Box::new(serde_json::from_value::<Secret>(object)?)),
+            kind => return Err(invalid(format!("it holds an object of kind {kind:?}"))),
+        };
+        good.push(Located { object, file: record.file.clone(), line });
+    }
+    Ok((record.file, File { source: record.source, good, ..File::default() }))
+}

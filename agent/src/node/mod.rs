@@ -1,0 +1,148 @@
+//! The node agent: keeps what runs equal to the manifests.
+//!
+//! ```text
+//!  sources ──snapshots──> reconcile: desired state (recorded) ──> one worker a pod (engine) ──CRI──> runtime
+//!                              ^                                        │
+//!               control: API, verbs                                notices: events, log
+//! ```
+
+pub mod control;
+pub mod desired;
+mod reconcile;
+pub mod sources;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Pod;
+use runtime::zygote::Zygote;
+use runtime::{Owner, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+
+use self::control::Control;
+use self::desired::disk::Disk;
+use self::reconcile::Reconciler;
+use self::sources::{Pace, Place};
+use crate::channel::Cri;
+use crate::cli::Global;
+use crate::engine::backoff::Policy;
+use crate::engine::config::{Objects, Settings};
+use crate::engine::notice::{Event, Notice};
+use crate::engine::{Engine, Options};
+use crate::local;
+
+/// Notices that wait to be told; workers wait beyond that.
+const NOTICES: usize = 1024;
+
+/// Snapshots that wait to be worked on; sources wait beyond that.
+const SNAPSHOTS: usize = 8;
+
+/// What an agent is told on its command line.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Flags that go with every verb.
+    pub global: Global,
+    /// Directories and facts.
+    pub settings: Settings,
+    /// Where manifests come from.
+    pub places: Vec<Place>,
+    /// How they are looked at.
+    pub pace: Pace,
+    /// Restart back-off.
+    pub backoff: Policy,
+    /// Whether the end of the agent is the end of the pods.
+    pub shutdown_pods: bool,
+}
+
+/// What lasts as long as the process: dropped earlier, another agent could begin while this one's threads still work.
+#[derive(Debug)]
+pub struct Held(#[allow(dead_code, reason = "the lock ends with it")] Option<runtime::Serving>);
+
+/// Runs the agent until it is told to end.
+pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
+    // Before anything is made: a signal from here on ends the agent in good order.
+    let mut signals = Signals::new()?;
+    let disk = Disk::open(&wish.settings.root_dir).with_context(|| {
+        format!("open the desired state in {}", desired::disk::directory(&wish.settings.root_dir).display())
+    })?;
+    let (runtime, channel) = local::open(&wish.global, Owner::Agent, zygote)?;
+    let held = serve(&runtime).await?;
+    let (told, notices) = mpsc::channel(NOTICES);
+    let options = Options {
+        settings: wish.settings.clone(),
+        objects: Objects::default(),
+        backoff: wish.backoff,
+        owner: Owner::Agent.to_string(),
+        fail_fast: false,
+    };
+    let engine = Engine::new(Cri::new(channel), options, told).await.context("reach the container runtime")?;
+    let telling = tokio::spawn(tell(notices));
+    let (control, commands) = Control::new();
+    let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
+    let look = Arc::new(Notify::new());
+    let mut reconciler = Reconciler::new(engine, disk, wish.settings.node.name.clone(), look.clone());
+    reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
+    let following: Vec<_> = wish
+        .places
+        .iter()
+        .map(|place| sources::follow(place.clone(), wish.pace, look.clone(), snapshots.clone()))
+        .collect();
+    drop(snapshots);
+    tracing::info!(sources = ?wish.places.iter().map(Place::name).collect::<Vec<_>>(), "the agent is ready");
+    reconciler.run(looks, commands, signals.next()).await;
+    if wish.shutdown_pods {
+        reconciler.shut_down(signals.next()).await;
+    }
+    drop(control);
+    following.into_iter().for_each(|task| task.abort());
+    telling.abort();
+    Ok(held)
+}
+
+/// Declares this process the agent of its state directory.
+async fn serve(runtime: &Runtime) -> anyhow::Result<Held> {
+    let serving = runtime.clone();
+    let serving = tokio::task::spawn_blocking(move || serving.serve(&Owner::Agent)).await?;
+    Ok(Held(Some(serving.context("take over the pods of the agent")?)))
+}
+
+/// Says what happens to pods.
+async fn tell(mut notices: mpsc::Receiver<Notice>) {
+    while let Some(Notice { pod, event }) = notices.recv().await {
+        let pod = format!("{}/{}", pod.namespace, pod.name);
+        match event {
+            Event::Failed { container, reason, message, .. } => {
+                tracing::warn!(pod, container, reason, message, "a step failed");
+            }
+            Event::Warning(message) => tracing::warn!(pod, message, "a warning"),
+            event => tracing::info!(pod, ?event, "the pod has changed"),
+        }
+    }
+}
+
+/// The signals that end the agent.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("listen for signals");
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Where a pod's manifest is.
+pub fn file_of(pod: &Pod) -> Option<PathBuf> {
+    pod.metadata.annotations.as_ref()?.get(desired::FILE).map(PathBuf::from)
+}

@@ -1,0 +1,79 @@
+//! Where manifests come from: a directory, a file, an address. Each source is a task that tells everything it holds
+//! whenever that changed; what it cannot read it says, so that nobody takes it for removed.
+
+mod directory;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+/// The largest manifest that is read, as kubelet has it.
+const LARGEST: u64 = 10 << 20;
+
+/// A place that manifests come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A directory, or a single file.
+    Path(PathBuf),
+}
+
+impl Place {
+    /// What it is called in messages and records.
+    pub fn name(&self) -> String {
+        match self {
+            Place::Path(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// One manifest as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Its text.
+    Text(Arc<str>),
+    /// It is there and cannot be read: why, and what to do.
+    Unreadable(String),
+    /// Somebody is writing it: it stays what it was.
+    Unfinished,
+}
+
+/// Everything that a source holds, by the file's path or the address.
+pub type Files = BTreeMap<String, Content>;
+
+/// What a source has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The source's name.
+    pub source: String,
+    /// What it holds; or why it cannot be looked at, and then whatever it held stands.
+    pub files: Result<Files, String>,
+}
+
+/// How sources are looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How often a directory or file is looked at without cause: the net under inotify.
+    pub files: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace { files: Duration::from_secs(20) }
+    }
+}
+
+/// Follows a source for ever; `look` makes it look at once.
+pub fn follow(
+    place: Place,
+    pace: Pace,
+    look: Arc<Notify>,
+    told: mpsc::Sender<Snapshot>,
+) -> tokio::task::JoinHandle<()> {
+    match place {
+        Place::Path(path) => tokio::spawn(directory::follow(path, pace.files, look, told)),
+    }
+}

@@ -1,0 +1,68 @@
+//! `coracle agent`: keeps the node equal to its manifests, until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use runtime::zygote::Zygote;
+
+use crate::cli::Global;
+use crate::engine::backoff::Policy;
+use crate::engine::config::Settings;
+use crate::host::node::facts;
+use crate::node::sources::{Pace, Place};
+use crate::node::{self, Wish};
+use crate::privilege::require_root;
+
+/// How long work that nobody waits for any more may take at the end.
+const LAST_WORK: Duration = Duration::from_secs(2);
+
+/// Flags of `agent`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Directory of manifests, or a single one
+    #[arg(long, value_name = "DIR|FILE")]
+    pod_manifest_path: Option<PathBuf>,
+    /// Stop the pods when the agent is stopped
+    #[arg(long)]
+    shutdown_pods: bool,
+    /// How long to wait between restarts, such as initial=1s,max=1m,reset=10m
+    #[arg(long, value_name = "POLICY", default_value = "initial=10s,max=5m,reset=10m")]
+    restart_backoff: Policy,
+}
+
+/// Runs the agent until it is told to stop. What runs goes on running.
+pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>) -> anyhow::Result<ExitCode> {
+    let mut places = Vec::new();
+    if let Some(path) = &args.pod_manifest_path {
+        let path = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
+        places.push(Place::Path(path));
+    }
+    if places.is_empty() {
+        bail!("there is nothing to run pods from; give a directory of manifests with --pod-manifest-path");
+    }
+    require_root("running pods")?;
+    let zygote = zygote.transpose().context("prepare to start containers")?;
+    let wish = Wish {
+        global: global.clone(),
+        settings: Settings::of(global, facts())?,
+        places,
+        pace: Pace::default(),
+        backoff: args.restart_backoff,
+        shutdown_pods: args.shutdown_pods,
+    };
+    let rt = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    let outcome = rt.block_on(node::run(wish, zygote));
+    // What is half done is brought to an end, if that is near: what is cut off the next agent takes away.
+    rt.shutdown_timeout(LAST_WORK);
+    outcome.map(|held| {
+        // Its threads may still be at work: who comes next has to wait until this process is gone.
+        std::mem::forget(held);
+        ExitCode::SUCCESS
+    })
+}
