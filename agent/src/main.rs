@@ -16,6 +16,7 @@ mod privilege;
 mod record;
 mod size;
 mod sources;
+mod store;
 mod tool;
 mod verbs;
 

@@ -1,10 +1,14 @@
 //! What the API server fills in where a manifest says nothing.
 
 use crate::Object;
+use crate::resources;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, HostPathVolumeSource, Pod, PodSpec, ResourceRequirements, Secret, Volume,
+    Container, DownwardAPIVolumeFile, EnvVar, EnvVarSource, HTTPGetAction, HostPathVolumeSource, Lifecycle,
+    ObjectFieldSelector, PersistentVolumeClaim, Pod, PodSpec, Probe, ResourceFieldSelector, ResourceRequirements,
+    Secret, Volume,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// Fills in an object.
 pub(crate) fn apply(object: &mut Object) {
@@ -13,6 +17,7 @@ pub(crate) fn apply(object: &mut Object) {
         Object::Pod(pod) => apply_pod(pod),
         Object::ConfigMap(_) => {}
         Object::Secret(secret) => apply_secret(secret),
+        Object::PersistentVolumeClaim(claim) => apply_claim(claim),
     }
 }
 
@@ -22,6 +27,12 @@ fn apply_secret(secret: &mut Secret) {
     if let Some(strings) = secret.string_data.take() {
         let bytes = strings.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes())));
         secret.data.get_or_insert_default().extend(bytes);
+    }
+}
+
+fn apply_claim(claim: &mut PersistentVolumeClaim) {
+    if let Some(spec) = &mut claim.spec {
+        spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
     }
 }
 
@@ -45,12 +56,47 @@ fn apply_pod(pod: &mut Pod) {
         apply_container(container, host_network);
     }
     volumes.iter_mut().flatten().for_each(apply_volume);
+    for debugger in spec.ephemeral_containers.iter_mut().flatten() {
+        let mut container = crate::as_container(debugger);
+        apply_container(&mut container, host_network);
+        debugger.env = container.env;
+        debugger.image_pull_policy = container.image_pull_policy;
+        debugger.security_context = container.security_context;
+        debugger.termination_message_path = container.termination_message_path;
+        debugger.termination_message_policy = container.termination_message_policy;
+        debugger.volume_mounts = container.volume_mounts;
+    }
+    apply_pod_resources(spec);
+}
+
+/// What a pod as a whole asks for, where it says something about itself: what its containers ask for, else its limits.
+fn apply_pod_resources(spec: &mut PodSpec) {
+    let (requests, limits) = (resources::total(spec, "requests"), resources::total(spec, "limits"));
+    let Some(own) = &mut spec.resources else { return };
+    let huge = |name: &str| name.starts_with("hugepages-");
+    if own.limits.is_some() || own.requests.is_some() {
+        // Huge pages are not overcommitted: what is requested has a limit.
+        for (name, sum) in limits.iter().filter(|(name, _)| huge(name)) {
+            let requested = own.requests.as_ref().is_some_and(|requests| requests.contains_key(name));
+            if !requested {
+                let limits = own.limits.get_or_insert_default();
+                limits.entry(name.clone()).or_insert_with(|| Quantity(sum.to_string()));
+            }
+        }
+    }
+    let Some(limits) = own.limits.as_ref().filter(|limits| !limits.is_empty()) else { return };
+    let asked = own.requests.get_or_insert_default();
+    for (name, sum) in requests.iter().filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory")) {
+        asked.entry(name.clone()).or_insert_with(|| Quantity(sum.to_string()));
+    }
+    for (name, limit) in limits {
+        asked.entry(name.clone()).or_insert_with(|| limit.clone());
+    }
 }
 
 fn apply_container(container: &mut Container, host_network: bool) {
     let image = container.image.as_deref().unwrap_or_default();
-    let pull = if tag_is_latest(image) { "Always" } else { "IfNotPresent" };
-    container.image_pull_policy.get_or_insert_with(|| pull.to_owned());
+    container.image_pull_policy.get_or_insert_with(|| pull_policy(image));
     container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".to_owned());
     container.termination_message_policy.get_or_insert_with(|| "File".to_owned());
     if let Some(context) = &mut container.security_context {
@@ -72,15 +118,54 @@ fn apply_container(container: &mut Container, host_network: bool) {
         }
     }
     apply_requests(container.resources.get_or_insert_default());
+    let Container { liveness_probe, readiness_probe, startup_probe, lifecycle, .. } = container;
+    [liveness_probe, readiness_probe, startup_probe].into_iter().flatten().for_each(apply_probe);
+    if let Some(Lifecycle { post_start, pre_stop, .. }) = lifecycle {
+        [post_start, pre_stop].into_iter().flatten().filter_map(|hook| hook.http_get.as_mut()).for_each(apply_http);
+    }
+}
+
+fn apply_probe(probe: &mut Probe) {
+    // An explicit 0 is no answer either.
+    for (field, default) in [
+        (&mut probe.timeout_seconds, 1),
+        (&mut probe.period_seconds, 10),
+        (&mut probe.success_threshold, 1),
+        (&mut probe.failure_threshold, 3),
+    ] {
+        *field = field.filter(|value| *value != 0).or(Some(default));
+    }
+    if let Some(grpc) = &mut probe.grpc {
+        grpc.service.get_or_insert_default();
+    }
+    probe.http_get.iter_mut().for_each(apply_http);
+}
+
+fn apply_http(http: &mut HTTPGetAction) {
+    http.path.get_or_insert_with(|| "/".to_owned());
+    http.scheme.get_or_insert_with(|| "HTTP".to_owned());
 }
 
 fn apply_env(env: &mut EnvVar) {
-    let Some(from) = &mut env.value_from else { return };
-    if let Some(field) = &mut from.field_ref {
+    let Some(EnvVarSource { field_ref, resource_field_ref, file_key_ref, .. }) = &mut env.value_from else { return };
+    apply_refs(field_ref, resource_field_ref);
+    if let Some(file) = file_key_ref {
+        file.optional.get_or_insert(false);
+    }
+}
+
+fn apply_refs(field: &mut Option<ObjectFieldSelector>, resource: &mut Option<ResourceFieldSelector>) {
+    if let Some(field) = field {
         field.api_version.get_or_insert_with(|| "v1".to_owned());
     }
-    if let Some(resource) = &mut from.resource_field_ref {
-        resource.divisor.get_or_insert_with(|| k8s_openapi::apimachinery::pkg::api::resource::Quantity("0".to_owned()));
+    if let Some(resource) = resource {
+        resource.divisor.get_or_insert_with(|| Quantity("0".to_owned()));
+    }
+}
+
+fn apply_files(files: &mut Option<Vec<DownwardAPIVolumeFile>>) {
+    for file in files.iter_mut().flatten() {
+        apply_refs(&mut file.field_ref, &mut file.resource_field_ref);
     }
 }
 
@@ -99,15 +184,30 @@ fn apply_volume(volume: &mut Volume) {
     if let Some(secret) = &mut volume.secret {
         secret.default_mode.get_or_insert(MODE);
     }
+    if let Some(downward) = &mut volume.downward_api {
+        downward.default_mode.get_or_insert(MODE);
+        apply_files(&mut downward.items);
+    }
+    if let Some(projected) = &mut volume.projected {
+        projected.default_mode.get_or_insert(MODE);
+        let fields = projected.sources.iter_mut().flatten().filter_map(|source| source.downward_api.as_mut());
+        fields.for_each(|fields| apply_files(&mut fields.items));
+    }
+    if let Some(image) = &mut volume.image {
+        let reference = image.reference.as_deref().unwrap_or_default();
+        image.pull_policy.get_or_insert_with(|| pull_policy(reference));
+    }
     if let Some(HostPathVolumeSource { type_, .. }) = &mut volume.host_path {
         type_.get_or_insert_default();
     }
-    let sources =
-        [volume.config_map.is_some(), volume.empty_dir.is_some(), volume.host_path.is_some(), volume.secret.is_some()];
     // As in Kubernetes, a volume that says nothing is an empty directory.
-    if !sources.contains(&true) {
+    if *volume == (Volume { name: volume.name.clone(), ..Volume::default() }) {
         volume.empty_dir = Some(Default::default());
     }
+}
+
+fn pull_policy(image: &str) -> String {
+    if tag_is_latest(image) { "Always" } else { "IfNotPresent" }.to_owned()
 }
 
 /// Whether a reference has the tag `latest`, or neither tag nor digest, which means the same.

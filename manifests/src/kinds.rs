@@ -12,7 +12,6 @@ const NOT_RUN_YET: &[(&str, &[&str])] = &[
             "Namespace",
             "Node",
             "PersistentVolume",
-            "PersistentVolumeClaim",
             "PodTemplate",
             "ReplicationController",
             "ResourceQuota",
@@ -41,7 +40,7 @@ const NOT_RUN_YET: &[(&str, &[&str])] = &[
 ];
 
 /// The kinds that run, all of `v1`.
-pub(crate) const RUN: [&str; 3] = ["Pod", "ConfigMap", "Secret"];
+pub(crate) const RUN: [&str; 4] = ["Pod", "ConfigMap", "Secret", "PersistentVolumeClaim"];
 
 /// Kinds that exist and do not run, by group and version.
 pub(crate) fn not_run_yet() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {

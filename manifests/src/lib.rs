@@ -5,14 +5,18 @@
 //! converted to those types, validated and defaulted as the API server does it (`validate`, `defaults`). Each stage
 //! reports everything it finds.
 
+pub mod annotations;
 mod check;
 mod defaults;
 mod diagnostic;
+pub mod duration;
+mod ephemeral;
 mod kinds;
 mod path;
 pub mod quantity;
 mod read;
 mod report;
+mod resources;
 mod schema;
 mod suggest;
 mod support_table;
@@ -20,7 +24,8 @@ mod validate;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+pub use ephemeral::as_container;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use read::read;
 pub use support_table::support_table;
@@ -63,6 +68,8 @@ pub enum Object {
     ConfigMap(Box<ConfigMap>),
     /// `v1` Secret.
     Secret(Box<Secret>),
+    /// `v1` PersistentVolumeClaim.
+    PersistentVolumeClaim(Box<PersistentVolumeClaim>),
 }
 
 impl Object {
@@ -72,6 +79,7 @@ impl Object {
             Object::Pod(_) => "Pod",
             Object::ConfigMap(_) => "ConfigMap",
             Object::Secret(_) => "Secret",
+            Object::PersistentVolumeClaim(_) => "PersistentVolumeClaim",
         }
     }
 
@@ -81,6 +89,7 @@ impl Object {
             Object::Pod(pod) => &pod.metadata,
             Object::ConfigMap(map) => &map.metadata,
             Object::Secret(secret) => &secret.metadata,
+            Object::PersistentVolumeClaim(claim) => &claim.metadata,
         }
     }
 
@@ -89,6 +98,7 @@ impl Object {
             Object::Pod(pod) => &mut pod.metadata,
             Object::ConfigMap(map) => &mut map.metadata,
             Object::Secret(secret) => &mut secret.metadata,
+            Object::PersistentVolumeClaim(claim) => &mut claim.metadata,
         }
     }
 }

@@ -63,6 +63,12 @@ impl Quantity {
         self.scaled(NANO)
     }
 
+    /// The sum, in the notation of `other`, or of this one where `other` is 0.
+    pub fn plus(&self, other: &Quantity) -> Quantity {
+        let notation = if other.is_zero() { self.notation } else { other.notation };
+        Quantity { notation, ..Quantity::from_nano(self.nano + other.nano) }
+    }
+
     /// True of 0 alone.
     pub fn is_zero(&self) -> bool {
         self.nano == 0

@@ -7,7 +7,8 @@ use crate::report::Report;
 use crate::suggest::{clip, nearest};
 use crate::yaml::{self, Entry, Mark, Node, Scalar, Tree};
 use crate::{Diagnostic, Located, Manifest, Object, Severity, Source, check, defaults, validate};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::collections::HashMap;
 
 /// Reads every document of every source and reports everything that is wrong with any of them.
@@ -132,9 +133,10 @@ impl Reader {
         // Within a list, the paths of an item are those of the whole document.
         let json = check::object(kind, candidate.node, &candidate.path, report);
         let object = match kind {
-            "Pod" => serde_json::from_value::<Pod>(json).map(|pod| Object::Pod(Box::new(pod))),
-            "ConfigMap" => serde_json::from_value::<ConfigMap>(json).map(|map| Object::ConfigMap(Box::new(map))),
-            _ => serde_json::from_value::<Secret>(json).map(|secret| Object::Secret(Box::new(secret))),
+            "Pod" => typed(json, Object::Pod),
+            "ConfigMap" => typed(json, Object::ConfigMap),
+            "PersistentVolumeClaim" => typed(json, Object::PersistentVolumeClaim),
+            _ => typed(json, Object::Secret),
         };
         let mut object = match object {
             Ok(object) => object,
@@ -167,6 +169,10 @@ impl Reader {
         }
         self.seen.insert((kind, namespace, name), here);
     }
+}
+
+fn typed<T: DeserializeOwned>(json: Value, object: fn(Box<T>) -> Object) -> serde_json::Result<Object> {
+    serde_json::from_value(json).map(|value| object(Box::new(value)))
 }
 
 fn mark_of(entries: &[Entry], name: &str) -> Option<Mark> {

@@ -35,8 +35,21 @@ nothing (`\"\"`, `0`, `false`, `[]`, `{}`) pass in silence.
 Any other field does not exist in Kubernetes and is an error. Fields within one that does not run are checked too, but \
 not listed.
 
-Of Coracle's own annotations `coracle.dev/network` runs, with the value `flat`, which is also the default: pods reach each \
-other. Any other key under `coracle.dev/` is an error.
+Of Coracle's own annotations these run, on pods; any other key under `coracle.dev/` is an error.
+
+| annotation | what it says |
+|---|---|
+| `coracle.dev/after` | the pods that have to be somewhere before this one starts: `db(ready), migrate(completed), \
+other-namespace/cache(started)`; without a word, `ready` |
+| `coracle.dev/network` | `flat`, which is also the default: pods reach each other |
+| `coracle.dev/restart-backoff` | how long its containers wait before they are started again: \
+`initial=1s,max=1m,reset=10m`, or a part of that |
+| `coracle.dev/restart-on-change` | `\"true\"`: its containers are started again when a ConfigMap or Secret that they use \
+changes |
+
+A PersistentVolumeClaim is a directory of this node, below the root directory in `claims/NAMESPACE/NAME`. It is made \
+when a pod first mounts the claim, if the file system has as much room as is requested; nothing keeps it from growing \
+further. It stays when its pods go.
 ";
 
 struct Table<'a> {
@@ -93,6 +106,7 @@ fn describe(support: Option<Support>) -> String {
                 harmless => format!("error: not run yet, except {}", harmless.join(", ")),
             }
         }
+        Some(Support::Never(instead)) => format!("error: {instead}"),
         None => "error: not run".to_owned(),
     }
 }

@@ -264,3 +264,75 @@ fn ports_of_the_host_by_address_and_protocol_are_apart_and_init_containers_may_u
     ));
     assert_eq!(pod.spec.unwrap().containers[0].ports.as_ref().unwrap().len(), 5);
 }
+
+#[test]
+fn probes_and_hooks_are_filled_in() {
+    let container = container(
+        "    image: i\n    livenessProbe: {httpGet: {port: 80}, periodSeconds: 0}\n    readinessProbe: {grpc: {port: 1}, \
+         timeoutSeconds: 3}\n    lifecycle: {postStart: {httpGet: {port: 80, path: /x}}, preStop: {sleep: {seconds: 0}}}\n",
+    );
+    let live = container.liveness_probe.unwrap();
+    let numbers = (live.timeout_seconds, live.period_seconds, live.success_threshold, live.failure_threshold);
+    assert_eq!(numbers, (Some(1), Some(10), Some(1), Some(3)));
+    let http = live.http_get.unwrap();
+    assert_eq!((http.path.as_deref(), http.scheme.as_deref()), (Some("/"), Some("HTTP")));
+    let ready = container.readiness_probe.unwrap();
+    assert_eq!((ready.timeout_seconds, ready.grpc.unwrap().service.as_deref()), (Some(3), Some("")));
+    let start = container.lifecycle.unwrap().post_start.unwrap().http_get.unwrap();
+    assert_eq!((start.path.as_deref(), start.scheme.as_deref()), (Some("/x"), Some("HTTP")));
+}
+
+#[test]
+fn every_volume_that_runs_is_filled_in() {
+    let spec = spec(
+        "  volumes:\n  - {name: d, downwardAPI: {items: [{path: a, fieldRef: {fieldPath: metadata.labels}}]}}\n  - name: \
+         p\n    projected: {sources: [{downwardAPI: {items: [{path: b, resourceFieldRef: {resource: limits.cpu, \
+         containerName: c}}]}}]}\n  - {name: i, image: {reference: \"x:1\"}}\n  - {name: v, persistentVolumeClaim: \
+         {claimName: data}}\n  - {name: e}\n",
+    );
+    let volumes = spec.volumes.unwrap();
+    let downward = volumes[0].downward_api.as_ref().unwrap();
+    assert_eq!(downward.default_mode, Some(0o644));
+    let field = downward.items.as_ref().unwrap()[0].field_ref.as_ref().unwrap();
+    assert_eq!(field.api_version.as_deref(), Some("v1"));
+    let projected = volumes[1].projected.as_ref().unwrap();
+    let fields = projected.sources.as_ref().unwrap()[0].downward_api.as_ref().unwrap().items.as_ref().unwrap();
+    assert_eq!(fields[0].resource_field_ref.as_ref().unwrap().divisor.as_ref().unwrap().0, "0");
+    assert_eq!(volumes[2].image.as_ref().unwrap().pull_policy.as_deref(), Some("IfNotPresent"));
+    let empty: Vec<bool> = volumes.iter().map(|volume| volume.empty_dir.is_some()).collect();
+    assert_eq!(empty, [false, false, false, false, true]);
+}
+
+#[test]
+fn a_pod_asks_for_what_its_containers_ask_for() {
+    let resources = |own: &str| {
+        let head = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n";
+        let container = |name| format!("  - {{name: {name}, image: i, resources: {{requests: {{cpu: 250m}}}}}}\n");
+        let text = format!("{head}{}{}  resources: {own}\n", container("a"), container("b"));
+        pod(&text).spec.unwrap().resources.unwrap().requests.unwrap_or_default()
+    };
+    let requests = resources("{limits: {cpu: 2, memory: 1Gi}}");
+    assert_eq!((requests["cpu"].0.as_str(), requests["memory"].0.as_str()), ("500m", "1Gi"));
+    assert_eq!(resources("{requests: {cpu: 1}}")["cpu"].0, "1");
+}
+
+#[test]
+fn a_claim_is_an_object_of_its_own() {
+    let text = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec:\n  accessModes: \
+                [ReadWriteOnce]\n  resources: {requests: {storage: 1Gi}}\n";
+    let Object::PersistentVolumeClaim(claim) = objects(text).remove(0) else { panic!("another kind") };
+    assert_eq!(claim.metadata.namespace.as_deref(), Some("default"));
+    assert_eq!(claim.spec.unwrap().volume_mode.as_deref(), Some("Filesystem"));
+}
+
+#[test]
+fn ephemeral_containers_and_sidecars_are_containers() {
+    let spec = spec(
+        "  initContainers: [{name: s, image: i, restartPolicy: Always, startupProbe: {exec: {command: [x]}}}]\n  \
+         ephemeralContainers: [{name: d, image: i, targetContainerName: c}]\n",
+    );
+    let debugger = &spec.ephemeral_containers.unwrap()[0];
+    assert_eq!(debugger.image_pull_policy.as_deref(), Some("Always"));
+    assert_eq!(debugger.termination_message_policy.as_deref(), Some("File"));
+    assert_eq!(spec.init_containers.unwrap()[0].startup_probe.as_ref().unwrap().period_seconds, Some(10));
+}

@@ -26,7 +26,7 @@ prints! {
     a_field_on_the_wrong_level: "  name: web\n" => "  name: web\n  restartPolicy: Always\n";
     a_number_for_a_string: "value: \"1\"" => "value: 8080";
     a_wrong_word: "restartPolicy: Never" => "restartPolicy: Nevr";
-    something_not_run_yet: "    args:" => "    livenessProbe: {exec: {command: [true]}}\n    args:";
+    something_not_run_yet: "  name: web\n  labels" => "  generateName: web-\n  labels";
     something_without_effect: "restartPolicy: Never" => "nodeSelector:\n    disk: ssd";
     a_missing_field: "    - name: data\n      mountPath: /data" => "    - mountPath: /data";
     a_key_twice: "  restartPolicy: Never" => "  restartPolicy: Never\n  restartPolicy: Always";

@@ -35,6 +35,11 @@ impl Hub {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
+    /// Has every worker look.
+    pub fn ring_all(&self) {
+        self.ring(None);
+    }
+
     fn ring(&self, uid: Option<&str>) {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         match uid {

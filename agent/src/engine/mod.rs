@@ -1,12 +1,14 @@
 //! The engine: what a pod needs next (`plan`, pure), and the workers that carry it out through the CRI.
 
 pub mod backoff;
+pub mod change;
 pub mod check;
 pub mod config;
 mod hub;
 pub mod image;
 pub mod notice;
 mod observe;
+pub mod orders;
 pub mod phase;
 pub mod plan;
 mod reboot;
@@ -23,8 +25,7 @@ mod fake;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use cri_proto::cri;
 use k8s_openapi::api::core::v1::Pod;
@@ -37,6 +38,8 @@ use self::config::names::{POD_UID, PodKey};
 use self::config::{Objects, Settings};
 use self::hub::Hub;
 use self::notice::Notice;
+use self::orders::Orders;
+pub use self::orders::{Gate, PodHandle, Seen, Stopper, grace_of};
 use self::steps::Steps;
 use self::time::{Clock, Monotonic};
 #[cfg(test)]
@@ -54,7 +57,7 @@ const CREATIONS: usize = 2;
 pub struct Options {
     /// Directories and facts.
     pub settings: Settings,
-    /// ConfigMaps and Secrets.
+    /// ConfigMaps and Secrets to begin with; see [`Engine::set_objects`].
     pub objects: Objects,
     /// Restart back-off.
     pub backoff: Policy,
@@ -62,6 +65,8 @@ pub struct Options {
     pub owner: String,
     /// A first creation that fails ends its pod, instead of being tried again for ever.
     pub fail_fast: bool,
+    /// Pods outlive this process: what their workers remember is written down, for the next one and after a reboot.
+    pub keep: bool,
 }
 
 /// Runs pods; cheap to clone.
@@ -74,6 +79,7 @@ pub struct Engine {
 struct Inner {
     cri: Cri,
     options: Options,
+    objects: RwLock<Arc<Objects>>,
     runtime_name: String,
     creations: Semaphore,
     clock: Clock,
@@ -96,16 +102,32 @@ impl Engine {
         let hub = Hub::default();
         let listener = tokio::spawn(hub.clone().listen(cri.clone()));
         let (creations, clock) = (Semaphore::new(CREATIONS), Clock::start());
-        Ok(Engine { inner: Arc::new(Inner { cri, options, runtime_name, creations, clock, hub, notices, listener }) })
+        let objects = RwLock::new(Arc::new(options.objects.clone()));
+        let inner = Inner { cri, options, objects, runtime_name, creations, clock, hub, notices, listener };
+        Ok(Engine { inner: Arc::new(inner) })
     }
 
-    /// Starts a worker for a pod.
+    /// Starts a worker for a pod. What exists with its uid is taken over as it is: an agent that was restarted finds its
+    /// pods so.
     pub fn start(&self, pod: Arc<Pod>) -> Result<PodHandle, HostError> {
-        let (stop, asked) = watch::channel(None);
+        self.start_gated(pod, None)
+    }
+
+    /// Starts a worker for a pod that may have to wait.
+    pub fn start_gated(&self, pod: Arc<Pod>, gate: Option<Gate>) -> Result<PodHandle, HostError> {
         let steps = Steps::new(self.clone(), pod.clone())?;
+        let (orders, asked) = watch::channel(Orders::new(pod, gate));
+        let (tell, seen) = watch::channel(Seen::default());
         let wanted = Arc::new(Notify::new());
-        let task = tokio::spawn(worker::Worker::new(self.clone(), pod.clone(), steps, asked).run(wanted.clone()));
-        Ok(PodHandle { pod, stop, wanted, task, clock: self.inner.clock })
+        let worker = worker::Worker::new(self.clone(), steps, asked, tell);
+        let task = tokio::spawn(worker.run(wanted.clone()));
+        Ok(PodHandle::new(orders, seen, wanted, task, self.inner.clock))
+    }
+
+    /// Replaces the ConfigMaps, Secrets and claims that pods refer to, and has every worker look what that means.
+    pub fn set_objects(&self, objects: Objects) {
+        *self.inner.objects.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(objects);
+        self.inner.hub.ring_all();
     }
 
     /// Removes everything of a pod that has ended: containers, sandboxes, volumes, logs and its record. Each part is
@@ -168,8 +190,8 @@ impl Engine {
         &self.inner.options.settings
     }
 
-    pub(crate) fn objects(&self) -> &Objects {
-        &self.inner.options.objects
+    pub(crate) fn objects(&self) -> Arc<Objects> {
+        self.inner.objects.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn backoff(&self) -> Policy {
@@ -196,7 +218,8 @@ impl Engine {
         self.inner.clock
     }
 
-    fn now(&self) -> Monotonic {
+    /// The time now, by the clock that everything of the engine goes by.
+    pub fn now(&self) -> Monotonic {
         self.inner.clock.now()
     }
 
@@ -211,74 +234,4 @@ impl Engine {
             tracing::debug!("nobody listens to the engine's notices");
         }
     }
-}
-
-/// A pod that is being worked on.
-#[derive(Debug)]
-pub struct PodHandle {
-    /// The pod.
-    pub pod: Arc<Pod>,
-    stop: watch::Sender<Option<Monotonic>>,
-    /// Its outcome is asked for: nobody needs its record any more.
-    wanted: Arc<Notify>,
-    task: JoinHandle<Outcome>,
-    clock: Clock,
-}
-
-impl PodHandle {
-    /// What asks the pod to end.
-    pub fn stopper(&self) -> Stopper {
-        Stopper { stop: self.stop.clone(), clock: self.clock, grace: grace_of(&self.pod) }
-    }
-
-    /// Asks the pod to end within `grace`.
-    #[cfg(test)]
-    fn stop(&self, grace: Duration) {
-        self.stopper().stop(grace);
-    }
-
-    /// Waits for the pod's end.
-    pub async fn outcome(self) -> Outcome {
-        let PodHandle { task, stop, wanted, .. } = self;
-        wanted.notify_one();
-        let outcome = match task.await {
-            Ok(outcome) => outcome,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        };
-        drop(stop);
-        outcome
-    }
-}
-
-/// Asks one pod to end.
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    stop: watch::Sender<Option<Monotonic>>,
-    clock: Clock,
-    grace: Duration,
-}
-
-impl Stopper {
-    /// The pod's own grace.
-    pub fn grace(&self) -> Duration {
-        self.grace
-    }
-
-    /// Asks the pod to end within `grace`; a later call can only shorten what is left.
-    pub fn stop(&self, grace: Duration) {
-        let deadline = self.clock.now() + grace;
-        self.stop.send_if_modified(|current| {
-            let sooner = current.is_none_or(|before| deadline < before);
-            if sooner {
-                *current = Some(deadline);
-            }
-            sooner
-        });
-    }
-}
-
-/// How long a pod's containers may take to stop.
-pub fn grace_of(pod: &Pod) -> Duration {
-    let seconds = plan::spec_of(pod).termination_grace_period_seconds.unwrap_or(30);
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }

@@ -16,6 +16,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::backoff::Policy;
+pub use super::change::{Change, Effect, preview};
+use super::orders::Stop;
 use super::phase::{self, Phase};
 use super::time::{Monotonic, format_duration};
 use super::view::{ContainerView, Failure, PodStatusView, State};
@@ -31,7 +33,7 @@ pub struct Desired<'a> {
     /// Restart back-off.
     pub backoff: Policy,
     /// Set when the pod shall end: what still runs then is killed.
-    pub stop: Option<Monotonic>,
+    pub stop: Option<Stop>,
 }
 
 /// The planner's answer.
@@ -161,6 +163,11 @@ pub fn spec_of(pod: &Pod) -> &PodSpec {
 /// The init containers of a pod.
 pub fn init_of(spec: &PodSpec) -> &[Container] {
     spec.init_containers.as_deref().unwrap_or_default()
+}
+
+/// The names of a pod's containers, init containers first.
+pub fn names_of(spec: &PodSpec) -> impl Iterator<Item = &str> {
+    init_of(spec).iter().chain(&spec.containers).map(|container| container.name.as_str())
 }
 
 /// Decides what `desired` needs next.
@@ -386,7 +393,7 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        self.stop_running(self.desired.stop.unwrap_or_else(|| self.grace()))
+        self.stop_running(self.desired.stop.map_or_else(|| self.grace(), |stop| stop.deadline))
     }
 
     /// Stops containers and running init containers at once, then the sidecars in reverse order; true when none runs.
@@ -413,7 +420,7 @@ impl<'a> Planner<'a> {
 
     /// Everything of the pod's own accord is over: sidecars end, then the sandboxes are given back.
     fn wind_up(&mut self) {
-        if !self.stop_running(self.desired.stop.unwrap_or_else(|| self.grace())) {
+        if !self.stop_running(self.desired.stop.map_or_else(|| self.grace(), |stop| stop.deadline)) {
             return;
         }
         let stopped = &self.observed.history.stopped;

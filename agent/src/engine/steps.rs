@@ -85,7 +85,7 @@ impl Steps {
         blocking(move || {
             steps.dir.create()?;
             make_dir(&logs, 0o755)?;
-            volumes::prepare(&steps.pod, steps.engine.objects(), &steps.dir).map(drop)
+            volumes::prepare(&steps.pod, &steps.engine.objects(), &steps.dir).map(drop)
         })
         .await
         .map_err(|error| Problem::new("FailedMount", error))?;
@@ -149,7 +149,7 @@ impl Steps {
     fn environment(&self, container: &Container, sandbox: &Sandbox) -> Result<Environment, ConfigError> {
         let settings = self.engine.settings();
         let (objects, node) = (self.engine.objects(), &settings.node);
-        env::of_container(&env::Sources { pod: &self.pod, objects, node, ips: &sandbox.ips }, container)
+        env::of_container(&env::Sources { pod: &self.pod, objects: &objects, node, ips: &sandbox.ips }, container)
     }
 
     /// The container's volumes, hosts file and termination message, ready to be mounted.
@@ -164,7 +164,7 @@ impl Steps {
         blocking(move || {
             let logs = steps.log_directory().join(&container.name);
             make_dir(&logs, 0o755)?;
-            let volumes: BTreeMap<String, Ready> = volumes::prepare(&steps.pod, steps.engine.objects(), &steps.dir)?;
+            let volumes: BTreeMap<String, Ready> = volumes::prepare(&steps.pod, &steps.engine.objects(), &steps.dir)?;
             let mut mounts = volumes::mounts(&container, &volumes, &environment, &steps.dir)?;
             let mut add = |container_path: &str, host_path: PathBuf| {
                 if mounts.iter().all(|mount| mount.container_path != container_path) {

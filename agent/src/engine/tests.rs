@@ -38,6 +38,7 @@ async fn bench_with(change: impl FnOnce(&mut Options)) -> Bench {
         backoff: Policy::default(),
         owner: "run:test".into(),
         fail_fast: false,
+        keep: false,
     };
     change(&mut options);
     let (sender, notices) = mpsc::channel(1024);

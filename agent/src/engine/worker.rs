@@ -20,6 +20,7 @@ use super::config::resources::limit;
 use super::config::{ports, quantity};
 use super::notice::{Event, Notice};
 use super::observe::Observer;
+use super::orders::{Orders, Seen};
 use super::phase::Phase;
 use super::plan::{Action, Desired, Plan, init_of, plan, spec_of};
 use super::record::PodRecord;
@@ -62,7 +63,8 @@ pub(super) struct Worker {
     steps: Steps,
     observer: Observer,
     bell: Arc<Notify>,
-    stop: watch::Receiver<Option<Monotonic>>,
+    orders: watch::Receiver<Orders>,
+    seen: watch::Sender<Seen>,
     history: History,
     messages: BTreeMap<(String, u32), String>,
     failures: BTreeMap<String, FirstFailure>,
@@ -81,7 +83,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(engine: Engine, pod: Arc<Pod>, steps: Steps, stop: watch::Receiver<Option<Monotonic>>) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        steps: Steps,
+        orders: watch::Receiver<Orders>,
+        seen: watch::Sender<Seen>,
+    ) -> Self {
+        let pod = orders.borrow().pod.clone();
         let key = PodKey::of(&pod);
         Worker {
             observer: Observer::new(engine.cri().clone(), key.uid.clone()),
@@ -90,7 +98,8 @@ impl Worker {
             pod,
             key,
             steps,
-            stop,
+            orders,
+            seen,
             history: History::default(),
             messages: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -131,10 +140,12 @@ impl Worker {
             self.tell_waiting(&plan).await;
             if plan.finished {
                 self.tell(Event::Ended(plan.phase)).await;
-                self.engine.hub().forget(&self.key.uid);
-                self.record_at_last(&view, &plan, &wanted).await;
-                let failure = self.failures.into_values().min_by_key(|failure| failure.finished_at);
-                return Outcome { phase: plan.phase, failure, fatal: self.history.fatal().cloned() };
+                if self.rest(&view, &plan, &wanted).await == Rest::Over {
+                    self.engine.hub().forget(&self.key.uid);
+                    let failure = self.failures.into_values().min_by_key(|failure| failure.finished_at);
+                    return Outcome { phase: plan.phase, failure, fatal: self.history.fatal().cloned() };
+                }
+                continue;
             }
             let mut wake_at = plan.wake_at;
             let progress = self.carry_out(&view, plan.actions).await;
@@ -149,12 +160,15 @@ impl Worker {
         }
     }
 
-    /// Tries again to write the record of a pod that has ended, while others of its run go on and people look at it.
-    async fn record_at_last(&mut self, view: &PodStatusView, plan: &Plan, wanted: &Notify) {
-        while self.unrecorded.is_some() {
+    /// Waits, when a pod is over, for another definition or restart, until nobody can ask for one any more; meanwhile its
+    /// record is written if that failed, for the people who look at it.
+    async fn rest(&mut self, view: &PodStatusView, plan: &Plan, wanted: &Notify) -> Rest {
+        loop {
+            let retry = self.unrecorded.is_some();
             tokio::select! {
-                () = wanted.notified() => return,
-                () = tokio::time::sleep(RETRY) => {}
+                () = wanted.notified() => return Rest::Over,
+                changed = self.orders.changed() => return if changed.is_ok() { Rest::Again } else { Rest::Over },
+                () = tokio::time::sleep(RETRY), if retry => {}
             }
             self.unrecorded = self.record(view, plan).err();
         }
@@ -170,8 +184,8 @@ impl Worker {
         let view = PodStatusView::new(sandboxes, containers, self.history.clone());
         self.note_ends(&view, &before);
         self.note_addresses(&view);
-        let stop = *self.stop.borrow_and_update();
-        let desired = Desired { pod: &self.pod, backoff: self.engine.backoff(), stop };
+        let orders = self.orders.borrow_and_update().clone();
+        let desired = Desired { pod: &self.pod, backoff: self.engine.backoff(), stop: orders.stop };
         let plan = plan(&desired, &view, now);
         Ok((view, plan))
     }
@@ -180,7 +194,7 @@ impl Worker {
     async fn carry_out(&mut self, view: &PodStatusView, actions: Vec<Action>) -> Progress {
         let mut progress = Progress::None;
         for action in actions {
-            if self.stop.has_changed().unwrap_or(false) {
+            if self.orders.has_changed().unwrap_or(false) {
                 return Progress::Some;
             }
             let result = match action {
@@ -242,7 +256,7 @@ impl Worker {
         // A pull may take minutes: who asks for the end of the pod meanwhile does not wait for it.
         let image = tokio::select! {
             image = self.steps.ensure_image(name, &sandbox) => image,
-            Ok(()) = self.stop.changed() => return,
+            Ok(()) = self.orders.changed() => return,
         };
         self.history.starting(Some(name), &policy, self.engine.now());
         let started = match image {
@@ -306,7 +320,7 @@ impl Worker {
         let ended = tokio::select! {
             () = self.bell.notified() => None,
             // A closed channel means that nobody is left who could ask.
-            Ok(()) = self.stop.changed() => None,
+            Ok(()) = self.orders.changed() => None,
             Some(ended) = self.stops.join_next() => Some(ended),
             () = sleep => None,
         };
@@ -319,7 +333,7 @@ impl Worker {
 
     /// Takes note of ends that were not known before this look.
     fn note_ends(&mut self, view: &PodStatusView, before: &History) {
-        let stopping = self.stop.borrow().is_some() || self.history.fatal().is_some();
+        let stopping = self.orders.borrow().stop.is_some() || self.history.fatal().is_some();
         for seen in &view.containers {
             let known = before.container(&seen.name).and_then(|track| track.ended).map(|(attempt, _)| attempt);
             let Some(exit) = seen.exit().filter(|_| known.is_none_or(|known| known < seen.attempt)) else { continue };
@@ -407,13 +421,19 @@ impl Worker {
         self.status = Some(status.clone());
         let mut pod = Pod::clone(&self.pod);
         pod.status = Some(status);
-        if self.stop.borrow().is_some() {
+        if self.orders.borrow().stop.is_some() {
             let since = self.written.as_ref().and_then(|written| written.metadata.deletion_timestamp.clone());
             pod.metadata.deletion_timestamp = since.or_else(|| Some(Time(Timestamp::now())));
         }
         if self.written.as_ref() == Some(&pod) {
             return Ok(());
         }
+        self.seen.send_replace(Seen {
+            pod: Some(Arc::new(pod.clone())),
+            waiting: plan.waiting.clone(),
+            wake_at: plan.wake_at,
+            finished: plan.finished,
+        });
         let owner = self.engine.owner().to_owned();
         let boot_id = settings.boot_id.clone();
         let record = PodRecord { pod, owner, boot_id, log_directory: self.steps.log_directory() };
@@ -421,6 +441,13 @@ impl Worker {
         self.written = Some(record.pod);
         Ok(())
     }
+}
+
+/// What comes after a pod's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Over,
+    Again,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

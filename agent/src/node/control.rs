@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::desired::Name;
+use super::why::Why;
 
 /// What may wait to be carried out; whoever asks waits beyond that.
 pub(super) const BACKLOG: usize = 64;
@@ -27,15 +28,8 @@ pub enum Refusal {
         name: String,
     },
     /// The pod has no such container.
-    #[error("pod {pod} has no container {container}; it has {}", known.join(", "))]
-    NoContainer {
-        /// The pod.
-        pod: String,
-        /// What was asked for.
-        container: String,
-        /// The containers that it has.
-        known: Vec<String>,
-    },
+    #[error("{0}")]
+    NoContainer(String),
     /// The agent is about to end.
     #[error("the agent is stopping")]
     Stopping,
@@ -58,6 +52,7 @@ pub struct Deleted {
 pub(super) enum Command {
     Delete { name: Name, grace: Option<Duration>, reply: oneshot::Sender<Result<Deleted, Refusal>> },
     Restart { name: Name, container: Option<String>, reply: oneshot::Sender<Result<(), Refusal>> },
+    Why { name: Name, reply: oneshot::Sender<Result<Why, Refusal>> },
     Reload { reply: oneshot::Sender<()> },
 }
 
@@ -78,6 +73,12 @@ impl Control {
     pub async fn restart(&self, namespace: &str, name: &str, container: Option<&str>) -> Result<(), Refusal> {
         let (name, container) = ((namespace.to_owned(), name.to_owned()), container.map(str::to_owned));
         self.ask(|reply| Command::Restart { name, container, reply }).await?
+    }
+
+    /// Why a pod is as it is.
+    pub async fn why(&self, namespace: &str, name: &str) -> Result<Why, Refusal> {
+        let name = (namespace.to_owned(), name.to_owned());
+        self.ask(|reply| Command::Why { name, reply }).await?
     }
 
     /// Looks at every source at once.

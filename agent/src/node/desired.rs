@@ -9,7 +9,7 @@ pub mod disk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use manifests::{Located, Manifest, Object, Severity, Source};
 
 use super::sources::{Content, Snapshot};
@@ -57,13 +57,6 @@ pub struct Changes {
     pub removed: BTreeSet<String>,
     /// Whether a file has become invalid, or valid again, or is invalid in another way.
     pub judged: bool,
-}
-
-impl Changes {
-    /// Whether all is as it was.
-    pub fn is_empty(&self) -> bool {
-        *self == Changes::default()
-    }
 }
 
 /// Gives a pod what an API server would have given it. The second argument is the pod of that name that is there
@@ -199,6 +192,9 @@ impl Desired {
                 Object::Pod(_) => {}
                 Object::ConfigMap(map) => drop(objects.config_maps.insert(name, ConfigMap::clone(map))),
                 Object::Secret(secret) => drop(objects.secrets.insert(name, Secret::clone(secret))),
+                Object::PersistentVolumeClaim(claim) => {
+                    drop(objects.claims.insert(name, PersistentVolumeClaim::clone(claim)));
+                }
             }
         }
         objects

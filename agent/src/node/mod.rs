@@ -8,10 +8,14 @@
 
 pub mod control;
 pub mod desired;
+mod live;
+mod order;
 mod reconcile;
+mod shown;
 pub mod sources;
+mod strays;
+pub mod why;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -24,6 +28,7 @@ use tokio::sync::{Notify, mpsc};
 use self::control::Control;
 use self::desired::disk::Disk;
 use self::reconcile::Reconciler;
+use self::shown::Shown;
 use self::sources::{Pace, Place};
 use crate::channel::Cri;
 use crate::cli::Global;
@@ -32,6 +37,7 @@ use crate::engine::config::{Objects, Settings};
 use crate::engine::notice::{Event, Notice};
 use crate::engine::{Engine, Options};
 use crate::local;
+use crate::store::Store;
 
 /// Notices that wait to be told; workers wait beyond that.
 const NOTICES: usize = 1024;
@@ -70,19 +76,24 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let (runtime, channel) = local::open(&wish.global, Owner::Agent, zygote)?;
     let held = serve(&runtime).await?;
     let (told, notices) = mpsc::channel(NOTICES);
+    // Of an agent before this one nobody shall take a version for one of this one's.
+    let store = Store::new(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0));
     let options = Options {
         settings: wish.settings.clone(),
         objects: Objects::default(),
         backoff: wish.backoff,
         owner: Owner::Agent.to_string(),
         fail_fast: false,
+        keep: true,
     };
+    let shown = Shown::new(store, told.clone(), options.owner.clone());
+    shown.forget_former(&wish.settings).context("look through the records of pods")?;
     let engine = Engine::new(Cri::new(channel), options, told).await.context("reach the container runtime")?;
     let telling = tokio::spawn(tell(notices));
     let (control, commands) = Control::new();
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let look = Arc::new(Notify::new());
-    let mut reconciler = Reconciler::new(engine, disk, wish.settings.node.name.clone(), look.clone());
+    let mut reconciler = Reconciler::new(engine, disk, shown, wish.settings.node.name.clone(), look.clone());
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let following: Vec<_> = wish
         .places
@@ -114,10 +125,10 @@ async fn tell(mut notices: mpsc::Receiver<Notice>) {
         let pod = format!("{}/{}", pod.namespace, pod.name);
         match event {
             Event::Failed { container, reason, message, .. } => {
-                tracing::warn!(pod, container, reason, message, "a step failed");
+                tracing::warn!(pod, container, reason, "{message}");
             }
-            Event::Warning(message) => tracing::warn!(pod, message, "a warning"),
-            event => tracing::info!(pod, ?event, "the pod has changed"),
+            Event::Warning(message) => tracing::warn!(pod, "{message}"),
+            event => tracing::info!(pod, "{event:?}"),
         }
     }
 }
@@ -143,6 +154,6 @@ impl Signals {
 }
 
 /// Where a pod's manifest is.
-pub fn file_of(pod: &Pod) -> Option<PathBuf> {
-    pod.metadata.annotations.as_ref()?.get(desired::FILE).map(PathBuf::from)
+pub fn file_of(pod: &Pod) -> Option<String> {
+    pod.metadata.annotations.as_ref()?.get(desired::FILE).cloned()
 }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!            in a manifest                    not in one any more            gone, with every trace
-//!  (nothing) ─────────────> record, worker ──────────────────────> ending ─────────────────────────> (nothing)
-//!                              │    ^                                 │ in a manifest again: waits, with a new uid
-//!                              └────┘ changed: the worker is told     └──> ...
+//!  (nothing) ─────────────> record, worker ──────────────────────> leaving ────────────────────────> (nothing)
+//!                              │    ^                                 │ in a manifest again: when this one is gone,
+//!                              └────┘ changed: the worker is told     └─────> with a new uid
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,14 +17,19 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::control::{Command, Deleted, Refusal};
 use super::desired::disk::{self, Disk};
 use super::desired::{Changes, Desired, Name};
+use super::live::Live;
+use super::order::{Order, State};
+use super::shown::Shown;
 use super::sources::Snapshot;
+use super::strays::Strays;
+use crate::engine::Engine;
 use crate::engine::config::names::PodKey;
-use crate::engine::{Engine, PodHandle, Stopper, grace_of};
+use crate::engine::time::Monotonic;
 use crate::identity::new_uid;
 
 /// How long to wait before something that failed is tried again.
@@ -35,46 +40,81 @@ pub struct Reconciler {
     engine: Engine,
     disk: Disk,
     desired: Desired,
+    shown: Shown,
     node_name: String,
     pods: BTreeMap<Name, Live>,
     /// Pods that are being stopped for good; each answers with its name when nothing of it is left.
     endings: JoinSet<Name>,
     /// Records that could not be written.
     unwritten: BTreeSet<String>,
+    /// A pod could not be given a worker.
+    unstarted: bool,
+    /// What runs and is in no record.
+    strays: Strays,
+    /// Asks the sources to look at once.
     look: Arc<Notify>,
+    /// A pod that others wait for may have changed.
+    bell: Arc<Notify>,
 }
 
-/// A pod with a worker.
-struct Live {
-    pod: Arc<Pod>,
-    stopper: Stopper,
-    /// None while it is being stopped for good: then somebody waits for its end.
-    handle: Option<PodHandle>,
+/// What a reconciler sees, for those who only look.
+pub struct View<'a> {
+    /// What shall run.
+    pub desired: &'a Desired,
+    /// What has a worker.
+    pub pods: &'a BTreeMap<Name, Live>,
+    /// The time now.
+    pub now: Monotonic,
+    shown: &'a Shown,
+}
+
+impl View<'_> {
+    /// How a pod is, for those that wait for it; none when it is not there and will not be.
+    pub fn state(&self, name: &Name, desired: &BTreeMap<Name, Arc<Pod>>) -> Option<State> {
+        desired.get(name)?;
+        let live = self.pods.get(name).filter(|live| !live.leaves());
+        Some(live.map(Live::state).unwrap_or_default())
+    }
+
+    /// The object of that name that stands for a manifest that is not good.
+    pub fn invalid(&self, name: &Name) -> Option<&Pod> {
+        self.shown.find(name)
+    }
 }
 
 impl Reconciler {
     /// A reconciler that knows nothing yet.
-    pub fn new(engine: Engine, disk: Disk, node_name: String, look: Arc<Notify>) -> Self {
+    pub fn new(engine: Engine, disk: Disk, shown: Shown, node_name: String, look: Arc<Notify>) -> Self {
         Reconciler {
             engine,
             disk,
             desired: Desired::default(),
+            shown,
             node_name,
             pods: BTreeMap::new(),
             endings: JoinSet::new(),
             unwritten: BTreeSet::new(),
+            unstarted: false,
+            strays: Strays::default(),
             look,
+            bell: Arc::default(),
         }
     }
 
     /// Goes on where the last agent ended: what it desired last is started, and what it was stopping is stopped.
     pub async fn resume(&mut self, sources: BTreeSet<String>) -> anyhow::Result<()> {
         let (desired, ending, unusable) = self.disk.load().context("read the desired state")?;
-        for record in unusable {
-            tracing::error!(record = %record.path.display(), error = %record.source, "a record of the desired state cannot be used; what it says is read again from its manifest");
+        for record in &unusable {
+            let (record, error) = (record.path.display(), &record.source);
+            tracing::error!(%record, %error, "a record of the desired state cannot be used; its manifest is read again");
         }
         self.desired = desired;
         self.desired.set_sources(sources);
+        let mut known: BTreeSet<String> = self.desired.pods().values().map(|pod| uid(pod).to_owned()).collect();
+        known.extend(ending.iter().map(|pod| uid(pod).to_owned()));
+        self.strays = Strays::find(&self.engine, &known).await.context("look for pods that run already")?;
+        self.strays.unusable = unusable.into_iter().map(|record| record.path).collect();
+        self.engine.set_objects(self.desired.objects());
         for pod in ending {
             self.resume_ending(Arc::new(pod));
         }
@@ -91,54 +131,54 @@ impl Reconciler {
     ) {
         tokio::pin!(end);
         loop {
-            let retry = async {
-                if self.unwritten.is_empty() { std::future::pending().await } else { tokio::time::sleep(RETRY).await }
-            };
+            let failed = self.unstarted || !self.unwritten.is_empty();
+            let retry = async { if failed { tokio::time::sleep(RETRY).await } else { std::future::pending().await } };
+            let bell = self.bell.clone();
             tokio::select! {
                 () = &mut end => return,
                 Some(snapshot) = looks.recv() => self.merge(snapshot).await,
                 Some(command) = commands.recv() => self.obey(command).await,
                 Some(ended) = self.endings.join_next() => self.ended(ended).await,
-                () = retry => {
-                    let files = std::mem::take(&mut self.unwritten);
-                    self.write(files).await;
-                }
+                () = bell.notified() => self.gate(),
+                () = retry => self.retry().await,
             }
         }
     }
 
-    async fn merge(&mut self, snapshot: Snapshot) {
-        let node_name = self.node_name.clone();
-        let changes = self.desired.merge(snapshot, &mut |pod, known| identify(pod, known, &node_name));
-        self.report(&changes);
-        let Changes { changed, removed, .. } = changes;
-        if changed.is_empty() && removed.is_empty() {
-            return;
-        }
-        // What is to be stopped is recorded first: without its manifest's record nobody would know of it.
-        self.note_endings();
-        self.write(changed.into_iter().chain(removed).collect()).await;
+    async fn retry(&mut self) {
+        let files = std::mem::take(&mut self.unwritten);
+        self.write(files);
         self.apply().await;
     }
 
-    fn report(&self, changes: &Changes) {
-        if !changes.judged {
-            return;
+    async fn merge(&mut self, snapshot: Snapshot) {
+        let (node_name, strays) = (self.node_name.clone(), self.strays.uids());
+        let mut identify = |pod: Pod, known: Option<&Pod>| identify(pod, known, &strays, &node_name);
+        let changes = self.desired.merge(snapshot, &mut identify);
+        if changes.judged {
+            self.shown.judge(&self.desired, self.engine.settings()).await;
         }
-        for (source, fault) in self.desired.faults() {
-            tracing::warn!(source, fault, "a source cannot be read");
+        let Changes { changed, removed, .. } = changes;
+        if !changed.is_empty() || !removed.is_empty() {
+            // What is to be stopped is recorded first: without its manifest's record nobody would know of it.
+            self.note_leaving();
+            self.write(changed.into_iter().chain(removed).collect());
+            self.engine.set_objects(self.desired.objects());
+            self.shown.objects(&self.desired);
         }
-        for (file, why) in self.desired.files().iter().filter_map(|(file, it)| Some((file, it.invalid.as_ref()?))) {
-            tracing::warn!(file, "the manifest is invalid; what it said before stays in force\n{why}");
-        }
+        self.end_strays();
+        self.apply().await;
     }
 
     /// Records manifests as they are desired now. What cannot be recorded is tried again; the pods do not wait for it.
-    async fn write(&mut self, files: BTreeSet<String>) {
+    fn write(&mut self, files: BTreeSet<String>) {
         let mut written: Vec<PathBuf> = Vec::new();
         for file in files {
             match self.disk.write_file(&file, &self.desired) {
-                Ok(record) => written.extend(record),
+                Ok(record) => {
+                    self.strays.unusable.remove(&record);
+                    written.push(record);
+                }
                 Err(error) => {
                     tracing::error!(file, %error, "the desired state cannot be recorded; it is tried again");
                     self.unwritten.insert(file);
@@ -148,84 +188,141 @@ impl Reconciler {
         sync(written);
     }
 
-    /// Pods that shall not be any more.
-    fn surplus(&self) -> Vec<Name> {
+    /// What runs and is in no manifest goes, once every manifest is known.
+    fn end_strays(&mut self) {
+        let certain = self.desired.knows_all() && self.desired.faults().is_empty();
+        let unclear = self.desired.files().values().any(|file| file.invalid.is_some() && file.good.is_empty());
+        if !certain || unclear {
+            return;
+        }
+        for record in std::mem::take(&mut self.strays.unusable) {
+            if let Err(error) = disk::discard(&record) {
+                tracing::warn!(record = %record.display(), %error, "a record that cannot be used cannot be removed");
+            }
+        }
         let desired = self.desired.pods();
-        let kept = |name: &Name, live: &Live| desired.get(name).is_some_and(|pod| uid(pod) == uid(&live.pod));
-        let gone = self.pods.iter().filter(|(name, live)| live.handle.is_some() && !kept(name, live));
-        gone.map(|(name, _)| name.clone()).collect()
+        for pod in self.strays.take() {
+            let kept = desired.values().any(|wanted| uid(wanted) == uid(&pod));
+            if !kept {
+                self.note_ending(&pod);
+                self.resume_ending(Arc::new(pod));
+            }
+        }
     }
 
-    fn note_endings(&self) {
-        for name in self.surplus() {
-            if let Some(live) = self.pods.get(&name) {
-                match self.disk.write_ending(&live.pod) {
-                    Ok(record) => sync(vec![record]),
-                    Err(error) => {
-                        tracing::error!(pod = name.1, %error, "that the pod is being stopped cannot be recorded")
-                    }
-                }
+    /// Marks the pods that shall not be any more, and records that.
+    fn note_leaving(&mut self) {
+        let desired = self.desired.pods();
+        let mut leaving = Vec::new();
+        for (name, live) in self.pods.iter_mut().filter(|(_, live)| !live.leaves()) {
+            if desired.get(name).is_none_or(|pod| uid(pod) != uid(&live.pod)) {
+                live.leave(None);
+                leaving.push(live.pod.clone());
+            }
+        }
+        leaving.iter().for_each(|pod| self.note_ending(pod));
+    }
+
+    fn note_ending(&self, pod: &Pod) {
+        match self.disk.write_ending(pod) {
+            Ok(record) => sync(vec![record]),
+            Err(error) => {
+                tracing::error!(pod = pod.metadata.name, %error, "that the pod is being stopped cannot be recorded");
             }
         }
     }
 
     /// Starts, changes and stops pods until they are the desired ones.
     async fn apply(&mut self) {
-        for name in self.surplus() {
-            self.end(&name, None);
-        }
-        for (name, pod) in self.desired.pods() {
-            match self.pods.get_mut(&name) {
-                None => self.start(name, pod),
+        self.note_leaving();
+        self.end_leaving();
+        self.unstarted = false;
+        let desired = self.desired.pods();
+        let order = Order::of(&desired);
+        for (name, pod) in &desired {
+            match self.pods.get_mut(name) {
+                None => self.start(name, pod, &order, &desired),
                 // It is started when the one before it is gone.
-                Some(live) if live.handle.is_none() => {}
-                Some(live) => live.change(pod),
+                Some(live) if live.leaves() => {}
+                Some(live) => live.update(pod),
             }
         }
+        self.gate();
     }
 
-    fn start(&mut self, name: Name, pod: Arc<Pod>) {
-        match self.engine.start(pod.clone()) {
-            Ok(handle) => {
-                let live = Live { pod, stopper: handle.stopper(), handle: Some(handle) };
-                self.pods.insert(name, live);
-            }
-            Err(error) => tracing::error!(pod = name.1, %error, "the pod cannot be started"),
-        }
-    }
-
-    /// Stops a pod for good.
-    fn end(&mut self, name: &Name, grace: Option<Duration>) {
-        let Some(live) = self.pods.get_mut(name) else { return };
-        live.stopper.stop(grace.unwrap_or_else(|| live.stopper.grace()));
-        let Some(handle) = live.handle.take() else { return };
-        let (engine, name, pod) = (self.engine.clone(), name.clone(), live.pod.clone());
-        self.endings.spawn(async move {
-            handle.outcome().await;
-            loop {
-                let problems = engine.remove(&pod).await;
-                if problems.is_empty() {
-                    return name;
+    /// Stops those that leave, each when nobody who comes after it is left of them.
+    fn end_leaving(&mut self) {
+        let order = Order::of(self.pods.iter().map(|(name, live)| (name, &live.pod)));
+        let leaving = self.pods.iter().filter(|(_, live)| live.leaves()).map(|(name, _)| name.clone()).collect();
+        for name in order.may_end(&leaving) {
+            let Some(ending) = self.pods.get_mut(&name).and_then(Live::end) else { continue };
+            let (engine, pod) = (self.engine.clone(), ending.pod);
+            self.endings.spawn(async move {
+                ending.handle.outcome().await;
+                loop {
+                    let problems = engine.remove(&pod).await;
+                    if problems.is_empty() {
+                        return name;
+                    }
+                    tracing::warn!(pod = name.1, ?problems, "the pod cannot be removed yet");
+                    tokio::time::sleep(RETRY).await;
                 }
-                tracing::warn!(pod = name.1, ?problems, "the pod cannot be removed yet");
-                tokio::time::sleep(RETRY).await;
-            }
-        });
+            });
+        }
     }
 
-    /// Goes on stopping a pod that an agent before this one was stopping.
+    /// Lets pods begin that waited for others, and holds those back that have to wait.
+    fn gate(&mut self) {
+        let desired = self.desired.pods();
+        let order = Order::of(&desired);
+        for name in order.awaited() {
+            if let Some(live) = self.pods.get_mut(&name) {
+                live.ring(&self.bell);
+            }
+        }
+        for (name, live) in &self.pods {
+            live.gate(order.gate(name, |target| self.view().state(target, &desired)));
+        }
+    }
+
+    /// What there is to be seen.
+    fn view(&self) -> View<'_> {
+        View { desired: &self.desired, pods: &self.pods, shown: &self.shown, now: self.engine.now() }
+    }
+
+    fn start(&mut self, name: &Name, pod: &Arc<Pod>, order: &Order, desired: &BTreeMap<Name, Arc<Pod>>) {
+        let gate = order.gate(name, |target| self.view().state(target, desired));
+        match self.engine.start_gated(pod.clone(), gate) {
+            Ok(handle) => drop(self.pods.insert(name.clone(), Live::new(pod.clone(), handle))),
+            Err(error) => {
+                tracing::error!(pod = name.1, %error, "the pod cannot be started; it is tried again");
+                self.unstarted = true;
+            }
+        }
+    }
+
+    /// Goes on stopping a pod that nobody desires any more.
     fn resume_ending(&mut self, pod: Arc<Pod>) {
         let key = PodKey::of(&pod);
         let name = (key.namespace, key.name);
         if self.pods.contains_key(&name) {
+            // One of its name runs. This one has no worker, and ends without a word.
+            let engine = self.engine.clone();
+            tokio::spawn(async move {
+                for problem in engine.remove(&pod).await {
+                    tracing::warn!(pod = name.1, problem, "a former pod of that name cannot be removed");
+                }
+            });
             return;
         }
-        self.start(name.clone(), pod);
-        self.end(&name, None);
+        self.start(&name, &pod, &Order::default(), &BTreeMap::new());
+        if let Some(live) = self.pods.get_mut(&name) {
+            live.leave(None);
+        }
     }
 
     /// A pod is gone: its record goes, and a new one of its name may start.
-    async fn ended(&mut self, ended: Result<Name, tokio::task::JoinError>) {
+    async fn ended(&mut self, ended: Result<Name, JoinError>) {
         let Ok(name) = ended else { return };
         let Some(live) = self.pods.remove(&name) else { return };
         if let Err(error) = self.disk.remove_ending(uid(&live.pod)) {
@@ -235,9 +332,16 @@ impl Reconciler {
     }
 
     async fn obey(&mut self, command: Command) {
+        // Who asked may have gone.
         match command {
             Command::Delete { name, grace, reply } => drop(reply.send(self.delete(&name, grace).await)),
-            Command::Restart { name, reply, .. } => drop(reply.send(Err(not_found(&name)))),
+            Command::Restart { name, container, reply } => {
+                let _ = reply.send(self.restart(&name, container.as_deref()));
+            }
+            Command::Why { name, reply } => {
+                let why = super::why::of(&name, &self.view());
+                let _ = reply.send(why.ok_or_else(|| not_found(&name)));
+            }
             Command::Reload { reply } => {
                 self.look.notify_waiters();
                 let _ = reply.send(());
@@ -248,47 +352,55 @@ impl Reconciler {
     /// Stops a pod and starts it anew.
     async fn delete(&mut self, name: &Name, grace: Option<Duration>) -> Result<Deleted, Refusal> {
         let live = self.pods.get(name).ok_or_else(|| not_found(name))?;
-        let (old, grace) = (live.pod.clone(), grace.unwrap_or_else(|| live.stopper.grace()));
+        let (old, leaves, grace) = (live.pod.clone(), live.leaves(), grace.unwrap_or_else(|| live.grace()));
         let mut file = None;
-        if live.handle.is_some() {
-            if let Some(pod) = self.desired.pods().get(name) {
-                let mut anew = Pod::clone(pod);
-                anew.metadata.uid = Some(new_uid().map_err(|error| Refusal::Failed(error.to_string()))?);
-                anew.metadata.creation_timestamp = now();
-                file = self.desired.replace(name, anew);
-            }
-            self.note_endings();
-            self.write(file.iter().cloned().collect()).await;
+        if !leaves && let Some(pod) = self.desired.pods().get(name) {
+            let mut anew = Pod::clone(pod);
+            anew.metadata.uid = Some(new_uid().map_err(|error| Refusal::Failed(error.to_string()))?);
+            anew.metadata.creation_timestamp = now();
+            file = self.desired.replace(name, anew);
+            self.note_ending(&old);
+            self.write(file.iter().cloned().collect());
         }
-        self.end(name, Some(grace));
+        if let Some(live) = self.pods.get_mut(name) {
+            live.leave(Some(grace));
+        }
+        self.apply().await;
         Ok(Deleted { uid: uid(&old).to_owned(), file, grace })
     }
 
-    /// Stops every pod and waits for that; a further signal makes it quick.
-    pub async fn shut_down(&mut self, hurry: impl Future<Output = ()>) {
-        let stop = |grace: Option<Duration>| {
-            for live in self.pods.values() {
-                live.stopper.stop(grace.unwrap_or_else(|| grace_of(&live.pod)));
-            }
-        };
-        stop(None);
-        let stoppers: Vec<Stopper> = self.pods.values().map(|live| live.stopper.clone()).collect();
-        let handles: Vec<PodHandle> = self.pods.values_mut().filter_map(|live| live.handle.take()).collect();
-        let all = futures_util::future::join_all(handles.into_iter().map(PodHandle::outcome));
-        tokio::pin!(all, hurry);
-        tokio::select! {
-            _ = &mut all => return,
-            () = &mut hurry => stoppers.iter().for_each(|stopper| stopper.stop(Duration::ZERO)),
-        }
-        all.await;
+    fn restart(&self, name: &Name, container: Option<&str>) -> Result<(), Refusal> {
+        let live = self.pods.get(name).ok_or_else(|| not_found(name))?;
+        live.restart(container)
     }
-}
 
-impl Live {
-    fn change(&mut self, pod: Arc<Pod>) {
-        if *self.pod != *pod {
-            tracing::warn!(pod = pod.metadata.name, "the manifest has changed");
-            self.pod = pod;
+    /// Stops every pod, in the opposite of their order, and waits for that; `hurry` makes it quick.
+    pub async fn shut_down(&mut self, hurry: impl Future<Output = ()>) {
+        let mut left: BTreeMap<Name, Live> = std::mem::take(&mut self.pods);
+        let mut ends: JoinSet<Name> = JoinSet::new();
+        let order = Order::of(left.iter().map(|(name, live)| (name, &live.pod)));
+        let mut hurried = false;
+        tokio::pin!(hurry);
+        while !left.is_empty() {
+            let names = left.keys().cloned().collect();
+            let may_end = if hurried { names } else { order.may_end(&names) };
+            for name in may_end {
+                let Some(live) = left.get_mut(&name) else { continue };
+                live.leave(hurried.then_some(Duration::ZERO));
+                if let Some(ending) = live.end() {
+                    ends.spawn(async move {
+                        ending.handle.outcome().await;
+                        name
+                    });
+                }
+            }
+            // A pod that was being stopped for good before belongs to the task that removes it.
+            tokio::select! {
+                Some(ended) = ends.join_next() => drop(ended.map(|name| left.remove(&name))),
+                Some(ended) = self.endings.join_next() => drop(ended.map(|name| left.remove(&name))),
+                () = &mut hurry, if !hurried => hurried = true,
+                else => return,
+            }
         }
     }
 }
@@ -318,14 +430,15 @@ fn sync(records: Vec<PathBuf>) {
     });
 }
 
-/// Gives a pod its identity: that of the one that is there, or a new one.
-fn identify(mut pod: Pod, known: Option<&Pod>, node_name: &str) -> Pod {
+/// Gives a pod its identity: that of the one that is there, or that runs and is in no record, or a new one.
+fn identify(mut pod: Pod, known: Option<&Pod>, strays: &BTreeMap<Name, String>, node_name: &str) -> Pod {
     let meta = &mut pod.metadata;
-    meta.namespace.get_or_insert_with(|| "default".into());
+    let namespace = meta.namespace.get_or_insert_with(|| "default".into());
+    let stray = strays.get(&(namespace.clone(), meta.name.clone().unwrap_or_default()));
     (meta.uid, meta.creation_timestamp) = match known {
         Some(known) => (known.metadata.uid.clone(), known.metadata.creation_timestamp.clone()),
         // Without randomness there is no id; the kernel has always some once it is up.
-        None => (new_uid().ok(), now()),
+        None => (stray.cloned().or_else(|| new_uid().ok()), now()),
     };
     pod.spec.get_or_insert_default().node_name.get_or_insert_with(|| node_name.to_owned());
     pod

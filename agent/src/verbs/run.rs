@@ -101,6 +101,7 @@ fn choose(manifest: Manifest, names: &[String], settings: &Settings) -> Result<(
         match located.object {
             Object::ConfigMap(map) => drop(objects.config_maps.insert(key, *map)),
             Object::Secret(secret) => drop(objects.secrets.insert(key, *secret)),
+            Object::PersistentVolumeClaim(claim) => drop(objects.claims.insert(key, *claim)),
             Object::Pod(_) if !names.is_empty() && !names.contains(&key.1) => {}
             Object::Pod(pod) => match pods.get(&key) {
                 Some((_, first)) => {

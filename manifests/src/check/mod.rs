@@ -210,6 +210,16 @@ fn supported(
         }
         Some(Support::NotYet { harmless })
             if harmless.contains(&text.as_str()) || (empty && harmless.contains(&"")) => {}
+        Some(Support::Never(_)) if matches!(text.as_str(), "" | "[]" | "false" | "0") => {}
+        Some(Support::Never(instead)) => {
+            report.add(
+                Error,
+                entry.at,
+                place.path,
+                format!("`{}` does not run here", field.name),
+                Some(instead.to_owned()),
+            );
+        }
         // A field that the table does not name is treated as the worst it can be.
         Some(Support::NotYet { .. }) | None => {
             let help = "remove it only if the pod is right without it".to_owned();

@@ -7,14 +7,15 @@ pub(crate) mod values;
 use std::sync::LazyLock;
 pub(crate) use trace::{Field, Objects, Type};
 
-/// The object types behind Pod, ConfigMap and Secret.
+/// The object types behind the kinds that run.
 pub(crate) static OBJECTS: LazyLock<Objects> = LazyLock::new(|| {
     let mut objects = Objects::default();
     // The probe answers whatever these types ask; `every_type_can_be_traced` holds that.
     let traced = objects
         .trace::<k8s_openapi::api::core::v1::Pod>()
         .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::ConfigMap>())
-        .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::Secret>());
+        .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::Secret>())
+        .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::PersistentVolumeClaim>());
     debug_assert!(traced.is_ok(), "{traced:?}");
     objects
 });
@@ -33,6 +34,7 @@ mod tests {
         objects.trace::<k8s_openapi::api::core::v1::Pod>().unwrap();
         objects.trace::<k8s_openapi::api::core::v1::ConfigMap>().unwrap();
         objects.trace::<k8s_openapi::api::core::v1::Secret>().unwrap();
+        objects.trace::<k8s_openapi::api::core::v1::PersistentVolumeClaim>().unwrap();
         let field = |object, name| objects.field(object, name).unwrap();
         assert!(field("Container", "name").required);
         assert!(!field("Container", "image").required);
@@ -43,10 +45,10 @@ mod tests {
         assert_eq!(field("ObjectMeta", "creationTimestamp").ty, Type::Time);
     }
 
-    /// Object types that a pod, a ConfigMap or a Secret reaches through fields that run.
+    /// Object types that a kind which runs reaches through fields that run.
     fn reached() -> BTreeSet<&'static str> {
         let mut reached = BTreeSet::new();
-        let mut open = vec!["Pod", "ConfigMap", "Secret"];
+        let mut open = crate::kinds::RUN.to_vec();
         while let Some(object) = open.pop() {
             if !reached.insert(object) {
                 continue;

@@ -12,9 +12,11 @@ pub(crate) enum Support {
     Ignored(&'static str),
     /// Without it something else would run than what is written: an error. Only these values change nothing.
     NotYet { harmless: &'static [&'static str] },
+    /// The same, of what will not come: with what to do instead.
+    Never(&'static str),
 }
 
-use Support::{Ignored, Runs};
+use Support::{Ignored, Never, Runs};
 
 const NOT_YET: Support = Support::NotYet { harmless: &["", "false", "0"] };
 const fn not_yet_unless(harmless: &'static [&'static str]) -> Support {
@@ -26,6 +28,8 @@ type Fields = &'static [(Support, &'static [&'static str])];
 const ONE_NODE: Support = Ignored("there is only this node");
 const SERVER: Support = Ignored("the API server writes it");
 const NO_API_SERVER: Support = Ignored("there is no API server for a service account to talk to");
+const ON_THE_HOST: Support = Never("mount it on the host, and mount that as a `hostPath`");
+const DEBUG_ONLY: Support = Never("a container for debugging is no part of what the pod is for: leave it out");
 
 const ALL: &[(&str, Fields)] = &[
     ("Pod", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
@@ -56,20 +60,26 @@ const ALL: &[(&str, Fields)] = &[
             (
                 Runs,
                 &[
+                    "activeDeadlineSeconds",
                     "containers",
                     "dnsConfig",
                     "dnsPolicy",
+                    "ephemeralContainers",
                     "hostAliases",
                     "hostIPC",
                     "hostNetwork",
                     "hostPID",
                     "hostUsers",
                     "hostname",
+                    "hostnameOverride",
                     "imagePullSecrets",
                     "initContainers",
                     "os",
+                    "resources",
                     "restartPolicy",
+                    "runtimeClassName",
                     "securityContext",
+                    "setHostnameAsFQDN",
                     "shareProcessNamespace",
                     "subdomain",
                     "terminationGracePeriodSeconds",
@@ -94,21 +104,10 @@ const ALL: &[(&str, Fields)] = &[
             ),
             (NO_API_SERVER, &["automountServiceAccountToken", "serviceAccount", "serviceAccountName"]),
             (Ignored("there are no Services yet"), &["enableServiceLinks"]),
-            (Ignored("nothing evicts pods here"), &["evictionResponders"]),
+            (Ignored("no API server asks for evictions"), &["evictionResponders"]),
             (Ignored("there are no runtime classes to account for"), &["overhead"]),
             (Ignored("nothing sets the conditions it waits for"), &["readinessGates"]),
-            (
-                NOT_YET,
-                &[
-                    "activeDeadlineSeconds",
-                    "ephemeralContainers",
-                    "hostnameOverride",
-                    "resourceClaims",
-                    "resources",
-                    "runtimeClassName",
-                    "setHostnameAsFQDN",
-                ],
-            ),
+            (NOT_YET, &["resourceClaims"]),
         ],
     ),
     (
@@ -123,10 +122,17 @@ const ALL: &[(&str, Fields)] = &[
                     "envFrom",
                     "image",
                     "imagePullPolicy",
+                    "lifecycle",
+                    "livenessProbe",
                     "name",
                     "ports",
+                    "readinessProbe",
+                    "resizePolicy",
                     "resources",
+                    "restartPolicy",
+                    "restartPolicyRules",
                     "securityContext",
+                    "startupProbe",
                     "stdin",
                     "stdinOnce",
                     "terminationMessagePath",
@@ -136,13 +142,42 @@ const ALL: &[(&str, Fields)] = &[
                     "workingDir",
                 ],
             ),
-            (Ignored("resources of a running container are not changed"), &["resizePolicy"]),
+            (Never("mount a `hostPath` of type `BlockDevice` into a privileged container"), &["volumeDevices"]),
+        ],
+    ),
+    (
+        "EphemeralContainer",
+        &[
             (
-                NOT_YET,
+                Runs,
+                &[
+                    "args",
+                    "command",
+                    "env",
+                    "envFrom",
+                    "image",
+                    "imagePullPolicy",
+                    "name",
+                    "securityContext",
+                    "stdin",
+                    "stdinOnce",
+                    "targetContainerName",
+                    "terminationMessagePath",
+                    "terminationMessagePolicy",
+                    "tty",
+                    "volumeMounts",
+                    "workingDir",
+                ],
+            ),
+            (
+                DEBUG_ONLY,
                 &[
                     "lifecycle",
                     "livenessProbe",
+                    "ports",
                     "readinessProbe",
+                    "resizePolicy",
+                    "resources",
                     "restartPolicy",
                     "restartPolicyRules",
                     "startupProbe",
@@ -151,12 +186,42 @@ const ALL: &[(&str, Fields)] = &[
             ),
         ],
     ),
+    (
+        "Probe",
+        &[(
+            Runs,
+            &[
+                "exec",
+                "failureThreshold",
+                "grpc",
+                "httpGet",
+                "initialDelaySeconds",
+                "periodSeconds",
+                "successThreshold",
+                "tcpSocket",
+                "terminationGracePeriodSeconds",
+                "timeoutSeconds",
+            ],
+        )],
+    ),
+    ("Lifecycle", &[(Runs, &["postStart", "preStop", "stopSignal"])]),
+    ("LifecycleHandler", &[(Runs, &["exec", "httpGet", "sleep", "tcpSocket"])]),
+    ("ExecAction", &[(Runs, &["command"])]),
+    (
+        "HTTPGetAction",
+        &[(Runs, &["host", "httpHeaders", "path", "port", "scheme"]), (not_yet_unless(&["", "HTTP1"]), &["protocol"])],
+    ),
+    ("HTTPHeader", &[(Runs, &["name", "value"])]),
+    ("TCPSocketAction", &[(Runs, &["host", "port"])]),
+    ("GRPCAction", &[(Runs, &["port", "service"]), (not_yet_unless(&["", "Plaintext"]), &["mode"])]),
+    ("SleepAction", &[(Runs, &["seconds"])]),
+    ("ContainerRestartRule", &[(Runs, &["action", "exitCodes"])]),
+    ("ContainerRestartRuleOnExitCodes", &[(Runs, &["operator", "values"])]),
+    ("ContainerResizePolicy", &[(Runs, &["resourceName", "restartPolicy"])]),
     ("ContainerPort", &[(Runs, &["containerPort", "hostIP", "hostPort", "name", "protocol"])]),
     ("EnvVar", &[(Runs, &["name", "value", "valueFrom"])]),
-    (
-        "EnvVarSource",
-        &[(Runs, &["configMapKeyRef", "fieldRef", "resourceFieldRef", "secretKeyRef"]), (NOT_YET, &["fileKeyRef"])],
-    ),
+    ("EnvVarSource", &[(Runs, &["configMapKeyRef", "fieldRef", "fileKeyRef", "resourceFieldRef", "secretKeyRef"])]),
+    ("FileKeySelector", &[(Runs, &["key", "optional", "path", "volumeName"])]),
     ("ConfigMapKeySelector", &[(Runs, &["key", "name", "optional"])]),
     ("SecretKeySelector", &[(Runs, &["key", "name", "optional"])]),
     ("ObjectFieldSelector", &[(Runs, &["apiVersion", "fieldPath"])]),
@@ -168,8 +233,11 @@ const ALL: &[(&str, Fields)] = &[
     (
         "VolumeMount",
         &[
-            (Runs, &["mountPath", "mountPropagation", "name", "readOnly", "recursiveReadOnly", "subPath"]),
-            (NOT_YET, &["bindMountOptions", "subPathExpr"]),
+            (
+                Runs,
+                &["mountPath", "mountPropagation", "name", "readOnly", "recursiveReadOnly", "subPath", "subPathExpr"],
+            ),
+            (NOT_YET, &["bindMountOptions"]),
         ],
     ),
     (
@@ -202,18 +270,18 @@ const ALL: &[(&str, Fields)] = &[
                 &[
                     "appArmorProfile",
                     "fsGroup",
+                    "fsGroupChangePolicy",
                     "runAsGroup",
                     "runAsNonRoot",
                     "runAsUser",
                     "seLinuxOptions",
                     "seccompProfile",
                     "supplementalGroups",
+                    "supplementalGroupsPolicy",
                     "sysctls",
                 ],
             ),
-            (Ignored("no volume here outlives its pod with its own owners"), &["fsGroupChangePolicy"]),
             (Ignored("volumes are labelled by the runtime, if at all"), &["seLinuxChangePolicy"]),
-            (not_yet_unless(&["", "Merge"]), &["supplementalGroupsPolicy"]),
             (NOT_YET, &["windowsOptions"]),
         ],
     ),
@@ -230,10 +298,24 @@ const ALL: &[(&str, Fields)] = &[
     (
         "Volume",
         &[
-            (Runs, &["configMap", "emptyDir", "hostPath", "name", "secret"]),
             (
-                // Even an empty one makes a volume: nothing about it is harmless.
-                not_yet_unless(&[]),
+                Runs,
+                &[
+                    "configMap",
+                    "downwardAPI",
+                    "emptyDir",
+                    "hostPath",
+                    "image",
+                    "name",
+                    "persistentVolumeClaim",
+                    "projected",
+                    "secret",
+                ],
+            ),
+            (Never("use a `persistentVolumeClaim`, or an `emptyDir`"), &["ephemeral"]),
+            (Never("fetch it in an init container, into an `emptyDir`"), &["gitRepo"]),
+            (
+                ON_THE_HOST,
                 &[
                     "awsElasticBlockStore",
                     "azureDisk",
@@ -241,21 +323,15 @@ const ALL: &[(&str, Fields)] = &[
                     "cephfs",
                     "cinder",
                     "csi",
-                    "downwardAPI",
-                    "ephemeral",
                     "fc",
                     "flexVolume",
                     "flocker",
                     "gcePersistentDisk",
-                    "gitRepo",
                     "glusterfs",
-                    "image",
                     "iscsi",
                     "nfs",
-                    "persistentVolumeClaim",
                     "photonPersistentDisk",
                     "portworxVolume",
-                    "projected",
                     "quobyte",
                     "rbd",
                     "scaleIO",
@@ -265,19 +341,45 @@ const ALL: &[(&str, Fields)] = &[
             ),
         ],
     ),
+    ("ConfigMapVolumeSource", &[(Runs, &["defaultMode", "defaultUser", "items", "name", "optional"])]),
+    ("SecretVolumeSource", &[(Runs, &["defaultMode", "defaultUser", "items", "optional", "secretName"])]),
+    ("KeyToPath", &[(Runs, &["key", "mode", "path", "user"])]),
+    ("DownwardAPIVolumeSource", &[(Runs, &["defaultMode", "defaultUser", "items"])]),
+    ("DownwardAPIVolumeFile", &[(Runs, &["fieldRef", "mode", "path", "resourceFieldRef", "user"])]),
+    ("ProjectedVolumeSource", &[(Runs, &["defaultMode", "defaultUser", "sources"])]),
     (
-        "ConfigMapVolumeSource",
-        &[(Runs, &["defaultMode", "items", "name", "optional"]), (not_yet_unless(&[]), &["defaultUser"])],
+        "VolumeProjection",
+        &[
+            (Runs, &["configMap", "downwardAPI", "secret"]),
+            (
+                Never("it comes from an API server; put what you have into a `secret`"),
+                &["clusterTrustBundle", "podCertificate", "serviceAccountToken"],
+            ),
+        ],
     ),
-    (
-        "SecretVolumeSource",
-        &[(Runs, &["defaultMode", "items", "optional", "secretName"]), (not_yet_unless(&[]), &["defaultUser"])],
-    ),
-    ("KeyToPath", &[(Runs, &["key", "mode", "path"]), (not_yet_unless(&[]), &["user"])]),
-    ("EmptyDirVolumeSource", &[(Runs, &["medium", "sizeLimit"]), (not_yet_unless(&[]), &["mode"])]),
+    ("ConfigMapProjection", &[(Runs, &["items", "name", "optional"])]),
+    ("SecretProjection", &[(Runs, &["items", "name", "optional"])]),
+    ("DownwardAPIProjection", &[(Runs, &["items"])]),
+    ("ImageVolumeSource", &[(Runs, &["pullPolicy", "reference"])]),
+    ("PersistentVolumeClaimVolumeSource", &[(Runs, &["claimName", "readOnly"])]),
+    ("EmptyDirVolumeSource", &[(Runs, &["medium", "mode", "sizeLimit"])]),
     ("HostPathVolumeSource", &[(Runs, &["path", "type"])]),
     ("ConfigMap", &[(Runs, &["apiVersion", "binaryData", "data", "immutable", "kind", "metadata"])]),
     ("Secret", &[(Runs, &["apiVersion", "data", "immutable", "kind", "metadata", "stringData", "type"])]),
+    ("PersistentVolumeClaim", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
+    (
+        "PersistentVolumeClaimSpec",
+        &[
+            (Runs, &["accessModes", "resources"]),
+            (not_yet_unless(&["", "Filesystem"]), &["volumeMode"]),
+            (Ignored("a claim is a directory of this node"), &["storageClassName", "volumeAttributesClassName"]),
+            (NOT_YET, &["dataSource", "dataSourceRef", "selector", "volumeName"]),
+        ],
+    ),
+    (
+        "VolumeResourceRequirements",
+        &[(Runs, &["requests"]), (Ignored("nothing stops a directory from growing"), &["limits"])],
+    ),
 ];
 
 /// What becomes of a field. `None` for one that the table does not name: nothing that runs can reach it.

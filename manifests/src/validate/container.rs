@@ -1,24 +1,22 @@
 //! One container.
 
-use super::pod::{Surroundings, ip};
-use super::{Context, env, names, resources, security};
+use super::pod::{Role, Surroundings, ip};
+use super::{Context, env, names, probe, resources, restart, security};
 use crate::path::Path;
 use crate::suggest::{clip, nearest};
-use k8s_openapi::api::core::v1::{Container, ContainerPort, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Volume, VolumeMount};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn validate<'a>(
     context: &mut Context<'_, '_>,
     path: &Path,
     container: &'a Container,
+    role: Role,
     surroundings: &mut Surroundings<'a>,
 ) {
     match container.image.as_deref() {
         None => context.missing(path, "image"),
-        Some(image) if image.contains(char::is_whitespace) => {
-            context.error(&path.field("image"), format!("`{}` has a blank in it", clip(image)));
-        }
-        Some(_) => {}
+        Some(name) => image(context, &path.field("image"), name),
     }
     for (name, list) in [("command", &container.command), ("args", &container.args)] {
         for (index, text) in list.iter().flatten().enumerate() {
@@ -31,7 +29,25 @@ pub(super) fn validate<'a>(
     env::validate(context, path, container, surroundings);
     resources::validate(context, &path.field("resources"), container.resources.as_ref());
     security::container(context, &path.field("securityContext"), container.security_context.as_ref());
-    mounts(context, &path.field("volumeMounts"), container, surroundings);
+    mounts(context, &path.field("volumeMounts"), container, role, surroundings);
+    // What an ephemeral container cannot have is said already.
+    if role == Role::Ephemeral {
+        return;
+    }
+    let ends = role == Role::Init && container.restart_policy.as_deref() != Some("Always");
+    if ends {
+        probe::none(context, path, container);
+    } else {
+        probe::validate(context, path, container, surroundings);
+    }
+    restart::validate(context, path, container, role == Role::Init && !ends);
+    restart::resizing(context, path, container, ends, surroundings);
+}
+
+pub(super) fn image(context: &mut Context<'_, '_>, path: &Path, name: &str) {
+    if name.contains(char::is_whitespace) {
+        context.error(path, format!("`{}` has a blank in it", clip(name)));
+    }
 }
 
 /// The kernel ends a string there.
@@ -104,27 +120,58 @@ fn host_port<'a>(
     }
 }
 
-fn mounts(context: &mut Context<'_, '_>, path: &Path, container: &Container, surroundings: &Surroundings<'_>) {
+fn mounts(
+    context: &mut Context<'_, '_>,
+    path: &Path,
+    container: &Container,
+    role: Role,
+    surroundings: &Surroundings<'_>,
+) {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let path = path.index(index);
-        if let Some(volumes) = surroundings.volumes.as_ref().filter(|volumes| !volumes.contains(mount.name.as_str())) {
-            let help = match nearest(&mount.name, volumes.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "add it to `spec.volumes`".to_owned(),
-            };
-            context.error_help(&path.field("name"), format!("there is no volume `{}`", clip(&mount.name)), help);
-        }
+        volume(context, &path.field("name"), &mount.name, surroundings);
         let at = path.field("mountPath");
         absolute(context, &at, Some(&mount.mount_path));
         if let Some(first) = seen.insert(mount.mount_path.trim_end_matches('/'), index) {
             let message = format!("`{}` is mounted on twice", clip(&mount.mount_path));
             context.error_help(&at, message, format!("the first is volumeMounts[{first}]"));
         }
-        if let Some(sub) = &mount.sub_path {
-            confined(context, &path.field("subPath"), sub);
-        }
+        sub_path(context, &path, mount, role);
         mount_mode(context, &path, mount, container);
+    }
+}
+
+/// The volume of this name, if there is one.
+pub(super) fn volume<'a>(
+    context: &mut Context<'_, '_>,
+    path: &Path,
+    name: &str,
+    surroundings: &Surroundings<'a>,
+) -> Option<&'a Volume> {
+    let volumes = surroundings.volumes.as_ref()?;
+    let found = volumes.get(name).copied();
+    if found.is_none() {
+        let help = match nearest(name, volumes.keys().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "add it to `spec.volumes`".to_owned(),
+        };
+        context.error_help(path, format!("there is no volume `{}`", clip(name)), help);
+    }
+    found
+}
+
+fn sub_path(context: &mut Context<'_, '_>, path: &Path, mount: &VolumeMount, role: Role) {
+    let given = [("subPath", &mount.sub_path), ("subPathExpr", &mount.sub_path_expr)];
+    for (name, sub) in given {
+        let Some(sub) = sub else { continue };
+        confined(context, &path.field(name), sub);
+        if role == Role::Ephemeral {
+            context.key_error(&path.field(name), "an ephemeral container mounts whole volumes", None);
+        }
+    }
+    if given.iter().all(|(_, sub)| sub.is_some()) {
+        context.key_error(&path.field("subPathExpr"), "a mount has a `subPath` or a `subPathExpr`, not both", None);
     }
 }
 

@@ -1,11 +1,14 @@
 //! The environment of a container.
 
-use super::container::no_nul;
+use super::container::{confined, no_nul, volume};
 use super::pod::Surroundings;
 use super::{Context, names, resources};
 use crate::path::Path;
 use crate::suggest::{clip, nearest};
-use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, EnvVarSource, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{
+    Container, EnvFromSource, EnvVar, EnvVarSource, FileKeySelector, ObjectFieldSelector, ResourceFieldSelector,
+};
+use std::collections::BTreeSet;
 
 /// Fields of a pod that a variable can take.
 const FIELDS: [&str; 9] = [
@@ -56,7 +59,8 @@ fn source(context: &mut Context<'_, '_>, path: &Path, from: &EnvVarSource, surro
         from.file_key_ref.is_some(),
     ];
     if sources.iter().filter(|is_set| **is_set).count() != 1 {
-        let message = "exactly one of `configMapKeyRef`, `secretKeyRef`, `fieldRef` and `resourceFieldRef` is needed";
+        let message = "exactly one of `configMapKeyRef`, `secretKeyRef`, `fieldRef`, `resourceFieldRef` and `fileKeyRef` is \
+                       needed";
         context.key_error(path, message, None);
     }
     if let Some(key) = &from.config_map_key_ref {
@@ -66,14 +70,27 @@ fn source(context: &mut Context<'_, '_>, path: &Path, from: &EnvVarSource, surro
         key_ref(context, &path.field("secretKeyRef"), &key.name, &key.key);
     }
     if let Some(field) = &from.field_ref {
-        let path = path.field("fieldRef");
-        if field.api_version.as_deref().is_some_and(|version| version != "v1") {
-            context.error(&path.field("apiVersion"), "only fields of `v1` are known");
-        }
-        field_path(context, &path.field("fieldPath"), &field.field_path);
+        field_ref(context, &path.field("fieldRef"), field, Use::Variable);
     }
     if let Some(resource) = &from.resource_field_ref {
-        resource_field(context, &path.field("resourceFieldRef"), resource, surroundings);
+        resource_ref(context, &path.field("resourceFieldRef"), resource, &surroundings.containers);
+    }
+    if let Some(file) = &from.file_key_ref {
+        file_key(context, &path.field("fileKeyRef"), file, surroundings);
+    }
+}
+
+fn file_key(context: &mut Context<'_, '_>, path: &Path, file: &FileKeySelector, surroundings: &Surroundings<'_>) {
+    context.check(&path.field("key"), names::env_name(&file.key));
+    match file.path.as_str() {
+        "" => context.missing(path, "path"),
+        text => confined(context, &path.field("path"), text),
+    }
+    let at = path.field("volumeName");
+    if let Some(volume) = volume(context, &at, &file.volume_name, surroundings)
+        && !super::volume::is_empty_dir(volume)
+    {
+        context.error(&at, format!("the volume `{}` is no `emptyDir`", clip(&file.volume_name)));
     }
 }
 
@@ -82,34 +99,63 @@ fn key_ref(context: &mut Context<'_, '_>, path: &Path, name: &str, key: &str) {
     context.check(&path.field("key"), names::config_key(key));
 }
 
-fn field_path(context: &mut Context<'_, '_>, path: &Path, field: &str) {
+/// Where a field of the pod goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Variable,
+    File,
+}
+
+impl Use {
+    fn fields(self) -> &'static [&'static str] {
+        match self {
+            Use::Variable => &FIELDS,
+            Use::File => {
+                &["metadata.name", "metadata.namespace", "metadata.uid", "metadata.labels", "metadata.annotations"]
+            }
+        }
+    }
+}
+
+pub(super) fn field_ref(context: &mut Context<'_, '_>, path: &Path, field: &ObjectFieldSelector, what_for: Use) {
+    if field.api_version.as_deref().is_some_and(|version| version != "v1") {
+        context.error(&path.field("apiVersion"), "only fields of `v1` are known");
+    }
+    field_path(context, &path.field("fieldPath"), &field.field_path, what_for);
+}
+
+fn field_path(context: &mut Context<'_, '_>, path: &Path, field: &str, what_for: Use) {
+    let known = what_for.fields();
     let subscript = ["metadata.labels", "metadata.annotations"]
         .iter()
-        .find_map(|map| field.strip_prefix(map)?.strip_prefix("['")?.strip_suffix("']"));
-    if let Some(key) = subscript {
-        context.check(path, names::qualified(key));
-    } else if matches!(field, "metadata.labels" | "metadata.annotations") {
+        .find_map(|map| Some((*map, field.strip_prefix(map)?.strip_prefix("['")?.strip_suffix("']")?)));
+    if let Some((map, key)) = subscript {
+        // Unlike labels, the keys of annotations may have upper-case prefixes.
+        let key = if map == "metadata.annotations" { key.to_lowercase() } else { key.to_owned() };
+        context.check(path, names::qualified(&key));
+    } else if matches!(field, "metadata.labels" | "metadata.annotations") && what_for == Use::Variable {
         context.error_help(
             path,
             format!("`{field}` does not fit in a variable"),
             format!("name one: `{field}['key']`"),
         );
-    } else if !FIELDS.contains(&field) {
-        let help = match nearest(field, FIELDS) {
+    } else if !known.contains(&field) {
+        let help = match nearest(field, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => {
-                format!("there are {}, `metadata.labels['key']` and `metadata.annotations['key']`", FIELDS.join(", "))
+                format!("there are {}, `metadata.labels['key']` and `metadata.annotations['key']`", known.join(", "))
             }
         };
-        context.error_help(path, format!("a pod has no field `{}` for variables", clip(field)), help);
+        let what_for = if what_for == Use::Variable { "variables" } else { "volumes" };
+        context.error_help(path, format!("a pod has no field `{}` for {what_for}", clip(field)), help);
     }
 }
 
-fn resource_field(
+pub(super) fn resource_ref(
     context: &mut Context<'_, '_>,
     path: &Path,
     field: &ResourceFieldSelector,
-    surroundings: &Surroundings<'_>,
+    containers: &BTreeSet<&str>,
 ) {
     const KNOWN: [&str; 6] = [
         "limits.cpu",
@@ -130,7 +176,7 @@ fn resource_field(
         context.error_help(&path.field("resource"), format!("unknown resource `{}`", clip(&field.resource)), help);
     }
     if let Some(name) = &field.container_name
-        && !surroundings.containers.contains(name.as_str())
+        && !containers.contains(name.as_str())
     {
         context.error(&path.field("containerName"), format!("there is no container `{}`", clip(name)));
     }

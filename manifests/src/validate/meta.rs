@@ -2,15 +2,12 @@
 
 use super::{Context, names};
 use crate::Object;
+use crate::annotations::{self, AFTER, After, Broken, LINKS, NETWORK, RESTART_BACKOFF, RESTART_ON_CHANGE};
 use crate::path::Path;
 use crate::suggest::{clip, nearest};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// Annotation: the network that a pod is in.
-const NETWORK: &str = "coracle.dev/network";
-/// Annotation: the pods that a pod wants to reach.
-const LINKS: &str = "coracle.dev/links";
 /// All annotations of an object together.
 const ANNOTATION_BYTES: usize = 256 * 1024;
 
@@ -54,9 +51,18 @@ fn annotations(context: &mut Context<'_, '_>, path: &Path, object: &Object, meta
         match (key.as_str(), object) {
             (NETWORK, Object::Pod(pod)) => network(context, &path, value, pod),
             (LINKS, Object::Pod(_)) => context.key_error(&path, format!("`{key}` is not run yet"), None),
-            (NETWORK | LINKS, _) => context.key_error(&path, format!("`{key}` is an annotation of pods"), None),
+            (AFTER, Object::Pod(_)) => {
+                if let Some(waits) = parsed(context, &path, annotations::after(value)) {
+                    after(context, &path, &waits, meta);
+                }
+            }
+            (RESTART_BACKOFF, Object::Pod(_)) => drop(parsed(context, &path, value.parse::<annotations::Backoff>())),
+            (RESTART_ON_CHANGE, Object::Pod(_)) => drop(parsed(context, &path, annotations::boolean(value))),
+            (known, _) if annotations::ALL.contains(&known) => {
+                context.key_error(&path, format!("`{key}` is an annotation of pods"), None);
+            }
             _ if is_ours(key) => {
-                let help = nearest(key, [LINKS, NETWORK]).map(|near| format!("did you mean `{near}`?"));
+                let help = nearest(key, annotations::ALL).map(|near| format!("did you mean `{near}`?"));
                 context.key_error(&path, format!("unknown annotation `{}`", clip(key)), help);
             }
             _ => {}
@@ -64,6 +70,27 @@ fn annotations(context: &mut Context<'_, '_>, path: &Path, object: &Object, meta
     }
     if bytes > ANNOTATION_BYTES {
         context.error(path, format!("annotations of {bytes} bytes, and at most {ANNOTATION_BYTES} are allowed"));
+    }
+}
+
+fn parsed<T>(context: &mut Context<'_, '_>, path: &Path, result: Result<T, Broken>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(Broken { message, help }) => {
+            context.check(path, Err(names::Broken { message, help }));
+            None
+        }
+    }
+}
+
+fn after(context: &mut Context<'_, '_>, path: &Path, waits: &[After], meta: &ObjectMeta) {
+    let here = |namespace: &Option<String>| namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let itself = waits.iter().any(|wait| {
+        let namespace = wait.namespace.clone().or_else(|| meta.namespace.clone());
+        Some(&wait.pod) == meta.name.as_ref() && here(&namespace) == here(&meta.namespace)
+    });
+    if itself {
+        context.error(path, "a pod that waits for itself never starts");
     }
 }
 

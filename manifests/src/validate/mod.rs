@@ -2,13 +2,17 @@
 //!
 //! Every check sees a whole object, whose wrong parts are empty: what is already reported is not reported again.
 
+mod claim;
 mod config;
 mod container;
 mod env;
 mod meta;
-mod names;
+pub(crate) mod names;
 mod pod;
+mod probe;
+mod projected;
 mod resources;
+mod restart;
 mod security;
 mod volume;
 
@@ -26,6 +30,7 @@ pub(crate) fn object(object: &Object, root: &Node, path: &Path, report: &mut Rep
         Object::Pod(pod) => pod::validate(&mut context, path, pod),
         Object::ConfigMap(map) => config::config_map(&mut context, path, map),
         Object::Secret(secret) => config::secret(&mut context, path, secret),
+        Object::PersistentVolumeClaim(claim) => claim::validate(&mut context, path, claim),
     }
 }
 

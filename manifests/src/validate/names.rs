@@ -4,7 +4,7 @@ use crate::suggest::clip;
 
 /// A rule that a name breaks, and what would keep it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Broken {
+pub(crate) struct Broken {
     pub message: String,
     pub help: Option<String>,
 }
@@ -43,7 +43,7 @@ fn is_label(name: &str) -> bool {
 }
 
 /// RFC 1123 label: names of containers, volumes, namespaces; host names.
-pub(super) fn dns_label(name: &str) -> Checked {
+pub(crate) fn dns_label(name: &str) -> Checked {
     if name.len() > 63 {
         return broken(name, format!("{} characters, and at most 63 are allowed", name.len()), None);
     }
@@ -55,7 +55,7 @@ pub(super) fn dns_label(name: &str) -> Checked {
 }
 
 /// RFC 1123 subdomain: names of objects.
-pub(super) fn dns_subdomain(name: &str) -> Checked {
+pub(crate) fn dns_subdomain(name: &str) -> Checked {
     if name.len() > 253 {
         return broken(name, format!("{} characters, and at most 253 are allowed", name.len()), None);
     }

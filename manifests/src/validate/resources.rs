@@ -4,7 +4,7 @@ use super::{Context, names};
 use crate::path::Path;
 use crate::quantity::Quantity;
 use crate::suggest::{clip, nearest};
-use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 use std::collections::BTreeMap;
 
 type Amounts = BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
@@ -15,7 +15,51 @@ pub(super) fn page_size(resource: &str) -> Option<Quantity> {
 }
 
 pub(super) fn validate(context: &mut Context<'_, '_>, path: &Path, resources: Option<&ResourceRequirements>) {
-    let Some(resources) = resources else { return };
+    if let Some(resources) = resources {
+        amounts(context, path, resources, resource);
+    }
+}
+
+/// The pod's own, which its containers share.
+pub(super) fn pod(context: &mut Context<'_, '_>, path: &Path, spec: &PodSpec) {
+    let Some(resources) = &spec.resources else { return };
+    amounts(context, path, resources, pod_resource);
+    for (list, own, huge_only) in [("requests", &resources.requests, false), ("limits", &resources.limits, true)] {
+        let sums = crate::resources::total(spec, list);
+        for (name, amount) in own.iter().flatten().filter(|(name, _)| !huge_only || page_size(name).is_some()) {
+            let (Ok(amount), Some(sum)) = (Quantity::try_from(amount), sums.get(name.as_str())) else { continue };
+            if amount < *sum {
+                let message = format!("`{amount}` is less than the {list} of its containers together, {sum}");
+                context.error(&path.field(list).key(name), message);
+            }
+        }
+    }
+    for (index, container) in spec.containers.iter().enumerate() {
+        let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        for (name, limit) in limits.into_iter().flatten() {
+            let whole = resources.limits.as_ref().and_then(|limits| limits.get(name));
+            let (Some(Ok(whole)), Ok(limit)) = (whole.map(Quantity::try_from), Quantity::try_from(limit)) else {
+                continue;
+            };
+            if limit > whole {
+                let containers = Path::default().field("spec").field("containers").index(index);
+                let at = containers.field("resources").field("limits").key(name);
+                context.error(&at, format!("`{limit}` is more than the limit of the pod, {whole}"));
+            }
+        }
+    }
+}
+
+fn pod_resource(context: &mut Context<'_, '_>, path: &Path, name: &str) {
+    if !matches!(name, "cpu" | "memory") && page_size(name).is_none() {
+        let help = "a pod as a whole has cpu, memory and hugepages-SIZE".to_owned();
+        context.key_error(path, format!("`{}` is not a resource of a pod", clip(name)), Some(help));
+    }
+}
+
+type Name = fn(&mut Context<'_, '_>, &Path, &str);
+
+fn amounts(context: &mut Context<'_, '_>, path: &Path, resources: &ResourceRequirements, resource: Name) {
     let none = Amounts::new();
     let limits = resources.limits.as_ref().unwrap_or(&none);
     let requests = resources.requests.as_ref().unwrap_or(&none);
@@ -55,10 +99,7 @@ pub(super) fn validate(context: &mut Context<'_, '_>, path: &Path, resources: Op
 fn resource(context: &mut Context<'_, '_>, path: &Path, name: &str) {
     const KNOWN: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
     match name {
-        "cpu" | "memory" => {}
-        "ephemeral-storage" => {
-            context.key_warning(path, "`ephemeral-storage` has no effect", "disk use is not counted yet");
-        }
+        "cpu" | "memory" | "ephemeral-storage" => {}
         _ if page_size(name).is_some() => {}
         _ if name.contains('/') => match names::qualified(name) {
             Ok(()) => context.key_error(path, format!("the resource `{}` is not run yet", clip(name)), None),

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, Secur
 use std::collections::BTreeSet;
 
 /// User and group ids are what an `int32` holds.
-const LARGEST_ID: i64 = i32::MAX as i64;
+pub(super) const LARGEST_ID: i64 = i32::MAX as i64;
 
 /// What the kernel knows, without the prefix.
 const CAPABILITIES: [&str; 41] = [

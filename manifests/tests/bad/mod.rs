@@ -2,6 +2,7 @@
 
 mod fields;
 mod names;
+mod pods;
 mod rules;
 mod support;
 mod text;
@@ -9,5 +10,5 @@ mod text;
 use crate::Row;
 
 pub(super) fn rows() -> Vec<&'static Row> {
-    [text::ROWS, fields::ROWS, support::ROWS, names::ROWS, rules::ROWS].into_iter().flatten().collect()
+    [text::ROWS, fields::ROWS, support::ROWS, names::ROWS, pods::ROWS, rules::ROWS].into_iter().flatten().collect()
 }

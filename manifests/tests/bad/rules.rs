@@ -97,7 +97,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "a variable with an empty source",
         change: &[("value: \"1\"", "valueFrom: {}")],
         says: &[
-            "error 23:7 spec.containers[0].env[0].valueFrom: exactly one of `configMapKeyRef`, `secretKeyRef`, `fieldRef` and `resourceFieldRef` is needed",
+            "error 23:7 spec.containers[0].env[0].valueFrom: exactly one of `configMapKeyRef`, `secretKeyRef`, `fieldRef`, `resourceFieldRef` and `fileKeyRef` is needed",
         ],
     },
     Row {

@@ -4,52 +4,48 @@ use crate::Row;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
-        name: "a liveness probe",
-        change: &[("    args:", "    livenessProbe: {tcpSocket: {port: 80}}\n    args:")],
+        name: "a volume of a server",
+        change: &[("emptyDir: {}", "nfs: {server: files, path: /}")],
         says: &[
-            "error 20:5 spec.containers[0].livenessProbe: `livenessProbe` is not run yet [remove it only if the pod is right without it]",
+            "error 13:5 spec.volumes[0].nfs: `nfs` does not run here [mount it on the host, and mount that as a `hostPath`]",
         ],
     },
     Row {
-        name: "a lifecycle hook",
-        change: &[("    args:", "    lifecycle: {preStop: {sleep: {seconds: 1}}}\n    args:")],
+        name: "a volume from a repository",
+        change: &[("emptyDir: {}", "gitRepo: {repository: x}")],
         says: &[
-            "error 20:5 spec.containers[0].lifecycle: `lifecycle` is not run yet [remove it only if the pod is right without it]",
+            "error 13:5 spec.volumes[0].gitRepo: `gitRepo` does not run here [fetch it in an init container, into an `emptyDir`]",
         ],
     },
     Row {
-        name: "a deadline",
-        change: &[("restartPolicy: Never", "activeDeadlineSeconds: 10")],
+        name: "a volume with a claim of its own",
+        change: &[("emptyDir: {}", "ephemeral: {}")],
         says: &[
-            "error 10:3 spec.activeDeadlineSeconds: `activeDeadlineSeconds` is not run yet [remove it only if the pod is right without it]",
+            "error 13:5 spec.volumes[0].ephemeral: `ephemeral` does not run here [use a `persistentVolumeClaim`, or an `emptyDir`]",
         ],
     },
     Row {
-        name: "a runtime class",
-        change: &[("restartPolicy: Never", "runtimeClassName: gvisor")],
+        name: "a token of the API server",
+        change: &[("emptyDir: {}", "projected: {sources: [{serviceAccountToken: {path: token}}]}")],
         says: &[
-            "error 10:3 spec.runtimeClassName: `runtimeClassName` is not run yet [remove it only if the pod is right without it]",
+            "error 13:28 spec.volumes[0].projected.sources[0].serviceAccountToken: `serviceAccountToken` does not run here [it comes from an API server; put what you have into a `secret`]",
         ],
     },
     Row {
-        name: "a claim as a volume",
-        change: &[("emptyDir: {}", "persistentVolumeClaim: {claimName: x}")],
+        name: "a probe over TLS that nobody verifies",
+        change: &[("    args:", "    livenessProbe: {grpc: {port: 80, mode: TLS}}\n    args:")],
         says: &[
-            "error 13:5 spec.volumes[0].persistentVolumeClaim: `persistentVolumeClaim` is not run yet [remove it only if the pod is right without it]",
+            "error 20:38 spec.containers[0].livenessProbe.grpc.mode: `mode` is not run yet [remove it only if the pod is right without it]",
         ],
     },
     Row {
-        name: "an empty projected volume",
-        change: &[("emptyDir: {}", "projected: {}")],
+        name: "ports of an ephemeral container",
+        change: &[(
+            "  containers:",
+            "  ephemeralContainers: [{name: d, image: x, ports: [{containerPort: 1}]}]\n  containers:",
+        )],
         says: &[
-            "error 13:5 spec.volumes[0].projected: `projected` is not run yet [remove it only if the pod is right without it]",
-        ],
-    },
-    Row {
-        name: "a subPathExpr",
-        change: &[("mountPath: /data", "mountPath: /data\n      subPathExpr: $(A)")],
-        says: &[
-            "error 30:7 spec.containers[0].volumeMounts[0].subPathExpr: `subPathExpr` is not run yet [remove it only if the pod is right without it]",
+            "error 17:45 spec.ephemeralContainers[0].ports: `ports` does not run here [a container for debugging is no part of what the pod is for: leave it out]",
         ],
     },
     Row {
@@ -63,17 +59,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "a device",
         change: &[("    args:", "    volumeDevices: [{name: data, devicePath: /dev/x}]\n    args:")],
         says: &[
-            "error 20:5 spec.containers[0].volumeDevices: `volumeDevices` is not run yet [remove it only if the pod is right without it]",
-        ],
-    },
-    Row {
-        name: "a sidecar",
-        change: &[(
-            "  containers:",
-            "  initContainers: [{name: side, image: x, restartPolicy: Always}]\n  containers:",
-        )],
-        says: &[
-            "error 17:43 spec.initContainers[0].restartPolicy: `restartPolicy` is not run yet [remove it only if the pod is right without it]",
+            "error 20:5 spec.containers[0].volumeDevices: `volumeDevices` does not run here [mount a `hostPath` of type `BlockDevice` into a privileged container]",
         ],
     },
     Row {
@@ -164,13 +150,6 @@ pub(super) const ROWS: &[Row] = &[
         change: &[("restartPolicy: Never", "serviceAccountName: robot")],
         says: &[
             "warning 10:3 spec.serviceAccountName: `serviceAccountName` has no effect [there is no API server for a service account to talk to]",
-        ],
-    },
-    Row {
-        name: "a limit of disk",
-        change: &[("memory: 64Mi", "ephemeral-storage: 1Gi")],
-        says: &[
-            "warning 32:9 spec.containers[0].resources.limits[ephemeral-storage]: `ephemeral-storage` has no effect [disk use is not counted yet]",
         ],
     },
     Row {

@@ -70,12 +70,16 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "a kind that is not run yet",
         change: &[("kind: ConfigMap", "kind: Service")],
-        says: &["warning 35:7 kind: Service is not run yet: left out [what runs: Pod, ConfigMap, Secret]"],
+        says: &[
+            "warning 35:7 kind: Service is not run yet: left out [what runs: Pod, ConfigMap, Secret, PersistentVolumeClaim]",
+        ],
     },
     Row {
         name: "a kind of another group that is not run yet",
         change: &[("apiVersion: v1\nkind: ConfigMap", "apiVersion: apps/v1\nkind: Deployment")],
-        says: &["warning 35:7 kind: Deployment is not run yet: left out [what runs: Pod, ConfigMap, Secret]"],
+        says: &[
+            "warning 35:7 kind: Deployment is not run yet: left out [what runs: Pod, ConfigMap, Secret, PersistentVolumeClaim]",
+        ],
     },
     Row {
         name: "the same object twice",

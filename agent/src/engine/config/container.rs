@@ -51,7 +51,7 @@ pub fn config(
         working_dir: container.working_dir.clone().unwrap_or_default(),
         envs: instance.environment.variables.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect(),
         mounts: instance.mounts,
-        labels: PodKey::of(pod).container_labels(&container.name),
+        labels: settings.label(PodKey::of(pod).container_labels(&container.name)),
         annotations: container_annotations(pod, container, instance.attempt),
         log_path: log_path(&container.name, instance.attempt),
         stdin: container.stdin.unwrap_or(false),

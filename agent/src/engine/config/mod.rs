@@ -10,21 +10,23 @@ pub mod resources;
 pub mod sandbox;
 pub mod security;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 
 use super::plan::spec_of;
 use crate::cli::Global;
 
-/// ConfigMaps and Secrets by namespace and name.
+/// What pods refer to, by namespace and name.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     /// ConfigMaps.
     pub config_maps: BTreeMap<(String, String), ConfigMap>,
     /// Secrets.
     pub secrets: BTreeMap<(String, String), Secret>,
+    /// PersistentVolumeClaims.
+    pub claims: BTreeMap<(String, String), PersistentVolumeClaim>,
 }
 
 /// What configurations need to know about the node.
@@ -64,6 +66,9 @@ pub struct Settings {
     pub seccomp_default: bool,
     /// Facts of the node.
     pub node: Node,
+    /// What every sandbox and container is labelled with, by which an agent knows its own on a runtime that others use
+    /// too.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Settings {
@@ -78,7 +83,14 @@ impl Settings {
             // Pods from files are confined unless they say otherwise.
             seccomp_default: true,
             node,
+            labels: BTreeMap::new(),
         })
+    }
+
+    /// A sandbox's or container's labels, with those of this agent.
+    fn label(&self, mut labels: HashMap<String, String>) -> HashMap<String, String> {
+        labels.extend(self.labels.clone());
+        labels
     }
 }
 

@@ -31,7 +31,7 @@ pub fn config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<cri::PodSa
         log_directory: key.log_directory(&settings.log_dir).to_string_lossy().into_owned(),
         dns_config: dns(pod),
         port_mappings: if host_network { vec![] } else { ports(pod)? },
-        labels: key.sandbox_labels(pod),
+        labels: settings.label(key.sandbox_labels(pod)),
         annotations,
         linux: Some(cri::LinuxPodSandboxConfig {
             cgroup_parent: format!("/{}/pods/{}", settings.cgroup_root.trim_matches('/'), key.uid),

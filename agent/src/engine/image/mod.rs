@@ -77,7 +77,7 @@ pub(super) async fn ensure(wish: &Wish<'_>) -> Result<Image, ImageProblem> {
         }
         _ => {}
     }
-    let keyring = Keyring::of(wish.pod, wish.engine.objects());
+    let keyring = Keyring::of(wish.pod, &wish.engine.objects());
     let pulled = wish.pull(&spec, &keyring, present.is_some()).await;
     let reference = pulled.map_err(|status| pull_problem(&name, &status, &keyring, present.is_some()))?;
     match status(cri, &spec).await? {

@@ -342,7 +342,11 @@ fn stopping_stops_what_runs_and_starts_nothing() {
         container("b", 0, exited(3)),
         container("c", 0, State::Running),
     ]);
-    let desired = Desired { pod: &pod, backoff: Policy::default(), stop: Some(at(130)) };
+    let desired = Desired {
+        pod: &pod,
+        backoff: Policy::default(),
+        stop: Some(Stop { deadline: at(130), grace: Duration::from_secs(30) }),
+    };
     let halt = |name: &str| Action::StopContainer { id: format!("{name}0"), name: name.into(), deadline: at(130) };
     assert_eq!(plan(&desired, &observed, at(100)).actions, [halt("a"), halt("c")]);
     for seen in &mut observed.containers {
@@ -357,7 +361,11 @@ fn stopping_stops_what_runs_and_starts_nothing() {
 #[test]
 fn stopping_before_anything_exists_is_the_end() {
     let pod = pod("Always", &[], &["a"]);
-    let desired = Desired { pod: &pod, backoff: Policy::default(), stop: Some(at(130)) };
+    let desired = Desired {
+        pod: &pod,
+        backoff: Policy::default(),
+        stop: Some(Stop { deadline: at(130), grace: Duration::from_secs(30) }),
+    };
     let plan = plan(&desired, &PodStatusView::default(), at(100));
     assert!(plan.finished && plan.actions.is_empty());
 }
@@ -365,7 +373,11 @@ fn stopping_before_anything_exists_is_the_end() {
 #[test]
 fn stopping_during_init_stops_the_init_container() {
     let pod = pod("Always", &["i"], &["a"]);
-    let desired = Desired { pod: &pod, backoff: Policy::default(), stop: Some(at(130)) };
+    let desired = Desired {
+        pod: &pod,
+        backoff: Policy::default(),
+        stop: Some(Stop { deadline: at(130), grace: Duration::from_secs(30) }),
+    };
     let plan = plan(&desired, &view(vec![container("i", 0, State::Running)]), at(100));
     assert_eq!(plan.actions, [Action::StopContainer { id: "i0".into(), name: "i".into(), deadline: at(130) }]);
 }

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use manifests::{Located, Object};
 use runtime::store::{self, Durability};
 use serde::{Deserialize, Serialize};
@@ -91,15 +91,16 @@ impl Disk {
     }
 
     /// Records a manifest as it is desired now; one that is not, or holds nothing good, has no record.
-    pub fn write_file(&self, name: &str, desired: &Desired) -> io::Result<Option<PathBuf>> {
+    pub fn write_file(&self, name: &str, desired: &Desired) -> io::Result<PathBuf> {
         let record = record_of(name);
+        let path = self.files.join(&record);
         match desired.files.get(name).filter(|file| !file.good.is_empty()) {
             Some(file) => {
                 store::write_json(&self.files, &record, &show(name, file)?, Durability::Volatile)?;
-                Ok(Some(self.files.join(record)))
             }
-            None => remove(&self.files.join(record)).map(|()| None),
+            None => discard(&path)?,
         }
+        Ok(path)
     }
 
     /// Records that a pod is being stopped for good.
@@ -111,7 +112,7 @@ impl Disk {
 
     /// Forgets a pod that was being stopped.
     pub fn remove_ending(&self, uid: &str) -> io::Result<()> {
-        remove(&self.ending.join(format!("{uid}.json")))
+        discard(&self.ending.join(format!("{uid}.json")))
     }
 }
 
@@ -137,7 +138,8 @@ fn record_of(name: &str) -> String {
     format!("{digits}.json")
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+/// Removes a record; one that is not there is fine.
+pub fn discard(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -163,6 +165,7 @@ fn show(name: &str, file: &File) -> io::Result<FileRecord> {
             Object::Pod(pod) => serde_json::to_value(pod),
             Object::ConfigMap(map) => serde_json::to_value(map),
             Object::Secret(secret) => serde_json::to_value(secret),
+            Object::PersistentVolumeClaim(claim) => serde_json::to_value(claim),
         };
         Ok(ObjectRecord { line: located.line, object: object? })
     });
@@ -182,6 +185,9 @@ fn read_file(path: &Path) -> io::Result<(String, File)> {
             Some("Pod") => Object::Pod(Box::new(serde_json::from_value::<Pod>(object)?)),
             Some("ConfigMap") => Object::ConfigMap(Box::new(serde_json::from_value::<ConfigMap>(object)?)),
             Some("Secret") => Object::Secret(Box::new(serde_json::from_value::<Secret>(object)?)),
+            Some("PersistentVolumeClaim") => {
+                Object::PersistentVolumeClaim(Box::new(serde_json::from_value::<PersistentVolumeClaim>(object)?))
+            }
             kind => return Err(invalid(format!("it holds an object of kind {kind:?}"))),
         };
         good.push(Located { object, file: record.file.clone(), line });

@@ -57,6 +57,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<u8> {
         backoff: plan.backoff,
         owner: format!("run:{id}"),
         fail_fast: true,
+        keep: false,
     };
     let code = work(Cri::new(channel), options, plan.pods, &plan.global, signals).await;
     if matches!(code, Ok((_, Removed::All))) {
@@ -104,7 +105,7 @@ async fn work(
         voices.tell(notice).await;
     }
     voices.finish().await;
-    let pods: Vec<Arc<Pod>> = handles.iter().map(|handle| handle.pod.clone()).collect();
+    let pods: Vec<Arc<Pod>> = handles.iter().map(PodHandle::pod).collect();
     let outcomes: Vec<Outcome> = join_all(handles.into_iter().map(PodHandle::outcome)).await;
     let problems: Vec<String> =
         join_all(pods.iter().map(|pod| engine.remove(pod))).await.into_iter().flatten().collect();

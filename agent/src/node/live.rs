@@ -1,0 +1,134 @@
+//! A pod that has a worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::control::Refusal;
+use super::order::State;
+use crate::engine::{Gate, PodHandle, Seen, Stopper};
+
+/// A pod that has a worker.
+pub struct Live {
+    /// The pod as it is wanted, or was wanted last.
+    pub pod: Arc<Pod>,
+    stopper: Stopper,
+    seen: watch::Receiver<Seen>,
+    /// None while it is being stopped for good: then somebody waits for its end.
+    handle: Option<PodHandle>,
+    /// It shall not be any more; within this time, if not its own.
+    leaving: Option<Option<Duration>>,
+    ringing: Option<AbortHandle>,
+}
+
+/// A pod that is asked to end, for whoever waits for that.
+pub struct Ending {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// To wait for.
+    pub handle: PodHandle,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(ringing) = &self.ringing {
+            ringing.abort();
+        }
+    }
+}
+
+impl Live {
+    /// A pod that was just given a worker.
+    pub fn new(pod: Arc<Pod>, handle: PodHandle) -> Self {
+        Live { pod, stopper: handle.stopper(), seen: handle.seen(), handle: Some(handle), leaving: None, ringing: None }
+    }
+
+    /// Whether it shall not be any more.
+    pub fn leaves(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// It shall not be any more. Said again, it can only take less time.
+    pub fn leave(&mut self, grace: Option<Duration>) {
+        let shorter = |before: Option<Duration>| match (before, grace) {
+            (Some(before), Some(now)) => Some(before.min(now)),
+            (before, now) => before.or(now),
+        };
+        self.leaving = Some(shorter(self.leaving.flatten()));
+        if self.handle.is_none()
+            && let Some(grace) = grace
+        {
+            self.stopper.stop(grace);
+        }
+    }
+
+    /// Asks it to end; the first caller has to wait for that.
+    pub fn end(&mut self) -> Option<Ending> {
+        let handle = self.handle.take()?;
+        self.stopper.stop(self.leaving.flatten().unwrap_or_else(|| self.stopper.grace()));
+        Some(Ending { pod: self.pod.clone(), handle })
+    }
+
+    /// How long its containers may take to stop.
+    pub fn grace(&self) -> Duration {
+        self.stopper.grace()
+    }
+
+    /// Gives it a new definition.
+    pub fn update(&mut self, pod: &Arc<Pod>) {
+        if let Some(handle) = self.handle.as_ref().filter(|_| *self.pod != **pod) {
+            handle.update(pod.clone());
+            self.pod = pod.clone();
+        }
+    }
+
+    /// Holds it back, or lets it begin.
+    pub fn gate(&self, gate: Option<Gate>) {
+        if let Some(handle) = self.handle.as_ref().filter(|_| !self.leaves()) {
+            handle.gate(gate);
+        }
+    }
+
+    /// Restarts it, or one of its containers.
+    pub fn restart(&self, container: Option<&str>) -> Result<(), Refusal> {
+        match self.handle.as_ref().filter(|_| !self.leaves()) {
+            Some(handle) => handle.restart(container).map_err(|error| Refusal::NoContainer(error.to_string())),
+            None => {
+                let name = self.pod.metadata.name.as_deref().unwrap_or_default();
+                Err(Refusal::Failed(format!("pod {name} is being stopped")))
+            }
+        }
+    }
+
+    /// How it is, for those that wait for it.
+    pub fn state(&self) -> State {
+        self.seen.borrow().pod.as_deref().map(State::of).unwrap_or_default()
+    }
+
+    /// What its worker last saw.
+    pub fn seen(&self) -> Seen {
+        self.seen.borrow().clone()
+    }
+
+    /// Rings the bell whenever its worker sees something new.
+    pub fn ring(&mut self, bell: &Arc<Notify>) {
+        if self.ringing.is_some() {
+            return;
+        }
+        let (mut seen, bell) = (self.seen.clone(), bell.clone());
+        let ringing = tokio::spawn(async move {
+            let mut before = None;
+            while seen.changed().await.is_ok() {
+                let now = seen.borrow_and_update().pod.as_deref().map(State::of);
+                if now != before {
+                    before = now;
+                    bell.notify_one();
+                }
+            }
+        });
+        self.ringing = Some(ringing.abort_handle());
+    }
+}

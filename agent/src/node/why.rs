@@ -1,0 +1,215 @@
+//! Why a pod is not what it should be: the chain of causes, each with what to do about it.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
+
+use super::desired::Name;
+use super::order::Order;
+use super::reconcile::View;
+use crate::engine::plan::Waiting;
+use crate::engine::time::{Monotonic, format_duration};
+
+/// The pods that are gone through, should they wait for each other in a long line.
+const DEEPEST: usize = 8;
+
+/// Why a pod is as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Why {
+    /// `NAMESPACE/NAME`.
+    pub pod: String,
+    /// Its phase, or kubectl's word where that says more.
+    pub status: String,
+    /// Its manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// What keeps it from being ready and up to date; nothing when it is.
+    pub causes: Vec<Cause>,
+}
+
+/// One cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cause {
+    /// What is the case.
+    pub what: String,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// What failed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+    /// The pods that it waits for, and what keeps them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub because: Vec<Why>,
+}
+
+/// Why the pod `name` is as it is; none when there is no such pod.
+pub fn of(name: &Name, view: &View<'_>) -> Option<Why> {
+    if let Some(invalid) = view.invalid(name) {
+        return Some(of_manifest(invalid));
+    }
+    explain(name, view, DEEPEST)
+}
+
+/// An object that stands for a manifest that is not good.
+fn of_manifest(pod: &Pod) -> Why {
+    let status = pod.status.clone().unwrap_or_default();
+    let cause = Cause {
+        what: "the manifest is not used; what it said before stays in force".into(),
+        since: pod.metadata.creation_timestamp.clone(),
+        error: status.message,
+        advice: Some("correct the file; it is read again when it changes".into()),
+        ..Cause::default()
+    };
+    Why { pod: show(pod), status: status.reason.unwrap_or_default(), file: super::file_of(pod), causes: vec![cause] }
+}
+
+fn explain(name: &Name, view: &View<'_>, depth: usize) -> Option<Why> {
+    let desired = view.desired.pods();
+    let live = view.pods.get(name);
+    let pod = live.map(|live| live.pod.clone()).or_else(|| desired.get(name).cloned())?;
+    let seen = live.map(super::live::Live::seen).unwrap_or_default();
+    let status = seen.pod.as_ref().and_then(|pod| pod.status.clone()).unwrap_or_default();
+    let mut causes = Vec::new();
+    let file = super::file_of(&pod);
+    if let Some(why) = file.as_ref().and_then(|file| view.desired.files().get(file)?.invalid.clone()) {
+        causes.push(Cause {
+            what: "the newest version of its manifest is not used".into(),
+            error: Some(why),
+            advice: Some("correct the file; it is read again when it changes".into()),
+            ..Cause::default()
+        });
+    }
+    let leaves = live.is_some_and(super::live::Live::leaves);
+    if leaves {
+        let what = if desired.contains_key(name) {
+            "it is being stopped, to be started anew"
+        } else {
+            "it is being stopped for good"
+        };
+        let since = seen.pod.as_ref().and_then(|pod| pod.metadata.deletion_timestamp.clone());
+        causes.push(Cause { what: what.into(), since, ..Cause::default() });
+    } else if status.container_statuses.iter().flatten().all(|it| it.container_id.is_none()) {
+        causes.extend(gate(name, view, depth));
+    }
+    causes.extend(of_pod(&status));
+    let statuses = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    for container in statuses.into_iter().flatten().flatten() {
+        let waiting = seen.waiting.get(&container.name);
+        causes.extend(of_container(&pod, container, waiting, view.now));
+    }
+    let word = status.reason.clone().or(status.phase.clone()).unwrap_or_else(|| "Pending".into());
+    Some(Why { pod: show(&pod), status: word, file, causes })
+}
+
+/// What it waits for, and why that is not there.
+fn gate(name: &Name, view: &View<'_>, depth: usize) -> Option<Cause> {
+    let desired = view.desired.pods();
+    let order = Order::of(&desired);
+    let gate = order.gate(name, |target| view.state(target, &desired))?;
+    let targets = order.targets(name).filter(|target| depth > 0 && view.desired.pods().contains_key(target));
+    let because = targets.filter_map(|target| explain(&target, view, depth - 1)).filter(|why| !why.causes.is_empty());
+    Some(Cause { what: format!("{}: {}", gate.reason, gate.message), because: because.collect(), ..Cause::default() })
+}
+
+/// What is the matter with the pod as a whole.
+fn of_pod(status: &PodStatus) -> Option<Cause> {
+    let reason = status.reason.as_deref()?;
+    let advice = match reason {
+        "Evicted" => "free what ran short, then coracle restart it",
+        "DeadlineExceeded" => "raise spec.activeDeadlineSeconds, or coracle restart it",
+        _ => "coracle restart starts it again",
+    };
+    Some(Cause {
+        what: format!("it was ended: {reason}"),
+        error: status.message.clone(),
+        advice: Some(advice.into()),
+        ..Cause::default()
+    })
+}
+
+/// What is the matter with a container.
+fn of_container(pod: &Pod, status: &ContainerStatus, waiting: Option<&Waiting>, now: Monotonic) -> Option<Cause> {
+    let name = &status.name;
+    let state = status.state.clone().unwrap_or_default();
+    let last = status.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+    if let Some(is) = state.waiting {
+        let reason = is.reason.unwrap_or_default();
+        let until = waiting.and_then(|waiting| waiting.until).filter(|until| *until > now);
+        return Some(Cause {
+            what: format!("container {name} waits: {reason}"),
+            since: last.and_then(|last| last.finished_at.clone()),
+            error: is.message.or_else(|| last.map(ended)),
+            next: until.map(|until| format!("in {}", format_duration(rounded(until - now)))),
+            advice: advice(pod, name, &reason, last),
+            ..Cause::default()
+        });
+    }
+    if let Some(end) = state.terminated.filter(|end| end.exit_code != 0) {
+        return Some(Cause {
+            what: format!("container {name} has ended"),
+            since: end.finished_at.clone(),
+            error: Some(ended(&end)),
+            advice: Some(format!("coracle logs {} -c {name}", pod.metadata.name.as_deref().unwrap_or_default())),
+            ..Cause::default()
+        });
+    }
+    let running = state.running.filter(|_| !status.ready)?;
+    let advice = if status.started == Some(false) {
+        "its startup probe has not succeeded yet"
+    } else {
+        "its readiness probe fails"
+    };
+    Some(Cause {
+        what: format!("container {name} runs and is not ready"),
+        since: running.started_at,
+        advice: Some(format!("{advice}; coracle events says how")),
+        ..Cause::default()
+    })
+}
+
+fn rounded(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+}
+
+fn ended(end: &ContainerStateTerminated) -> String {
+    let reason = end.reason.as_deref().unwrap_or("Error");
+    let message = end.message.as_deref().map(|text| format!(": {}", text.trim_end())).unwrap_or_default();
+    format!("{reason}, exit code {}{message}", end.exit_code)
+}
+
+/// What to do about a container that waits.
+fn advice(pod: &Pod, container: &str, reason: &str, last: Option<&ContainerStateTerminated>) -> Option<String> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let oom = last.is_some_and(|last| last.reason.as_deref() == Some("OOMKilled"));
+    let text = match reason {
+        "CrashLoopBackOff" if oom => "raise its memory limit: it was killed for want of memory".to_owned(),
+        "CrashLoopBackOff" => {
+            format!("coracle logs {name} -c {container} --previous; coracle restart {name} tries again at once")
+        }
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
+            "check the image's name, its registry and the pull secrets".to_owned()
+        }
+        "CreateContainerConfigError" => "put what is missing into a manifest; it goes on by itself then".to_owned(),
+        "CreateContainerError" | "RunContainerError" | "CreatePodSandboxError" | "FailedMount" => {
+            "correct the manifest or the node; coracle doctor says what the node lacks".to_owned()
+        }
+        _ => return None,
+    };
+    Some(text)
+}
+
+fn show(pod: &Pod) -> String {
+    let meta = &pod.metadata;
+    format!("{}/{}", meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default())
+}

@@ -1,0 +1,137 @@
+//! Whatever way a manifest comes, it is read once it is whole.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use e2e::agent::{Agent, container_id};
+use e2e::manifest::{keeper, pod, shell, with};
+use e2e::{Node, need};
+use serde_json::{Value, json};
+
+fn version(number: u32) -> Value {
+    let env = json!({"env": [{"name": "VERSION", "value": number.to_string()}]});
+    pod("web", json!({"restartPolicy": "Always", "containers": [with(shell("c", "exec sleep 1000"), env)]}))
+}
+
+#[track_caller]
+fn wait_for_version(agent: &Agent<'_>, number: u32) -> Value {
+    agent.wait_for("web", &format!("version {number}"), |pod| {
+        pod["spec"]["containers"][0]["env"][0]["value"] == number.to_string().as_str()
+            && pod["status"]["containerStatuses"][0]["state"]["running"].is_object()
+    })
+}
+
+fn sh(dir: &Path, script: &str, text: &Value) {
+    let status = Command::new("sh").args(["-ec", script]).current_dir(dir).env("TEXT", text.to_string()).status();
+    assert!(status.expect("a shell").success(), "{script}");
+}
+
+#[test]
+fn every_editors_way_of_writing_is_understood() {
+    let node = need!(Node::with_busybox());
+    let agent = Agent::start(&node);
+    let ways = [
+        // A shell.
+        r#"printf %s "$TEXT" > web.yaml"#,
+        // vim with backupcopy=yes: a copy, then in place.
+        r#"cp web.yaml web.yaml~; printf %s "$TEXT" > web.yaml; rm web.yaml~"#,
+        // vim with backupcopy=no: a probe, the old one aside, a new one.
+        r#": > 4913; rm 4913; mv web.yaml web.yaml~; printf %s "$TEXT" > web.yaml; rm web.yaml~"#,
+        // emacs: a lock that leads nowhere, a backup beside it.
+        r#"ln -s me@here.1:2 .#web.yaml; cp web.yaml web.yaml~; printf %s "$TEXT" > web.yaml; rm .#web.yaml"#,
+        // sed -i, git, rsync: a temporary that is moved into its place.
+        r#"printf %s "$TEXT" > .web.yaml.Xy12; mv .web.yaml.Xy12 web.yaml"#,
+        // A new file under the old name.
+        r#"rm web.yaml; printf %s "$TEXT" > web.yaml"#,
+        // A slow writer, in pieces.
+        r#"( printf %s "$TEXT" | head -c 100; sleep 0.3; printf %s "$TEXT" | tail -c +101 ) > web.yaml"#,
+        // A hard link.
+        r#"printf %s "$TEXT" > new.txt; ln -f new.txt web.yaml; rm new.txt"#,
+    ];
+    for (number, way) in (1..).zip(ways) {
+        sh(agent.manifests(), way, &version(number));
+        wait_for_version(&agent, number);
+        assert!(node.pod("web.yaml").is_none(), "half of it was taken for the whole: {way}");
+    }
+}
+
+#[test]
+fn a_file_that_is_being_written_is_waited_for() {
+    let node = need!(Node::with_busybox());
+    let agent = Agent::start(&node);
+    agent.write("web.yaml", version(1));
+    let before = wait_for_version(&agent, 1);
+    // The first half of it is a whole manifest.
+    let mut file = fs::File::create(agent.path("web.yaml")).expect("the directory is writable");
+    writeln!(file, "---\n{}", keeper("other")).expect("it is writable");
+    agent.write("zzz.yaml", keeper("zzz"));
+    agent.wait_for_running("zzz");
+    assert!(node.pod("other").is_none(), "half a file was read");
+    writeln!(file, "---\n{}", version(1)).expect("it is writable");
+    drop(file);
+    agent.wait_for_running("other");
+    assert_eq!(container_id(&before, "c"), container_id(&wait_for_version(&agent, 1), "c"));
+}
+
+#[test]
+fn a_directory_as_config_maps_are_mounted_changes_at_once() {
+    let node = need!(Node::with_busybox());
+    let agent = Agent::start(&node);
+    let dir = agent.manifests();
+    let publish = |number: u32| {
+        let data = dir.join(format!("..{number}"));
+        fs::create_dir(&data).expect("the directory is writable");
+        fs::write(data.join("web.yaml"), version(number).to_string()).expect("the directory is writable");
+        symlink(format!("..{number}"), dir.join("..data_tmp")).expect("the directory is writable");
+        fs::rename(dir.join("..data_tmp"), dir.join("..data")).expect("the directory is writable");
+    };
+    publish(1);
+    symlink("..data/web.yaml", dir.join("web.yaml")).expect("the directory is writable");
+    wait_for_version(&agent, 1);
+    publish(2);
+    wait_for_version(&agent, 2);
+    fs::remove_dir_all(dir.join("..1")).expect("it is there");
+    publish(3);
+    wait_for_version(&agent, 3);
+}
+
+#[test]
+fn a_directory_behind_a_link_is_followed_to_where_the_link_leads() {
+    let node = need!(Node::with_busybox());
+    let releases = node.make_dir("releases");
+    for number in 1..=2 {
+        fs::create_dir(releases.join(number.to_string())).expect("the directory is writable");
+        let file = releases.join(format!("{number}/web.yaml"));
+        fs::write(file, version(number).to_string()).expect("the directory is writable");
+    }
+    let current = releases.join("current");
+    symlink("1", &current).expect("the directory is writable");
+    let mut agent = Agent::prepare_bare(&node, ["--pod-manifest-path".into(), current.clone().into_os_string()]);
+    agent.restart();
+    let before = wait_for_version(&agent, 1);
+    symlink("2", releases.join("new")).expect("the directory is writable");
+    fs::rename(releases.join("new"), &current).expect("the directory is writable");
+    let after = wait_for_version(&agent, 2);
+    assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
+    fs::write(releases.join("2/web.yaml"), version(3).to_string()).expect("the directory is writable");
+    wait_for_version(&agent, 3);
+}
+
+#[test]
+fn a_single_file_is_followed() {
+    let node = need!(Node::with_busybox());
+    let file = node.make_dir("manifests").join("node.yaml");
+    let mut agent = Agent::prepare_bare(&node, ["--pod-manifest-path".into(), file.clone().into_os_string()]);
+    agent.restart();
+    agent.write("node.yaml", version(1));
+    agent.write("not-this.yaml", keeper("not-this"));
+    wait_for_version(&agent, 1);
+    agent.write("node.yaml", version(2));
+    wait_for_version(&agent, 2);
+    assert!(node.pod("not-this").is_none());
+    agent.remove("node.yaml");
+    agent.wait_until_gone("web");
+}

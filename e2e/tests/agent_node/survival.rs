@@ -1,0 +1,169 @@
+//! What runs is not touched by what becomes of the agent.
+
+use std::fs;
+
+use e2e::agent::{Agent, container_id, restarts};
+use e2e::manifest::{keeper, pod, shell};
+use e2e::{Node, StateDir, need};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// A pod that runs for ever and is restarted.
+fn server(name: &str) -> serde_json::Value {
+    pod(name, json!({"restartPolicy": "Always", "containers": [shell("c", "echo up; exec sleep 1000")]}))
+}
+
+#[test]
+fn a_pod_runs_as_long_as_its_manifest_is_there() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::start(&node);
+    agent.write("web.yaml", keeper("web"));
+    agent.wait_for_running("web");
+    agent.remove("web.yaml");
+    agent.wait_until_gone("web");
+    agent.stop();
+    node.assert_nothing_left();
+}
+
+#[test]
+fn neither_a_stop_nor_a_kill_of_the_agent_touches_a_pod() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::start(&node);
+    agent.write("web.yaml", server("web"));
+    let before = agent.wait_for_running("web");
+    for killed in [true, false] {
+        if killed {
+            agent.kill();
+        } else {
+            agent.stop();
+        }
+        assert_eq!(node.exec("web", "c", &["echo", "alive"]).exits(0).stdout(), "alive\n");
+        agent.restart();
+        let after = agent.wait_for_running("web");
+        assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
+        assert_eq!(container_id(&before, "c"), container_id(&after, "c"));
+        assert_eq!(restarts(&after, "c"), Some(0));
+    }
+    // It is the agent's again, not merely left over.
+    agent.remove("web.yaml");
+    agent.wait_until_gone("web");
+}
+
+#[test]
+fn what_changed_while_no_agent_ran_is_caught_up_with() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::start(&node);
+    for name in ["kept", "removed"] {
+        agent.write(&format!("{name}.yaml"), server(name));
+    }
+    let kept = agent.wait_for_running("kept");
+    agent.wait_for_running("removed");
+    agent.kill();
+    agent.remove("removed.yaml");
+    agent.write("added.yaml", server("added"));
+    agent.restart();
+    agent.wait_until_gone("removed");
+    agent.wait_for_running("added");
+    assert_eq!(container_id(&kept, "c"), container_id(&agent.wait_for_running("kept"), "c"));
+}
+
+#[test]
+fn a_pod_that_was_being_stopped_is_stopped_by_the_next_agent() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::start(&node);
+    let stubborn = pod(
+        "stubborn",
+        json!({"terminationGracePeriodSeconds": 2, "containers": [shell("c", "trap '' TERM; echo up; while :; do sleep 1; done")]}),
+    );
+    agent.write("stubborn.yaml", stubborn);
+    agent.wait_for_running("stubborn");
+    agent.remove("stubborn.yaml");
+    agent.wait_for("stubborn", "asked to end", |pod| pod["metadata"]["deletionTimestamp"].is_string());
+    agent.kill();
+    agent.restart();
+    agent.wait_until_gone("stubborn");
+    agent.stop();
+    node.assert_nothing_left();
+}
+
+#[test]
+fn after_a_power_cut_the_desired_state_starts_before_any_source_is_read() {
+    let mut node = need!(Node::with_busybox());
+    let (uid, mut agent);
+    {
+        agent = Agent::start(&node);
+        agent.write("web.yaml", server("web"));
+        uid = agent.wait_for_running("web")["metadata"]["uid"].clone();
+        agent.kill();
+    }
+    let manifests = agent.manifests().to_owned();
+    drop(agent);
+    // The disk with the manifests is not mounted yet.
+    let away = node.dir().join("away");
+    fs::rename(&manifests, &away).expect("both are in the node's directory");
+    node.cut_power(StateDir::Emptied);
+    let args = ["--pod-manifest-path".into(), manifests.clone().into_os_string()];
+    let mut agent = Agent::prepare_bare(&node, args);
+    fs::remove_dir(&manifests).expect("it is empty");
+    agent.restart();
+    let after = agent.wait_for_running("web");
+    assert_eq!(after["metadata"]["uid"], uid);
+    fs::rename(&away, &manifests).expect("both are in the node's directory");
+    agent.write("late.yaml", server("late"));
+    agent.wait_for_running("late");
+    assert_eq!(container_id(&after, "c"), container_id(&agent.wait_for_running("web"), "c"));
+}
+
+#[test]
+fn a_record_that_is_damaged_or_lost_restarts_nothing() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::start(&node);
+    agent.write("a.yaml", server("a"));
+    agent.write("b.yaml", server("b"));
+    let before = ["a", "b"].map(|name| container_id(&agent.wait_for_running(name), "c"));
+    for damage in ["{", ""] {
+        agent.kill();
+        let records = fs::read_dir(node.root_dir.join("desired/files")).expect("it is there");
+        let record = records.flatten().next().expect("there are two").path();
+        if damage.is_empty() {
+            fs::remove_file(record).expect("it is there");
+        } else {
+            fs::write(record, damage).expect("it is there");
+        }
+        agent.restart();
+        let after = ["a", "b"].map(|name| container_id(&agent.wait_for_running(name), "c"));
+        assert_eq!(before, after);
+    }
+    for name in ["a", "b"] {
+        agent.remove(&format!("{name}.yaml"));
+        agent.wait_until_gone(name);
+    }
+}
+
+#[test]
+fn the_pods_end_with_the_agent_only_when_that_is_wished() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::start_with(&node, ["--shutdown-pods"]);
+    agent.write("web.yaml", server("web"));
+    let before = agent.wait_for_running("web");
+    agent.stop();
+    assert!(e2e::inspect::processes(&node).is_empty(), "{}", agent.said());
+    agent.restart();
+    let after = agent.wait_for("web", "another instance", |pod| {
+        container_id(pod, "c").is_some_and(|id| Some(id) != container_id(&before, "c"))
+    });
+    assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
+}
+
+#[test]
+fn two_agents_of_one_node_are_one_too_many() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::start(&node);
+    let second = node.coracle(["agent".as_ref(), "--pod-manifest-path".as_ref(), agent.manifests().as_os_str()]);
+    second.exits(125).says("serves the pods of agent");
+    // The first one is none the worse.
+    agent.write("web.yaml", keeper("web"));
+    agent.wait_for_running("web");
+    agent.run().signal(Signal::INT);
+    agent.wait().exits(0);
+}
