@@ -3,7 +3,7 @@
 //! The runtime collects its own first (sandboxes, containers, and the records of runs whose process is gone); what then
 //! belongs to no run that is recorded goes here. A pod's record goes last, so whatever fails is found again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -11,9 +11,12 @@ use anyhow::Context as _;
 
 use crate::cli::Global;
 use crate::engine::record::{self, PodRecord, RecordError};
-use crate::host::teardown;
+use crate::host::{teardown, volumes};
 use crate::node::desired::disk;
 use crate::record::{name_of, namespace_of};
+
+/// Namespace and name.
+type Claim = (String, String);
 
 /// What was done.
 #[derive(Debug, Default)]
@@ -26,13 +29,14 @@ pub struct Swept {
     pub failed: Vec<anyhow::Error>,
 }
 
-/// Removes what belongs to no live run; with `all`, everything.
-pub fn sweep(global: &Global, all: bool) -> anyhow::Result<Swept> {
+/// Removes what belongs to no live run; with `all`, everything; with `claims`, what claims hold that no pod mounts.
+pub fn sweep(global: &Global, all: bool, claims: bool) -> anyhow::Result<Swept> {
     let (records, unreadable) = record::list(&global.state_dir)?;
     let runs = live_runs(&global.state_dir)?;
     record::sweep(&global.state_dir)?;
     let mut swept = Swept::default();
     let mut kept = BTreeSet::new();
+    let mut mounted = BTreeMap::new();
     for record in records {
         if all || !is_live(&record, &runs) {
             let name = format!("record and files of pod {}/{}", namespace_of(&record), name_of(&record));
@@ -44,6 +48,8 @@ pub fn sweep(global: &Global, all: bool) -> anyhow::Result<Swept> {
                 remove(global, &uid)
             });
         } else {
+            let pod = format!("{}/{}", namespace_of(&record), name_of(&record));
+            mounted.extend(volumes::claims_of(&record.pod).into_iter().map(|claim| (claim, pod.clone())));
             kept.extend(record.pod.metadata.uid);
         }
     }
@@ -63,6 +69,9 @@ pub fn sweep(global: &Global, all: bool) -> anyhow::Result<Swept> {
         swept.note("the agent's desired state".into(), || {
             std::fs::remove_dir_all(&desired).with_context(|| format!("remove {}", desired.display()))
         });
+    }
+    if claims {
+        sweep_claims(global, &mounted, &mut swept)?;
     }
     Ok(swept)
 }
@@ -111,6 +120,18 @@ fn sweep_orphans(global: &Global, kept: &BTreeSet<String>, quiet: bool, swept: &
             continue;
         }
         swept.note(what, || remove(global, &uid));
+    }
+    Ok(())
+}
+
+/// What claims hold, unless a pod that stays mounts it.
+fn sweep_claims(global: &Global, mounted: &BTreeMap<Claim, String>, swept: &mut Swept) -> anyhow::Result<()> {
+    for (namespace, name) in volumes::claims(&global.root_dir)? {
+        let what = format!("data of claim {namespace}/{name}");
+        match mounted.get(&(namespace.clone(), name.clone())) {
+            Some(pod) => swept.spared.push((what, format!("pod {pod} mounts it"))),
+            None => swept.note(what, || Ok(volumes::remove_claim(&global.root_dir, &namespace, &name)?)),
+        }
     }
     Ok(())
 }
@@ -184,7 +205,7 @@ mod tests {
         fs::create_dir_all(global.state_dir.join("runs")).unwrap();
         fs::write(global.state_dir.join("runs/2.json"), "{}").unwrap();
 
-        let swept = sweep(&global, false).unwrap();
+        let swept = sweep(&global, false, false).unwrap();
         assert_eq!(swept.removed, ["record and files of pod default/dead"], "{swept:?}");
         assert_eq!(swept.spared.len(), 1, "{swept:?}");
         assert_eq!(left(&global.root_dir.join("pods")), ["agents", "live", "orphan"]);
@@ -192,18 +213,40 @@ mod tests {
         assert_eq!(left(&global.log_dir), ["default_web_agents", "default_web_live", "default_web_orphan"]);
 
         fs::remove_file(global.state_dir.join("runs/2.json")).unwrap();
-        let swept = sweep(&global, false).unwrap();
+        let swept = sweep(&global, false, false).unwrap();
         assert_eq!(swept.removed, ["record and files of pod default/live", "pod directory orphan"]);
         assert_eq!(left(&global.log_dir), ["default_web_agents"]);
 
-        sweep(&global, true).unwrap();
+        sweep(&global, true, false).unwrap();
         assert!(left(&global.root_dir.join("pods")).is_empty() && left(&global.state_dir.join("pods")).is_empty());
+    }
+
+    #[test]
+    fn claims_stay_until_they_are_asked_for_and_no_pod_mounts_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let global = node(dir.path());
+        pod(&global, "u", Some("agent"));
+        let spec =
+            json!({"containers": [], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "used"}}]});
+        let record =
+            json!({"owner": "agent", "metadata": {"name": "web", "namespace": "shop", "uid": "u"}, "spec": spec});
+        fs::write(global.state_dir.join("pods/u.json"), record.to_string()).unwrap();
+        for claim in ["shop/used", "shop/idle", "default/used"] {
+            fs::create_dir_all(global.root_dir.join("claims").join(claim)).unwrap();
+        }
+        assert_eq!(sweep(&global, false, false).unwrap().removed, Vec::<String>::new());
+        let swept = sweep(&global, false, true).unwrap();
+        assert_eq!(swept.removed, ["data of claim default/used", "data of claim shop/idle"]);
+        assert_eq!(swept.spared, [("data of claim shop/used".to_owned(), "pod shop/web mounts it".to_owned())]);
+        assert_eq!(left(&global.root_dir.join("claims")), ["shop"]);
+        sweep(&global, true, true).unwrap();
+        assert!(!global.root_dir.join("claims").exists());
     }
 
     #[test]
     fn where_nothing_ever_ran_there_is_nothing_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let swept = sweep(&node(dir.path()), false).unwrap();
+        let swept = sweep(&node(dir.path()), false, false).unwrap();
         assert!(swept.removed.is_empty() && swept.spared.is_empty() && swept.failed.is_empty());
     }
 
@@ -213,7 +256,7 @@ mod tests {
         let global = node(dir.path());
         pod(&global, "odd", None);
         fs::write(global.state_dir.join("pods/odd.json"), "{").unwrap();
-        let swept = sweep(&global, false).unwrap();
+        let swept = sweep(&global, false, false).unwrap();
         assert_eq!(swept.spared.len(), 1);
         assert!(swept.removed.is_empty(), "{swept:?}");
         assert_eq!(left(&global.root_dir.join("pods")), ["odd"]);

@@ -3,6 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::time::Monotonic;
 
 /// How long to wait between restarts.
@@ -77,7 +79,7 @@ impl FromStr for Policy {
 }
 
 /// The back-off of one container, sandbox or image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
     entry: Option<(Duration, Monotonic)>,
 }

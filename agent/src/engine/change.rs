@@ -7,16 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use serde::Serialize;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Map, Value, json};
 
+use super::config::quantity::milli;
+use super::config::resources::Qos;
 use super::plan::{init_of, is_sidecar, spec_of};
 
 /// Annotation: the hash of what a sandbox or container was made from.
 pub const DEFINITION: &str = "coracle.dev/definition-hash";
-/// Annotation: the hash of the resources that a container was made with.
-pub const RESOURCES: &str = "coracle.dev/resources-hash";
+/// Annotation: the resources that a container was made with.
+pub const RESOURCES: &str = "coracle.dev/resources";
 /// Annotation: the hash of the ConfigMaps and Secrets that a container was made with, where it follows them.
 pub const OBJECTS: &str = "coracle.dev/objects-hash";
 
@@ -56,8 +58,6 @@ pub struct Definition {
 pub struct ContainerDefinition {
     /// Everything that only a new container can have otherwise.
     pub hash: String,
-    /// What can be changed while it runs.
-    pub resources: String,
 }
 
 impl Definition {
@@ -66,8 +66,7 @@ impl Definition {
         let spec = spec_of(pod);
         let containers = init_of(spec).iter().chain(&spec.containers).map(|container| {
             let hash = hash(&container_fields(spec, container));
-            let resources = hash_of(&container.resources);
-            (container.name.clone(), ContainerDefinition { hash, resources })
+            (container.name.clone(), ContainerDefinition { hash })
         });
         Definition { sandbox: hash(&sandbox_fields(pod)), containers: containers.collect() }
     }
@@ -80,18 +79,19 @@ pub fn differs(annotation: Option<&str>, wanted: &str) -> bool {
     annotation.is_some_and(|found| found != wanted && version(found) == version(wanted))
 }
 
-/// The hash of any value, in this version.
-pub fn hash_of<T: Serialize + ?Sized>(value: &T) -> String {
-    // Kubernetes' types can always be written as JSON.
-    hash(&serde_json::to_value(value).unwrap_or_default())
-}
-
 fn hash(value: &Value) -> String {
     let text = normal(value.clone(), "").map(|value| value.to_string()).unwrap_or_default();
-    // FNV-1a: made to be the same everywhere and for ever.
-    let sum = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    hash_bytes(&[text.as_bytes()])
+}
+
+/// The hash of some bytes, in this version; where one part ends and the next begins counts.
+pub fn hash_bytes(parts: &[&[u8]]) -> String {
+    // FNV-1a: it is the same everywhere and for ever.
+    let add = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let sum = parts.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, part| {
+        let sum = (part.len() as u64).to_le_bytes().into_iter().fold(sum, add);
+        part.iter().copied().fold(sum, add)
+    });
     format!("{VERSION}:{sum:016x}")
 }
 
@@ -140,6 +140,8 @@ fn sandbox_fields(pod: &Pod) -> Value {
         "hostnameOverride": spec.hostname_override,
         "network": pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(NETWORK)),
         "hostPorts": ports,
+        // The pod's cgroup lies below that of its class.
+        "qosClass": Qos::of(spec).as_str(),
         "runtimeClassName": spec.runtime_class_name,
         "securityContext": spec.security_context,
         "setHostnameAsFQDN": spec.set_hostname_as_fqdn,
@@ -244,9 +246,9 @@ pub fn preview(old: &Pod, new: &Pod) -> Vec<Change> {
             let init = is_init && !is_sidecar(container);
             note(if init { Effect::Initialized } else { Effect::Restarted }, fields);
         }
-        let resized = hash_of(&known.resources) != hash_of(&container.resources);
-        if resized && !restarts && !replaced {
-            let effect = if restarts_to_resize(known, container) { Effect::Restarted } else { Effect::Resized };
+        let resize = Resize::between(known.resources.as_ref(), container);
+        if resize != Resize::None && !restarts && !replaced {
+            let effect = if resize == Resize::Restart { Effect::Restarted } else { Effect::Resized };
             note(effect, vec!["resources".into()]);
         }
         kept.extend(unlisted(known, container));
@@ -263,16 +265,52 @@ pub fn preview(old: &Pod, new: &Pod) -> Vec<Change> {
     changes
 }
 
-/// Whether a resource differs that this container can only have otherwise from its start on.
-pub fn restarts_to_resize(old: &Container, new: &Container) -> bool {
-    new.resize_policy.iter().flatten().filter(|policy| policy.restart_policy == "RestartContainer").any(|policy| {
-        let of = |container: &Container| {
-            let resources = container.resources.clone().unwrap_or_default();
-            let value = |list: Option<BTreeMap<String, _>>| list.unwrap_or_default().remove(&policy.resource_name);
-            (value(resources.requests), value(resources.limits))
+/// What it takes to give a container other resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resize {
+    /// It has them.
+    None,
+    /// It gets them while it runs.
+    InPlace,
+    /// It gets them with its next start.
+    Restart,
+}
+
+impl Resize {
+    /// From the resources that it `has` to those that it shall have.
+    pub fn between(has: Option<&ResourceRequirements>, container: &Container) -> Resize {
+        let (empty, none) = (ResourceRequirements::default(), ResourceRequirements::default());
+        let (has, wanted) = (has.unwrap_or(&empty), container.resources.as_ref().unwrap_or(&none));
+        let differs = |resource: &str| {
+            let amount = |list: &Option<BTreeMap<String, Quantity>>| {
+                list.as_ref().and_then(|list| list.get(resource)).map(|amount| milli(amount).unwrap_or(i64::MAX))
+            };
+            (amount(&has.requests), amount(&has.limits)) != (amount(&wanted.requests), amount(&wanted.limits))
         };
-        of(old) != of(new)
-    })
+        let lists = [&has.requests, &has.limits, &wanted.requests, &wanted.limits];
+        let changed: BTreeSet<&String> =
+            lists.into_iter().flatten().flat_map(BTreeMap::keys).filter(|resource| differs(resource)).collect();
+        if changed.is_empty() {
+            return Resize::None;
+        }
+        let restarts = |resource: &str| {
+            let policies = container.resize_policy.iter().flatten();
+            policies
+                .into_iter()
+                .any(|policy| policy.resource_name == resource && policy.restart_policy == "RestartContainer")
+        };
+        // Limits are lifted, and huge pages counted, from the start on.
+        let lifted = |resource: &str| {
+            let limited =
+                |list: &ResourceRequirements| list.limits.as_ref().is_some_and(|it| it.contains_key(resource));
+            limited(has) && !limited(wanted)
+        };
+        let in_place = |resource: &str| matches!(resource, "cpu" | "memory" | "ephemeral-storage");
+        match changed.iter().any(|it| restarts(it) || lifted(it) || !in_place(it)) {
+            true => Resize::Restart,
+            false => Resize::InPlace,
+        }
+    }
 }
 
 /// The fields of a pod beside sandbox and containers that differ.

@@ -18,11 +18,11 @@ pub fn check(pod: &Pod, objects: &Objects, settings: &Settings) -> Vec<String> {
         problems.push(format!("spec: {error}"));
     }
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
-        if let Err(error) = volumes::payload_of(pod, volume, objects) {
+        if let Err(error) = volumes::check(pod, volume, objects, settings) {
             problems.push(format!("spec.volumes[{index}] ({}): {error}", volume.name));
         }
     }
-    let sources = env::Sources { pod, objects, node: &settings.node, ips: &[] };
+    let sources = env::Sources { pod, objects, node: &settings.node, ips: &[], dir: None };
     for (list, containers) in [("initContainers", init_of(spec)), ("containers", &spec.containers[..])] {
         for (index, container) in containers.iter().enumerate() {
             let result = env::of_container(&sources, container).and_then(|environment| {

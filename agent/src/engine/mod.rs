@@ -1,16 +1,21 @@
 //! The engine: what a pod needs next (`plan`, pure), and the workers that carry it out through the CRI.
 
+pub mod action;
 pub mod backoff;
 pub mod change;
 pub mod check;
 pub mod config;
+mod follow;
 mod hub;
 pub mod image;
+pub mod lifecycle;
+pub mod memory;
 pub mod notice;
 mod observe;
 pub mod orders;
 pub mod phase;
 pub mod plan;
+pub mod probe;
 mod reboot;
 pub mod record;
 pub mod status;
@@ -33,6 +38,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::Status;
 
+use self::action::Actions;
 use self::backoff::Policy;
 use self::config::names::{POD_UID, PodKey};
 use self::config::{Objects, Settings};
@@ -46,7 +52,9 @@ use self::time::{Clock, Monotonic};
 pub use self::worker::FirstFailure;
 pub use self::worker::Outcome;
 use crate::channel::Cri;
+use crate::host::qos::PodCgroups;
 use crate::host::{HostError, teardown};
+use crate::store::Store;
 
 /// How many sandboxes and containers are made at a time on this node: more would only contend for its two slowest
 /// locks.
@@ -59,6 +67,8 @@ pub struct Options {
     pub settings: Settings,
     /// ConfigMaps and Secrets to begin with; see [`Engine::set_objects`].
     pub objects: Objects,
+    /// The cgroups of pods, where this agent makes them itself.
+    pub pod_cgroups: Option<PodCgroups>,
     /// Restart back-off.
     pub backoff: Policy,
     /// `run:ID`, `agent` or `cri`.
@@ -67,6 +77,8 @@ pub struct Options {
     pub fail_fast: bool,
     /// Pods outlive this process: what their workers remember is written down, for the next one and after a reboot.
     pub keep: bool,
+    /// Where pods are put with their status, for whoever asks the API.
+    pub store: Option<Store>,
 }
 
 /// Runs pods; cheap to clone.
@@ -83,6 +95,7 @@ struct Inner {
     runtime_name: String,
     creations: Semaphore,
     clock: Clock,
+    actions: Actions,
     hub: Hub,
     notices: mpsc::Sender<Notice>,
     listener: JoinHandle<()>,
@@ -103,7 +116,8 @@ impl Engine {
         let listener = tokio::spawn(hub.clone().listen(cri.clone()));
         let (creations, clock) = (Semaphore::new(CREATIONS), Clock::start());
         let objects = RwLock::new(Arc::new(options.objects.clone()));
-        let inner = Inner { cri, options, objects, runtime_name, creations, clock, hub, notices, listener };
+        let actions = Actions::new(cri.clone());
+        let inner = Inner { cri, options, objects, runtime_name, creations, clock, actions, hub, notices, listener };
         Ok(Engine { inner: Arc::new(inner) })
     }
 
@@ -150,6 +164,11 @@ impl Engine {
                 Err(error) => problems.push(error.to_string()),
             }
         }
+        if problems.is_empty()
+            && let Some(cgroups) = self.pod_cgroups()
+        {
+            problems.extend(cgroups.remove(&key.uid).err().map(|error| error.to_string()));
+        }
         // The record is how a later clean-up finds the rest.
         if problems.is_empty() {
             problems.extend(record::remove(&settings.state_dir, &key.uid).err().map(|error| error.to_string()));
@@ -194,6 +213,10 @@ impl Engine {
         self.inner.objects.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(crate) fn pod_cgroups(&self) -> Option<&PodCgroups> {
+        self.inner.options.pod_cgroups.as_ref()
+    }
+
     fn backoff(&self) -> Policy {
         self.inner.options.backoff
     }
@@ -212,6 +235,18 @@ impl Engine {
 
     fn hub(&self) -> &Hub {
         &self.inner.hub
+    }
+
+    fn actions(&self) -> &Actions {
+        &self.inner.actions
+    }
+
+    fn keep(&self) -> bool {
+        self.inner.options.keep
+    }
+
+    fn store(&self) -> Option<&Store> {
+        self.inner.options.store.as_ref()
     }
 
     fn clock(&self) -> Clock {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::names::PodKey;
+use super::lifecycle::Hook;
 use super::phase::Phase;
 use super::view::Exit;
 
@@ -104,6 +105,53 @@ pub enum Event {
         message: String,
         /// The pod ends because of it.
         fatal: bool,
+    },
+    /// A probe began to fail, failed often enough to count, or cannot be judged: told once for each.
+    Unhealthy {
+        /// The container.
+        container: String,
+        /// Which probe, and how.
+        message: String,
+    },
+    /// A probe passed, but not as it should have.
+    ProbeWarning {
+        /// The container.
+        container: String,
+        /// Which probe, and what is wrong.
+        message: String,
+    },
+    /// A hook did not do what it shall.
+    HookFailed {
+        /// The container.
+        container: String,
+        /// Which hook.
+        hook: Hook,
+        /// Everything known.
+        message: String,
+    },
+    /// A container is being stopped.
+    Killing {
+        /// The container.
+        container: String,
+        /// Why, in kubelet's words.
+        message: String,
+    },
+    /// A running container has the resources now that it shall have.
+    Resized {
+        /// The container.
+        container: String,
+    },
+    /// The pod's containers begin again, all together, for a rule of this container or its new definition.
+    BeginsAgain {
+        /// The container.
+        because: String,
+    },
+    /// The node has ended the pod.
+    Evicted {
+        /// `Evicted`, `DeadlineExceeded` …
+        reason: String,
+        /// The whole story.
+        message: String,
     },
     /// Something was left out that the operator should know about.
     Warning(String),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use cri_proto::cri;
 use tonic::{Code, Status};
 
+use super::change;
 use super::config::names::POD_UID;
 use super::view::{ContainerView, SandboxView};
 use crate::channel::Cri;
@@ -35,7 +36,9 @@ impl Observer {
             let ready = sandbox.state() == cri::PodSandboxState::SandboxReady;
             let ips = if ready { self.ips(&sandbox.id).await? } else { vec![] };
             let attempt = sandbox.metadata.as_ref().map_or(0, |metadata| metadata.attempt);
-            sandboxes.push(SandboxView { id: sandbox.id, attempt, ready, created_at: sandbox.created_at, ips });
+            let definition = sandbox.annotations.get(change::DEFINITION).cloned();
+            let (id, created_at) = (sandbox.id, sandbox.created_at);
+            sandboxes.push(SandboxView { id, attempt, ready, created_at, ips, definition, gone: false });
         }
         let filter = cri::ContainerFilter { label_selector, ..Default::default() };
         let request = cri::ListContainersRequest { filter: Some(filter) };

@@ -1,9 +1,9 @@
 //! The phase of a pod, by kubelet's rules.
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::Container;
 
-use super::plan::{RestartPolicy, init_of, is_sidecar};
-use super::view::{ContainerView, PodStatusView, State};
+use super::plan::{Planner, init_of, is_sidecar};
+use super::view::{ContainerView, State};
 
 /// The phase of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,30 +32,48 @@ impl Phase {
 }
 
 /// The phase of a pod; `over` says that nothing of it will run again.
-pub fn of(spec: &PodSpec, observed: &PodStatusView, over: bool) -> Phase {
-    let policy = RestartPolicy::of(spec);
+pub(super) fn of(rules: &Planner<'_>, over: bool) -> Phase {
+    let (spec, observed) = (rules.spec, rules.observed);
     let exit = |name: &str| observed.latest(name).and_then(ContainerView::exit);
     let succeeded = |name: &str| exit(name).is_some_and(|exit| exit.code == 0);
     if over {
         let all = spec.containers.iter().all(|container| succeeded(&container.name));
         return if all { Phase::Succeeded } else { Phase::Failed };
     }
-    let sandbox = observed.sandbox().map(|sandbox| sandbox.id.as_str()).unwrap_or_default();
     let began = |name: &str| observed.instances(name).any(|seen| seen.state != State::Created);
-    let any_main = spec.containers.iter().any(|container| began(&container.name));
-    for container in init_of(spec) {
-        let seen = observed.latest_in(&container.name, sandbox);
-        let done = match seen {
-            Some(seen) if is_sidecar(container) => seen.state != State::Created,
-            Some(seen) => seen.exit().is_some_and(|exit| exit.code == 0),
-            None => false,
-        };
-        if !done && !any_main {
-            let failed = seen.and_then(ContainerView::exit).is_some_and(|exit| exit.code != 0);
-            let lost = failed && policy == RestartPolicy::Never && !is_sidecar(container);
-            return if lost { Phase::Failed } else { Phase::Pending };
+    // A pod that was initialized once is not set back by a sidecar that restarts.
+    if !spec.containers.iter().any(|container| began(&container.name)) {
+        for init in init_of(spec) {
+            match progress(rules, init) {
+                Progress::Done => {}
+                Progress::Pending => return Phase::Pending,
+                Progress::Lost => return Phase::Failed,
+            }
         }
     }
     let all = spec.containers.iter().all(|container| began(&container.name));
     if all { Phase::Running } else { Phase::Pending }
+}
+
+enum Progress {
+    Done,
+    Pending,
+    Lost,
+}
+
+fn progress(rules: &Planner<'_>, init: &Container) -> Progress {
+    let sandbox = rules.observed.sandbox().map(|sandbox| sandbox.id.as_str()).unwrap_or_default();
+    let Some(seen) = rules.observed.latest_in(&init.name, sandbox) else { return Progress::Pending };
+    let done = if is_sidecar(init) {
+        seen.running() && rules.has_started(seen)
+    } else {
+        seen.exit().is_some_and(|exit| exit.code == 0)
+    };
+    if done {
+        Progress::Done
+    } else if !is_sidecar(init) && !rules.is_void(seen) && rules.stays_ended(init, seen) {
+        Progress::Lost
+    } else {
+        Progress::Pending
+    }
 }

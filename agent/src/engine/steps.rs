@@ -1,19 +1,21 @@
 //! The steps that carry a plan out: each one brings the host and the runtime a little closer to it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cri_proto::cri;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use tonic::{Code, Status};
 
-use super::Engine;
+use super::change::{self, Definition};
 use super::config::env::{self, Environment};
 use super::config::names::{PodKey, log_path};
-use super::config::{self, ConfigError, security};
+use super::config::{self, ConfigError, Objects, security};
 use super::image::{self, Image};
 use super::plan::{init_of, spec_of};
+use super::{Engine, follow};
 use crate::host::volumes::Ready;
 use crate::host::{HostError, PodDir, hosts, make_dir, termination, volumes};
 
@@ -41,6 +43,8 @@ impl Problem {
 /// What a started container is known by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
+    /// Its id.
+    pub id: String,
     /// Its log file.
     pub log: PathBuf,
     /// False when its command could not be run: it has ended by now.
@@ -66,6 +70,16 @@ impl Steps {
         Ok(Steps { engine, pod, key, dir })
     }
 
+    /// The same steps for another definition of the pod.
+    pub fn of(&self, pod: Arc<Pod>) -> Self {
+        Steps { pod, ..self.clone() }
+    }
+
+    /// The pod's directory.
+    pub fn dir(&self) -> &PodDir {
+        &self.dir
+    }
+
     /// The directory of the pod's logs.
     pub fn log_directory(&self) -> PathBuf {
         self.key.log_directory(&self.engine.settings().log_dir)
@@ -79,25 +93,36 @@ impl Steps {
     /// Makes the pod's directories and volumes, and a sandbox.
     pub async fn create_sandbox(&self, attempt: u32) -> Result<(), Problem> {
         let _permit = self.engine.creation().await;
-        let config = config::sandbox::config(&self.pod, attempt, self.engine.settings())
+        let mut config = config::sandbox::config(&self.pod, attempt, self.engine.settings())
             .map_err(|error| Problem::new("CreatePodSandboxError", error))?;
+        config.annotations.insert(change::DEFINITION.to_owned(), Definition::of(&self.pod).sandbox);
         let (steps, logs) = (self.clone(), self.log_directory());
         blocking(move || {
             steps.dir.create()?;
             make_dir(&logs, 0o755)?;
-            volumes::prepare(&steps.pod, &steps.engine.objects(), &steps.dir).map(drop)
+            let objects = steps.engine.objects();
+            volumes::prepare(&steps.sources(&objects)).map(drop)
         })
         .await
         .map_err(|error| Problem::new("FailedMount", error))?;
+        self.bound().await?;
         let handler = spec_of(&self.pod).runtime_class_name.clone().unwrap_or_default();
         let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: handler };
         let answer = self.engine.cri().runtime.clone().run_pod_sandbox(request).await;
         answer.map(drop).map_err(|status| Problem::rpc("CreatePodSandboxError", &status))
     }
 
-    fn container(&self, name: &str) -> Result<&Container, Problem> {
-        let spec = spec_of(&self.pod);
-        let container = init_of(spec).iter().chain(&spec.containers).find(|container| container.name == name);
+    /// Makes the pod's cgroup with the limits of all its containers together, or gives it those of now.
+    pub async fn bound(&self) -> Result<(), Problem> {
+        let Some(cgroups) = self.engine.pod_cgroups().cloned() else { return Ok(()) };
+        let steps = self.clone();
+        let done = tokio::task::spawn_blocking(move || cgroups.prepare(&steps.pod, steps.engine.settings())).await;
+        let done = done.map_err(|panic| panic.to_string()).and_then(|it| it.map_err(|error| error.to_string()));
+        done.map_err(|why| Problem::new("FailedCreatePodContainer", why))
+    }
+
+    fn container(&self, name: &str) -> Result<Cow<'_, Container>, Problem> {
+        let container = container_of(spec_of(&self.pod), name);
         container.ok_or_else(|| Problem::new("CreateContainerError", "no such container"))
     }
 
@@ -109,9 +134,14 @@ impl Steps {
     /// Makes sure that a container's image is there. It may take long and may be dropped at any time.
     pub async fn ensure_image(&self, name: &str, sandbox: &Sandbox) -> Result<Image, Problem> {
         let (container, sandbox) = (self.container(name)?, self.sandbox_config(sandbox)?);
-        let wish = image::Wish { engine: &self.engine, pod: &self.pod, key: &self.key, container, sandbox };
-        let image = image::ensure(&wish).await;
-        image.map_err(|image::ImageProblem { reason, message, transient }| Problem { reason, message, transient })
+        let wish = image::Wish { engine: &self.engine, pod: &self.pod, key: &self.key, container: &container, sandbox };
+        let problem = |image::ImageProblem { reason, message, transient }| Problem { reason, message, transient };
+        let image = image::ensure(&wish).await.map_err(problem)?;
+        for volume in volumes::images(spec_of(&self.pod), &container) {
+            let sandbox = wish.sandbox.clone();
+            image::ensure(&image::Wish { container: &volume, sandbox, ..wish }).await.map_err(problem)?;
+        }
+        Ok(image)
     }
 
     /// Creates and starts one instance of a container.
@@ -121,8 +151,9 @@ impl Steps {
         attempt: u32,
         sandbox: &Sandbox,
         image: Image,
+        target: Option<String>,
     ) -> Result<Started, Problem> {
-        let container = self.container(name)?;
+        let container = &*self.container(name)?;
         let _permit = self.engine.creation().await;
         let settings = self.engine.settings();
         let sandbox_config = self.sandbox_config(sandbox)?;
@@ -140,16 +171,33 @@ impl Steps {
             environment,
             mounts,
         };
-        let config = config::container::config(&self.pod, container, instance, settings)
+        let mut config = config::container::config(&self.pod, container, instance, settings)
             .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
-        let ran = self.create_and_start(config, sandbox, sandbox_config).await?;
-        Ok(Started { log: self.log_directory().join(log_path(name, attempt)), ran, warnings })
+        config.annotations.extend(self.annotations(container));
+        aim(&mut config, target);
+        let (id, ran) = self.create_and_start(config, sandbox, sandbox_config).await?;
+        Ok(Started { id, log: self.log_directory().join(log_path(name, attempt)), ran, warnings })
+    }
+
+    /// What says later what a container was made from.
+    fn annotations(&self, container: &Container) -> impl Iterator<Item = (String, String)> {
+        let definition = Definition::of(&self.pod).containers.remove(&container.name).map(|it| it.hash);
+        let objects = follow::hashes(&self.pod, &self.engine.objects()).remove(&container.name);
+        let resources = serde_json::to_string(&container.resources.clone().unwrap_or_default()).ok();
+        let named = [(change::DEFINITION, definition), (change::OBJECTS, objects), (change::RESOURCES, resources)];
+        named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
     }
 
     fn environment(&self, container: &Container, sandbox: &Sandbox) -> Result<Environment, ConfigError> {
         let settings = self.engine.settings();
         let (objects, node) = (self.engine.objects(), &settings.node);
-        env::of_container(&env::Sources { pod: &self.pod, objects: &objects, node, ips: &sandbox.ips }, container)
+        let (ips, dir) = (&sandbox.ips[..], Some(&self.dir));
+        env::of_container(&env::Sources { pod: &self.pod, objects: &objects, node, ips, dir }, container)
+    }
+
+    fn sources<'a>(&'a self, objects: &'a Objects) -> volumes::Sources<'a> {
+        let Steps { engine, pod, dir, .. } = self;
+        volumes::Sources { pod, objects, settings: engine.settings(), dir }
     }
 
     /// The container's volumes, hosts file and termination message, ready to be mounted.
@@ -164,7 +212,8 @@ impl Steps {
         blocking(move || {
             let logs = steps.log_directory().join(&container.name);
             make_dir(&logs, 0o755)?;
-            let volumes: BTreeMap<String, Ready> = volumes::prepare(&steps.pod, &steps.engine.objects(), &steps.dir)?;
+            let objects = steps.engine.objects();
+            let volumes: BTreeMap<String, Ready> = volumes::prepare(&steps.sources(&objects))?;
             let mut mounts = volumes::mounts(&container, &volumes, &environment, &steps.dir)?;
             let mut add = |container_path: &str, host_path: PathBuf| {
                 if mounts.iter().all(|mount| mount.container_path != container_path) {
@@ -188,13 +237,13 @@ impl Steps {
         .await
     }
 
-    /// True when the container's process ran, false when its command could not be run.
+    /// The container's id; and true when its process ran, false when its command could not be run.
     async fn create_and_start(
         &self,
         config: cri::ContainerConfig,
         sandbox: &Sandbox,
         sandbox_config: cri::PodSandboxConfig,
-    ) -> Result<bool, Problem> {
+    ) -> Result<(String, bool), Problem> {
         let mut runtime = self.engine.cri().runtime.clone();
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: sandbox.id.clone(),
@@ -204,12 +253,12 @@ impl Steps {
         let created = runtime.create_container(request).await;
         let id = created.map_err(|status| Problem::rpc("CreateContainerError", &status))?.into_inner().container_id;
         let request = cri::StartContainerRequest { container_id: id.clone() };
-        let Err(status) = runtime.start_container(request).await else { return Ok(true) };
+        let Err(status) = runtime.start_container(request).await else { return Ok((id, true)) };
         // A command that cannot be run is an end like any other, with its code; what has not even ended is taken away.
         let request = cri::ContainerStatusRequest { container_id: id.clone(), verbose: false };
         let seen = runtime.container_status(request).await.ok().and_then(|answer| answer.into_inner().status);
         if seen.is_some_and(|seen| seen.state() == cri::ContainerState::ContainerExited) {
-            return Ok(false);
+            return Ok((id, false));
         }
         let problem = Problem::rpc("RunContainerError", &status);
         self.remove_container(&id).await.map_err(|removal| Problem {
@@ -235,6 +284,23 @@ impl Steps {
     pub async fn stop_container(&self, id: &str, timeout: i64) -> Result<(), Problem> {
         let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout };
         done("StopContainerError", self.engine.cri().runtime.clone().stop_container(request).await)
+    }
+
+    /// Gives a running container the resources that the pod says.
+    pub async fn resize(&self, id: &str, name: &str) -> Result<(), Problem> {
+        let container = self.container(name)?;
+        let mut linux = config::resources::of_container(spec_of(&self.pod), &container, self.engine.settings());
+        // What is not said stays as it is.
+        if linux.cpu_quota == 0 {
+            linux.cpu_quota = -1;
+        }
+        let request = cri::UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(linux),
+            ..cri::UpdateContainerResourcesRequest::default()
+        };
+        let answer = self.engine.cri().runtime.clone().update_container_resources(request).await;
+        answer.map(drop).map_err(|status| Problem::rpc("ResizeError", &status))
     }
 
     /// Forgets a container.
@@ -268,6 +334,26 @@ pub struct Sandbox {
     pub attempt: u32,
     /// Its addresses.
     pub ips: Vec<String>,
+}
+
+/// A container of a pod by name, of whatever kind.
+pub fn container_of<'a>(spec: &'a PodSpec, name: &str) -> Option<Cow<'a, Container>> {
+    let container = init_of(spec).iter().chain(&spec.containers).find(|container| container.name == name);
+    let ephemeral = || spec.ephemeral_containers.iter().flatten().find(|container| container.name == name);
+    container.map(Cow::Borrowed).or_else(|| Some(Cow::Owned(manifests::as_container(ephemeral()?))))
+}
+
+/// Puts a container into the process namespace of another one.
+fn aim(config: &mut cri::ContainerConfig, target: Option<String>) {
+    let options = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
+    let options = options.and_then(|context| context.namespace_options.as_mut());
+    // Where the pod has one process namespace, or the host's, everybody is in there already.
+    if let (Some(target_id), Some(options)) = (target, options)
+        && options.pid() == cri::NamespaceMode::Container
+    {
+        options.set_pid(cri::NamespaceMode::Target);
+        options.target_id = target_id;
+    }
 }
 
 fn done<T>(reason: &'static str, answer: Result<T, Status>) -> Result<(), Problem> {

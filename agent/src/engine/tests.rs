@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 mod images;
 
@@ -36,9 +37,11 @@ async fn bench_with(change: impl FnOnce(&mut Options)) -> Bench {
         settings,
         objects: Objects::default(),
         backoff: Policy::default(),
+        pod_cgroups: None,
         owner: "run:test".into(),
         fail_fast: false,
         keep: false,
+        store: None,
     };
     change(&mut options);
     let (sender, notices) = mpsc::channel(1024);

@@ -4,8 +4,10 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A monotonic instant: the time since some fixed one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+use serde::{Deserialize, Serialize};
+
+/// A monotonic instant: the time since this boot, which every process counts alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Monotonic(pub Duration);
 
 impl Add<Duration> for Monotonic {
@@ -29,22 +31,25 @@ impl Sub for Monotonic {
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: tokio::time::Instant,
+    /// What the kernel's monotonic clock said then.
+    booted: Duration,
 }
 
 impl Clock {
     /// A clock that starts now.
     pub fn start() -> Self {
-        Clock { start: tokio::time::Instant::now() }
+        let boot = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Clock { start: tokio::time::Instant::now(), booted: Duration::try_from(boot).unwrap_or_default() }
     }
 
     /// The time now.
     pub fn now(&self) -> Monotonic {
-        Monotonic(self.start.elapsed())
+        Monotonic(self.booted + self.start.elapsed())
     }
 
     /// Sleeps until `until`.
     pub async fn sleep_until(&self, until: Monotonic) {
-        tokio::time::sleep_until(self.start + until.0).await;
+        tokio::time::sleep_until(self.start + until.0.saturating_sub(self.booted)).await;
     }
 }
 

@@ -2,10 +2,15 @@
 //! desired pod and the time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use cri_proto::cri;
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use serde::{Deserialize, Serialize};
 
 use super::backoff::{Backoff, Policy};
+use super::change::{self, Definition};
+use super::orders::Eviction;
 use super::time::Monotonic;
 
 /// One pod as observed.
@@ -20,7 +25,7 @@ pub struct PodStatusView {
 }
 
 /// One sandbox.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxView {
     /// Its id.
     pub id: String,
@@ -32,10 +37,14 @@ pub struct SandboxView {
     pub created_at: i64,
     /// Its addresses.
     pub ips: Vec<String>,
+    /// The hash of what it was made from.
+    pub definition: Option<String>,
+    /// The runtime does not know it any more: it is remembered.
+    pub gone: bool,
 }
 
 /// One instance of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContainerView {
     /// Its id.
     pub id: String,
@@ -57,10 +66,44 @@ pub struct ContainerView {
     pub image_ref: String,
     /// The absolute path of its log.
     pub log_path: String,
+    /// The hash of what it was made from.
+    pub definition: Option<String>,
+    /// The hash of the objects that it was made with, where it follows them.
+    pub objects: Option<String>,
+    /// The requests and limits that it was made with.
+    pub resources: Option<ResourceRequirements>,
+    /// What its process may use, as the runtime says.
+    pub limits: Option<Limits>,
+    /// Who its process runs as.
+    pub user: Option<User>,
+    /// The signal that stops it.
+    pub stop_signal: Option<String>,
+    /// The runtime does not know it any more: it is remembered.
+    pub gone: bool,
+}
+
+/// What a process may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Of a processor, in thousandths; 0 for no limit.
+    pub cpu_milli: i64,
+    /// Bytes; 0 for no limit.
+    pub memory: i64,
+}
+
+/// Who a process runs as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Its uid.
+    pub uid: i64,
+    /// Its gid.
+    pub gid: i64,
+    /// Its other groups.
+    pub groups: Vec<i64>,
 }
 
 /// What a container does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// Made, its process not started.
     #[default]
@@ -74,7 +117,7 @@ pub enum State {
 }
 
 /// How a container ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// The exit code; 128 and the signal when a signal ended it.
     pub code: i32,
@@ -125,8 +168,31 @@ impl ContainerView {
             image: status.image.as_ref().map(|image| image.image.clone()).unwrap_or_default(),
             image_ref: status.image_ref.clone(),
             log_path: status.log_path.clone(),
+            definition: status.annotations.get(change::DEFINITION).cloned(),
+            objects: status.annotations.get(change::OBJECTS).cloned(),
+            resources: status.annotations.get(change::RESOURCES).and_then(|text| serde_json::from_str(text).ok()),
+            limits: status.resources.as_ref().and_then(|resources| resources.linux.as_ref()).map(limits),
+            user: status.user.as_ref().and_then(|user| user.linux.clone()).map(|user| User {
+                uid: user.uid,
+                gid: user.gid,
+                groups: user.supplemental_groups,
+            }),
+            stop_signal: stop_signal(status.stop_signal()),
+            gone: false,
         }
     }
+}
+
+fn limits(linux: &cri::LinuxContainerResources) -> Limits {
+    let period = linux.cpu_period.max(1);
+    let cpu_milli = if linux.cpu_quota > 0 { linux.cpu_quota.saturating_mul(1000) / period } else { 0 };
+    Limits { cpu_milli, memory: linux.memory_limit_in_bytes.max(0) }
+}
+
+/// The signal as a manifest writes it.
+fn stop_signal(signal: cri::Signal) -> Option<String> {
+    let name = signal.as_str_name().strip_prefix("SIGNAL_").unwrap_or_default();
+    (signal != cri::Signal::RuntimeDefault).then(|| name.replace("RTMINPLUS", "RTMIN+").replace("RTMAXMINUS", "RTMAX-"))
 }
 
 fn reason(status: &cri::ContainerStatus) -> String {
@@ -167,7 +233,7 @@ impl PodStatusView {
 }
 
 /// Why something could not be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// kubelet's word for it: `ErrImagePull`, `CreateContainerError` …
     pub reason: String,
@@ -181,8 +247,8 @@ pub struct Failure {
     pub fatal: bool,
 }
 
-/// What a worker remembers between two looks: when it saw something end, and how long to wait.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What a worker remembers between two looks: when it saw something end, how long to wait, what was asked of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// By container name.
     pub containers: BTreeMap<String, Track>,
@@ -190,10 +256,27 @@ pub struct History {
     pub sandbox: Track,
     /// Sandboxes that StopPodSandbox has been called for with success.
     pub stopped: BTreeSet<String>,
+    /// Why the node ended the pod.
+    pub eviction: Option<Eviction>,
+    /// Other resources than those that containers were made with, by their ids.
+    pub resized: BTreeMap<String, Resized>,
+    /// Since when the pod is active, as far as this boot goes.
+    pub active_since: Option<Monotonic>,
+    /// How long it was active in boots before this one.
+    pub active_before: Duration,
+}
+
+/// The resources that a running container was given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Resized {
+    /// What it has by now.
+    pub has: Option<ResourceRequirements>,
+    /// Why it has not what is wanted, and when that is tried again.
+    pub failure: Option<(String, Monotonic)>,
 }
 
 /// The memory of one container name, or of the sandbox.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Track {
     /// The newest attempt whose end was seen, and when.
     pub ended: Option<(u32, Monotonic)>,
@@ -203,6 +286,14 @@ pub struct Track {
     pub retries: Backoff,
     /// The creation that failed last, until one succeeds.
     pub failure: Option<Failure>,
+    /// Instances up to this attempt are to be replaced: they stop when they run, and how they ended means nothing.
+    pub void: Option<u32>,
+    /// Instances up to this attempt were stopped for their ill health: they run again unless the policy is Never.
+    pub condemned: Option<u32>,
+    /// The lowest attempt that the next instance may have.
+    pub next: u32,
+    /// What was wanted when this was noted; another definition has no failures yet.
+    pub definition: Option<String>,
 }
 
 impl Track {
@@ -214,6 +305,33 @@ impl Track {
         });
         let retry = self.failure.as_ref().map(|failure| failure.at + self.retries.delay(policy, failure.at));
         restart.max(retry).unwrap_or(now)
+    }
+
+    fn note_end(&mut self, attempt: u32, now: Monotonic) {
+        if self.ended.is_none_or(|(seen, _)| attempt > seen) {
+            self.ended = Some((attempt, now));
+        }
+    }
+
+    /// Marks an instance, and those before it.
+    fn mark(mark: &mut Option<u32>, attempt: u32) {
+        *mark = Some(mark.map_or(attempt, |before| before.max(attempt)));
+    }
+
+    /// Forgets every wait.
+    fn reset(&mut self) {
+        (self.restarts, self.retries, self.failure) = (Backoff::default(), Backoff::default(), None);
+    }
+
+    fn note_definition(&mut self, wanted: &str) -> bool {
+        let changed = change::differs(self.definition.as_deref(), wanted);
+        if changed {
+            self.reset();
+        }
+        if self.definition.as_deref() != Some(wanted) {
+            self.definition = Some(wanted.to_owned());
+        }
+        changed
     }
 }
 
@@ -227,6 +345,19 @@ impl History {
         }
         if let Some(dead) = sandboxes.iter().filter(|sandbox| !sandbox.ready).map(|sandbox| sandbox.attempt).max() {
             self.sandbox.note_end(dead, now);
+        }
+        self.resized.retain(|id, _| containers.iter().any(|container| container.id == *id));
+        self.stopped.retain(|id| sandboxes.iter().any(|sandbox| sandbox.id == *id));
+    }
+
+    /// Takes note of what is wanted: what failed by another definition may succeed by this one.
+    pub fn note_definition(&mut self, definition: &Definition) {
+        let mut changed = self.sandbox.note_definition(&definition.sandbox);
+        for (name, wanted) in &definition.containers {
+            changed |= self.containers.entry(name.clone()).or_default().note_definition(&wanted.hash);
+        }
+        if changed {
+            self.eviction = None;
         }
     }
 
@@ -255,6 +386,36 @@ impl History {
         track.failure = Some(failure);
     }
 
+    /// Has the instances of `name` (or the sandboxes) up to `attempt` replaced.
+    pub fn void(&mut self, name: Option<&str>, attempt: u32) {
+        Track::mark(&mut self.track(name).void, attempt);
+    }
+
+    /// Takes note that an instance is stopped for its ill health.
+    pub fn condemn(&mut self, name: &str, attempt: u32) {
+        Track::mark(&mut self.track(Some(name)).condemned, attempt);
+    }
+
+    /// Has one container replaced as somebody asked for it: without any wait.
+    pub fn restart_container(&mut self, name: &str, latest: Option<u32>) {
+        let track = self.track(Some(name));
+        track.reset();
+        if let Some(attempt) = latest {
+            Track::mark(&mut track.void, attempt);
+        }
+    }
+
+    /// Has the whole pod begin again as somebody asked for it: without any wait, and whatever ended it.
+    pub fn restart_pod(&mut self, latest: Option<u32>, now: Monotonic) {
+        self.containers.values_mut().for_each(Track::reset);
+        self.sandbox.reset();
+        if let Some(attempt) = latest {
+            Track::mark(&mut self.sandbox.void, attempt);
+        }
+        self.eviction = None;
+        (self.active_since, self.active_before) = (Some(now), Duration::ZERO);
+    }
+
     /// The memory of a container name.
     pub fn container(&self, name: &str) -> Option<&Track> {
         self.containers.get(name)
@@ -270,14 +431,6 @@ impl History {
         match name {
             Some(name) => self.containers.entry(name.to_owned()).or_default(),
             None => &mut self.sandbox,
-        }
-    }
-}
-
-impl Track {
-    fn note_end(&mut self, attempt: u32, now: Monotonic) {
-        if self.ended.is_none_or(|(seen, _)| attempt > seen) {
-            self.ended = Some((attempt, now));
         }
     }
 }

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::{HostError, io_error, make_dir, ownership};
@@ -22,6 +22,8 @@ pub struct Entry {
     pub data: Vec<u8>,
     /// Its permissions.
     pub mode: u32,
+    /// Its owner, if not root.
+    pub user: Option<u32>,
 }
 
 /// Files by relative path.
@@ -34,7 +36,7 @@ const NEW_DATA: &str = "..data_tmp";
 pub fn write(directory: &Path, payload: &Payload, group: Option<u32>) -> Result<bool, HostError> {
     let current = current(directory)?;
     if let Some(current) = &current
-        && holds(&directory.join(current), payload)
+        && holds(&directory.join(current), payload, group)
     {
         return Ok(false);
     }
@@ -70,9 +72,18 @@ fn current(directory: &Path) -> Result<Option<PathBuf>, HostError> {
     }
 }
 
-/// Whether every file is there with its content, and no other.
-fn holds(directory: &Path, payload: &Payload) -> bool {
-    let same = |(path, entry): (&String, &Entry)| fs::read(directory.join(path)).is_ok_and(|data| data == entry.data);
+/// Whether every file is there as it should be, and no other.
+fn holds(directory: &Path, payload: &Payload, group: Option<u32>) -> bool {
+    let same = |(path, entry): (&String, &Entry)| {
+        let file = directory.join(path);
+        let as_wanted = |metadata: fs::Metadata| {
+            let mode = entry.mode | group.map_or(0, |_| ownership::READABLE);
+            metadata.mode() & 0o7777 == mode
+                && entry.user.is_none_or(|user| user == metadata.uid())
+                && group.is_none_or(|group| group == metadata.gid())
+        };
+        fs::symlink_metadata(&file).is_ok_and(as_wanted) && fs::read(&file).is_ok_and(|data| data == entry.data)
+    };
     payload.iter().all(same) && count_files(directory).is_ok_and(|count| count == payload.len())
 }
 
@@ -91,6 +102,9 @@ fn write_entry(directory: &Path, path: &str, entry: &Entry) -> Result<(), HostEr
         make_dir(parent, 0o755)?;
     }
     fs::write(&file, &entry.data).map_err(io_error("write", &file))?;
+    if entry.user.is_some() {
+        std::os::unix::fs::lchown(&file, entry.user, None).map_err(io_error("change the owner of", &file))?;
+    }
     fs::set_permissions(&file, fs::Permissions::from_mode(entry.mode)).map_err(io_error("set the mode of", &file))
 }
 
@@ -134,7 +148,7 @@ mod tests {
     use super::*;
 
     fn payload(files: &[(&str, &str)]) -> Payload {
-        let entry = |data: &str| Entry { data: data.into(), mode: 0o640 };
+        let entry = |data: &str| Entry { data: data.into(), mode: 0o640, user: None };
         files.iter().map(|(path, data)| ((*path).to_owned(), entry(data))).collect()
     }
 
@@ -166,5 +180,9 @@ mod tests {
         assert_eq!(names(dir.path()), ["..data", "b", "c"]);
         assert_eq!(fs::read_to_string(dir.path().join("b")).unwrap(), "3");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "one data directory");
+        let mut other = payload(&[("b", "3"), ("c", "4")]);
+        other.values_mut().for_each(|entry| entry.mode = 0o600);
+        assert!(write(dir.path(), &other, None).unwrap(), "another mode is a change");
+        assert_eq!(fs::metadata(dir.path().join("b")).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

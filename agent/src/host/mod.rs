@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <root>/pods/<uid>/
-//!   volumes/kubernetes.io~empty-dir/NAME    also ~configmap, ~secret (tmpfs), as kubelet names them
+//!   volumes/kubernetes.io~empty-dir/NAME    also ~configmap, ~secret (tmpfs), ~downward-api, ~projected, as kubelet names them
 //!   subpaths/CONTAINER/INDEX                a bind mount of what a subPath led to
 //!   containers/CONTAINER/ATTEMPT            the termination message
 //!   etc-hosts                               what the containers see as /etc/hosts
@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod mount;
 pub mod node;
 pub mod ownership;
+pub mod qos;
 pub mod subpath;
 pub mod teardown;
 pub mod termination;
@@ -41,6 +42,21 @@ pub enum HostError {
         path: PathBuf,
         /// What it should be.
         expected: &'static str,
+    },
+    /// A claim that asks for more than there is.
+    #[error(
+        "PersistentVolumeClaim {claim} asks for {asked} bytes, and the file system of {} has {free} left; free some, or \
+         ask for less", path.display()
+    )]
+    ClaimSize {
+        /// Its namespace and name.
+        claim: String,
+        /// Bytes.
+        asked: i64,
+        /// Bytes.
+        free: i64,
+        /// Where it would be.
+        path: PathBuf,
     },
     /// A configuration that cannot be.
     #[error(transparent)]

@@ -26,6 +26,13 @@ pub fn tmpfs(target: &Path, size: Option<u64>, noswap: bool) -> io::Result<()> {
     Ok(rustix::mount::mount("tmpfs", target, "tmpfs", flags, options("")?.as_c_str())?)
 }
 
+/// Mounts a hugetlbfs of pages of `page` bytes.
+pub fn hugetlbfs(target: &Path, page: u64) -> io::Result<()> {
+    let options = CString::new(format!("pagesize={page}")).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    Ok(rustix::mount::mount("hugetlbfs", target, "hugetlbfs", flags, options.as_c_str())?)
+}
+
 /// Mounts what `source` refers to on `target`: by descriptor, so nobody can put something else in its place.
 pub fn bind(source: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE

@@ -1,11 +1,12 @@
 //! Facts of this node.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
 
-use crate::engine::config::Node;
+use crate::engine::config::{Hugepages, Node};
 
 /// Reads them. What cannot be read is left empty: it only shows where a pod asks for it.
 pub fn facts() -> Node {
@@ -17,7 +18,22 @@ pub fn facts() -> Node {
         ips: ips().iter().map(IpAddr::to_string).collect(),
         cpu_milli: i64::try_from(cpus).unwrap_or(1) * 1000,
         memory_bytes: memory_of(&meminfo).unwrap_or(0),
+        hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
     }
+}
+
+/// The sizes of huge pages that the kernel has (`hugepages-2048kB`), and how many of each.
+fn hugepages(sysfs: &Path) -> Vec<Hugepages> {
+    let entries = std::fs::read_dir(sysfs).into_iter().flatten().flatten();
+    let read = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        let size = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()? << 10;
+        let count = std::fs::read_to_string(entry.path().join("nr_hugepages")).ok()?.trim().parse().ok()?;
+        Some(Hugepages { size, count })
+    };
+    let mut found: Vec<Hugepages> = entries.filter_map(read).collect();
+    found.sort();
+    found
 }
 
 fn memory_of(meminfo: &str) -> Option<i64> {
@@ -68,7 +84,21 @@ fn is_for_others(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn huge_pages_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, count) in [("hugepages-1048576kB", "1"), ("hugepages-2048kB", "16"), ("else", "7")] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("nr_hugepages"), format!("{count}\n")).unwrap();
+        }
+        let found = hugepages(dir.path());
+        let names: Vec<_> = found.iter().map(|pages| (pages.resource(), pages.count)).collect();
+        assert_eq!(names, [("hugepages-2Mi".to_owned(), 16), ("hugepages-1Gi".to_owned(), 1)]);
+        assert!(hugepages(&dir.path().join("none")).is_empty());
+    }
 
     #[test]
     fn memory_is_read() {

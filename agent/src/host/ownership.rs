@@ -1,10 +1,13 @@
 //! fsGroup: a volume handed over to a group, as kubelet does it.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, lchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
 use super::{HostError, io_error};
+
+/// What a group may do with a file that nobody writes to.
+pub const READABLE: u32 = 0o440;
 
 /// Gives everything at and below `path` to `group`, readable (and writable unless `read_only`) for it; new files in
 /// its directories belong to the group as well. Links are never followed.
@@ -14,7 +17,7 @@ pub fn hand_over(path: &Path, group: u32, read_only: bool) -> Result<(), HostErr
     if metadata.is_symlink() {
         return Ok(());
     }
-    let mut mode = metadata.permissions().mode() | if read_only { 0o440 } else { 0o660 };
+    let mut mode = metadata.permissions().mode() | if read_only { READABLE } else { 0o660 };
     if metadata.is_dir() {
         mode |= 0o2110;
     }
@@ -27,11 +30,21 @@ pub fn hand_over(path: &Path, group: u32, read_only: bool) -> Result<(), HostErr
     Ok(())
 }
 
+/// The same for what containers write to, unless `path` itself says that it is done.
+pub fn hand_over_once(path: &Path, group: u32) -> Result<(), HostError> {
+    let metadata = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
+    let wanted = 0o2770;
+    if metadata.gid() == group && metadata.permissions().mode() & wanted == wanted {
+        return Ok(());
+    }
+    hand_over(path, group, false)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn everything_goes_to_the_group_and_links_are_not_followed() {

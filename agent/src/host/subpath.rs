@@ -2,6 +2,7 @@
 //! was found, so that nothing can be put in its place before the runtime mounts it.
 
 use std::fs;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path};
@@ -21,6 +22,27 @@ pub fn prepare(volume: &Path, sub: &str, target: &Path) -> Result<(), HostError>
     mount::unmount(target).map_err(io_error("unmount", target))?;
     make_target(&found, target)?;
     mount::bind(found.as_fd(), target).map_err(io_error("mount a subPath on", target))
+}
+
+/// Reads a file of a volume that containers write to: without leaving the volume, and no more than `most` bytes.
+pub fn read(volume: &Path, file: &str, most: u64) -> io::Result<Vec<u8>> {
+    if !is_local(file) {
+        return Err(io::Error::other("it has to be a relative path without \"..\""));
+    }
+    let base = rustix::fs::open(volume, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty())?;
+    // What is no file must neither block nor be opened in any other sense.
+    let found = resolve(&base, Path::new(file))?;
+    let stat = rustix::fs::fstat(&found)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found));
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it has more than {most} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// Opens `sub` inside `volume`: links in it are resolved as if the volume were the root directory.

@@ -85,6 +85,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         owner: Owner::Agent.to_string(),
         fail_fast: false,
         keep: true,
+        pod_cgroups: None,
+        store: Some(store.clone()),
     };
     let shown = Shown::new(store, told.clone(), options.owner.clone());
     shown.forget_former(&wish.settings).context("look through the records of pods")?;

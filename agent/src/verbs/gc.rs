@@ -15,9 +15,12 @@ use crate::privilege::require_root;
 /// Flags of `gc`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Stop and remove everything that the state directory knows, running pods included; images stay
+    /// Stop and remove everything that the state directory knows, running pods included; images and claims stay
     #[arg(long)]
     all: bool,
+    /// Remove the data of PersistentVolumeClaims, too, unless a pod that stays mounts them
+    #[arg(long)]
+    claims: bool,
 }
 
 /// Removes what belongs to runs that are gone, and says what was spared and why.
@@ -27,7 +30,7 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     // Until the sweep is done: what a run has made before it says so looks like something left behind.
     let held = runtime.hold_runs().context("wait for others that collect")?;
     let mut report = runtime.collect(args.all, &held).context("collect what runs have left")?;
-    let swept = leftovers::sweep(global, args.all)?;
+    let swept = leftovers::sweep(global, args.all, args.claims)?;
     drop(held);
     report.removed.extend(swept.removed);
     report.spared.extend(swept.spared);

@@ -19,8 +19,8 @@ pub(super) fn find(scope: &Scope, after: After) -> Vec<Leak> {
             match name.as_str() {
                 "images" => unfinished(&path, 0, &mut leaks),
                 "network" => network(&path, after, &mut leaks),
-                // The administrator's profiles.
-                "seccomp" => {}
+                // The administrator's profiles, and what users keep.
+                "seccomp" | "claims" => {}
                 _ if path.is_dir() && !path.is_symlink() => everything(&path, &mut leaks),
                 // A file of the whole node.
                 _ => {}

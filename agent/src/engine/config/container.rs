@@ -58,7 +58,7 @@ pub fn config(
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(cri::LinuxContainerConfig {
-            resources: Some(resources::of_container(spec_of(pod), container, &settings.node)),
+            resources: Some(resources::of_container(spec_of(pod), container, settings)),
             security_context: Some(security::of_container(pod, container, settings, &instance.image_user)?),
         }),
         stop_signal: stop_signal(container)?.into(),

@@ -1,11 +1,18 @@
 //! A container's environment: `envFrom`, then `env` in order, each seeing those before it.
 
-use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, EnvVarSource, Pod};
+use std::io;
 
+use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, EnvVarSource, FileKeySelector, Pod};
+
+use super::env_file;
 use super::expand::expand;
 use super::names::PodKey;
 use super::resources::{limit, request};
 use super::{ConfigError, Node, Objects, quantity};
+use crate::host::{PodDir, subpath};
+
+/// As large as a ConfigMap may be.
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// Variables in the order in which they were first set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +48,9 @@ pub struct Sources<'a> {
     pub node: &'a Node,
     /// The addresses of the pod's sandbox.
     pub ips: &'a [String],
+    /// The pod's directory, with the volumes whose files variables come from; `None` before it is made: such variables
+    /// are left out.
+    pub dir: Option<&'a PodDir>,
 }
 
 /// Makes the environment of a container.
@@ -114,7 +124,31 @@ fn value(
         };
         return resource_value(sources.node, owner, &resource.resource, divisor).map(|value| Some(value.into_bytes()));
     }
+    if let Some(file) = &from.file_key_ref {
+        return file_value(sources, file);
+    }
     key_value(sources, from)
+}
+
+/// A value that a container wrote into an emptyDir for those after it.
+fn file_value(sources: &Sources<'_>, file: &FileKeySelector) -> Result<Option<Vec<u8>>, ConfigError> {
+    let Some(dir) = sources.dir else { return Ok(None) };
+    let FileKeySelector { key, optional, path, volume_name } = file;
+    let broken = |problem: String| {
+        let (volume, path) = (volume_name.clone(), path.clone());
+        ConfigError::File { volume, path, problem }
+    };
+    let volume = dir.volume("empty-dir", volume_name);
+    let text = match subpath::read(&volume, path, LARGEST_FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && *optional == Some(true) => return Ok(None),
+        result => result.map_err(|error| broken(error.to_string()))?,
+    };
+    let text = String::from_utf8(text).map_err(|_| broken("it is no text".into()))?;
+    match env_file::value_of(&text, key).map_err(|error| broken(error.to_string()))? {
+        Some(value) => Ok(Some(value.as_bytes().to_vec())),
+        None if *optional == Some(true) => Ok(None),
+        None => Err(broken(format!("it has no key \"{key}\""))),
+    }
 }
 
 fn key_value(sources: &Sources<'_>, from: &EnvVarSource) -> Result<Option<Vec<u8>>, ConfigError> {

@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod env;
+pub mod env_file;
 pub mod expand;
 pub mod names;
 pub mod ports;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 
+use self::resources::Qos;
 use super::plan::spec_of;
 use crate::cli::Global;
 
@@ -40,6 +42,56 @@ pub struct Node {
     pub cpu_milli: i64,
     /// Its memory.
     pub memory_bytes: i64,
+    /// Its huge pages, smallest first.
+    pub hugepages: Vec<Hugepages>,
+}
+
+/// The huge pages of one size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hugepages {
+    /// Bytes of one.
+    pub size: u64,
+    /// How many the node keeps.
+    pub count: u64,
+}
+
+impl Hugepages {
+    /// The name by which pods ask for them: `hugepages-2Mi`.
+    pub fn resource(&self) -> String {
+        match self.size {
+            size if size >= 1 << 30 && size.is_multiple_of(1 << 30) => format!("hugepages-{}Gi", size >> 30),
+            size if size >= 1 << 20 && size.is_multiple_of(1 << 20) => format!("hugepages-{}Mi", size >> 20),
+            size => format!("hugepages-{}Ki", size >> 10),
+        }
+    }
+}
+
+/// How pods are grouped and bounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroups {
+    /// Pods lie below `kubepods` by their class, as kubelet has them (`cgroupsPerQOS`), and the agent makes their cgroups.
+    pub per_qos: bool,
+    /// Limits of CPU time are kept (`cpuCFSQuota`).
+    pub cpu_quota: bool,
+    /// The period of such limits, in microseconds (`cpuCFSQuotaPeriod`).
+    pub cpu_period: i64,
+    /// The most processes and threads of a pod (`podPidsLimit`).
+    pub pids_limit: Option<u64>,
+}
+
+impl Default for Cgroups {
+    fn default() -> Self {
+        Cgroups { per_qos: false, cpu_quota: true, cpu_period: 100_000, pids_limit: None }
+    }
+}
+
+impl Cgroups {
+    /// Period and quota for a limit in thousandths of a CPU; none where there is none, or none is kept.
+    pub fn quota(&self, milli: Option<i64>) -> Option<(i64, i64)> {
+        let milli = milli.filter(|milli| *milli > 0 && self.cpu_quota)?;
+        // The kernel takes nothing below a millisecond.
+        Some((self.cpu_period, (milli.saturating_mul(self.cpu_period) / 1000).max(1000)))
+    }
 }
 
 impl Node {
@@ -58,8 +110,10 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Log directories of pods live below it.
     pub log_dir: PathBuf,
-    /// Pods' cgroups are `/CGROUP_ROOT/pods/UID`.
+    /// Pods' cgroups are below `/CGROUP_ROOT`.
     pub cgroup_root: String,
+    /// Where there, and how they are bounded.
+    pub cgroups: Cgroups,
     /// Which boot this is.
     pub boot_id: String,
     /// Pods that say nothing get seccomp's RuntimeDefault.
@@ -79,6 +133,7 @@ impl Settings {
             state_dir: global.state_dir.clone(),
             log_dir: global.log_dir.clone(),
             cgroup_root: global.cgroup_root.clone(),
+            cgroups: Cgroups::default(),
             boot_id: global.this_boot()?,
             // Pods from files are confined unless they say otherwise.
             seccomp_default: true,
@@ -94,13 +149,35 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The cgroup of a pod, below every hierarchy's root.
+    pub fn pod_cgroup(&self, pod: &Pod) -> String {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        match self.cgroups.per_qos {
+            true => format!("{}/pod{uid}", self.qos_cgroup(Qos::of(spec_of(pod)))),
+            false => format!("{}/pods/{uid}", self.cgroup_root.trim_matches('/')),
+        }
+    }
+
+    /// The cgroup that all pods of a class are in; the guaranteed ones are directly in `kubepods`.
+    pub fn qos_cgroup(&self, class: Qos) -> String {
+        let root = self.cgroup_root.trim_matches('/');
+        let root = if root.is_empty() { "kubepods".to_owned() } else { format!("{root}/kubepods") };
+        match class {
+            Qos::Guaranteed => root,
+            Qos::Burstable => format!("{root}/burstable"),
+            Qos::BestEffort => format!("{root}/besteffort"),
+        }
+    }
+}
+
 /// Why no configuration can be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// An object that the pod refers to is not there.
     #[error("{kind} \"{name}\" is not there in namespace \"{namespace}\"; put it into the same manifests")]
     MissingObject {
-        /// `ConfigMap` or `Secret`.
+        /// `ConfigMap`, `Secret` or `PersistentVolumeClaim`.
         kind: &'static str,
         /// Its namespace.
         namespace: String,
@@ -116,6 +193,16 @@ pub enum ConfigError {
         name: String,
         /// The key.
         key: String,
+    },
+    /// A file of a volume that has no such variable.
+    #[error("file \"{path}\" of volume \"{volume}\": {problem}")]
+    File {
+        /// The volume.
+        volume: String,
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
     },
     /// A field reference that leads nowhere.
     #[error("field path \"{0}\" is not one that a container can refer to")]

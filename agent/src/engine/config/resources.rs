@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cri_proto::cri;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use runtime::cgroup;
 
-use super::Node;
 use super::quantity::{milli, value};
+use super::{Node, Settings};
+use crate::engine::plan::{init_of, is_sidecar};
 
-/// The CFS period that kubelet uses, in microseconds.
-const PERIOD: i64 = 100_000;
+#[cfg(test)]
+mod tests;
 
 /// The quality of service of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +35,21 @@ impl Qos {
         }
     }
 
-    /// The class of a pod: of cpu and memory alone, over containers and init containers.
+    /// The class of a pod: of cpu and memory alone, over containers and init containers, or, where the pod says
+    /// something itself, of that alone.
     pub fn of(spec: &PodSpec) -> Qos {
+        let own = spec.resources.as_ref().filter(|own| has_any(&own.requests) || has_any(&own.limits));
+        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let each: Vec<&ResourceRequirements> = match own {
+            Some(own) => vec![own],
+            None => containers.map(|container| container.resources.as_ref().unwrap_or(&NOTHING)).collect(),
+        };
         let mut any = false;
         let mut guaranteed = true;
-        for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+        for resources in each {
             for resource in ["cpu", "memory"] {
-                let limit = limit(container, resource).and_then(milli).filter(|amount| *amount > 0);
-                let request = request(container, resource).and_then(milli).filter(|amount| *amount > 0);
+                let amount = |list| find(list, resource).and_then(milli).filter(|amount| *amount > 0);
+                let (limit, request) = (amount(resources.limits.as_ref()), amount(resources.requests.as_ref()));
                 any |= limit.is_some() || request.is_some();
                 guaranteed &= limit.is_some() && (request.is_none() || request == limit);
             }
@@ -52,6 +61,27 @@ impl Qos {
         }
     }
 }
+
+static NOTHING: ResourceRequirements = ResourceRequirements { claims: None, limits: None, requests: None };
+
+fn has_any(list: &Option<BTreeMap<String, Quantity>>) -> bool {
+    list.as_ref().is_some_and(|list| !list.is_empty())
+}
+
+/// `spec.priority`, or what its class has where that is one of Kubernetes' own.
+pub fn priority(spec: &PodSpec) -> i32 {
+    spec.priority.unwrap_or(match spec.priority_class_name.as_deref() {
+        Some("system-node-critical") => NODE_CRITICAL,
+        Some("system-cluster-critical") => CRITICAL,
+        _ => 0,
+    })
+}
+
+/// From here on a pod is critical: it is never evicted.
+pub const CRITICAL: i32 = 2_000_000_000;
+
+/// From here on the kernel kills it last, whatever its class.
+pub const NODE_CRITICAL: i32 = 2_000_001_000;
 
 /// A limit of a container.
 pub fn limit<'a>(container: &'a Container, resource: &str) -> Option<&'a Quantity> {
@@ -67,64 +97,117 @@ fn find<'a>(map: Option<&'a BTreeMap<String, Quantity>>, resource: &str) -> Opti
     map?.get(resource)
 }
 
+/// What a pod asks for of a resource: itself, or its containers together. What is not said is the limit.
+pub fn pod_request(spec: &PodSpec, resource: &str, read: fn(&Quantity) -> Option<i64>) -> i64 {
+    let own = spec.resources.as_ref();
+    let own = own.and_then(|own| find(own.requests.as_ref(), resource).or(find(own.limits.as_ref(), resource)));
+    own.and_then(read).unwrap_or_else(|| {
+        total(spec, &|container| request(container, resource).or(limit(container, resource)).and_then(read))
+    })
+}
+
+/// The limit of a pod: its own, or that of its containers together where each of them has one.
+pub fn pod_limit(spec: &PodSpec, resource: &str, read: fn(&Quantity) -> Option<i64>) -> Option<i64> {
+    let own = spec.resources.as_ref().and_then(|own| find(own.limits.as_ref(), resource)).and_then(read);
+    let of = |container: &Container| limit(container, resource).and_then(read).filter(|limit| *limit > 0);
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    own.or_else(|| containers.all(|container| of(container).is_some()).then(|| total(spec, &of)))
+        .filter(|limit| *limit > 0)
+}
+
+/// The most that is in use at a time: of all containers and sidecars together, or before them of an init container and
+/// the sidecars that run by then.
+pub fn total(spec: &PodSpec, of: &dyn Fn(&Container) -> Option<i64>) -> i64 {
+    let (mut running, mut peak) = (0i64, 0i64);
+    for container in init_of(spec) {
+        let beside = running.saturating_add(of(container).unwrap_or(0));
+        peak = peak.max(beside);
+        if is_sidecar(container) {
+            running = beside;
+        }
+    }
+    let all = spec.containers.iter().filter_map(of).fold(running, i64::saturating_add);
+    peak.max(all)
+}
+
 /// What the kernel is told about one container.
-pub fn of_container(spec: &PodSpec, container: &Container, node: &Node) -> cri::LinuxContainerResources {
-    let cpu_limit = limit(container, "cpu").and_then(milli);
-    let cpu_request = request(container, "cpu").and_then(milli).or(cpu_limit).unwrap_or(0);
+pub fn of_container(spec: &PodSpec, container: &Container, settings: &Settings) -> cri::LinuxContainerResources {
+    let cpu_request = request(container, "cpu").or_else(|| limit(container, "cpu")).and_then(milli).unwrap_or(0);
+    let cpu_limit = limit(container, "cpu").and_then(milli).filter(|limit| *limit > 0);
     let memory = limit(container, "memory").and_then(value).unwrap_or(0);
+    let (cpu_period, cpu_quota) = settings.cgroups.quota(cpu_limit).unwrap_or((0, 0));
     cri::LinuxContainerResources {
-        cpu_period: if cpu_limit.is_some_and(|limit| limit > 0) { PERIOD } else { 0 },
-        cpu_quota: cpu_limit.map_or(0, quota),
+        cpu_period,
+        cpu_quota,
         cpu_shares: shares(cpu_request),
         memory_limit_in_bytes: memory,
         // Equal to the limit of memory: no swap on top of it, as kubelet does.
         memory_swap_limit_in_bytes: memory,
-        oom_score_adj: oom_score_adj(spec, container, node),
+        oom_score_adj: oom_score_adj(spec, container, &settings.node),
         hugepage_limits: hugepages(container),
         ..cri::LinuxContainerResources::default()
     }
 }
 
-/// What the runtime is told about the whole pod: the larger of the sum of the containers and any init container.
-pub fn of_pod(spec: &PodSpec) -> cri::LinuxContainerResources {
-    let total = |read: &dyn Fn(&Container) -> Option<i64>| -> Option<i64> {
-        let mut sum = Some(0i64);
-        for container in &spec.containers {
-            sum = sum.zip(read(container)).map(|(sum, amount)| sum.saturating_add(amount));
-        }
-        let init = spec.init_containers.iter().flatten().map(read).max().flatten();
-        sum.map(|sum| sum.max(init.unwrap_or(0)))
-    };
-    let requests = total(&|container| {
-        Some(request(container, "cpu").or_else(|| limit(container, "cpu")).and_then(milli).unwrap_or(0))
-    });
-    let cpu = total(&|container| limit(container, "cpu").and_then(milli)).filter(|limit| *limit > 0);
-    let memory = total(&|container| limit(container, "memory").and_then(value)).unwrap_or(0);
+/// What the runtime is told about the whole pod. Coracle's own only passes it on to who asks; the pod's cgroup is made
+/// by the agent ([`cgroup_of_pod`]).
+pub fn of_pod(spec: &PodSpec, settings: &Settings) -> cri::LinuxContainerResources {
+    let (cpu_period, cpu_quota) = settings.cgroups.quota(pod_limit(spec, "cpu", milli)).unwrap_or((0, 0));
     cri::LinuxContainerResources {
-        cpu_period: if cpu.is_some() { PERIOD } else { 0 },
-        cpu_quota: cpu.map_or(0, quota),
-        cpu_shares: shares(requests.unwrap_or(0)),
-        memory_limit_in_bytes: memory,
+        cpu_period,
+        cpu_quota,
+        cpu_shares: shares(pod_request(spec, "cpu", milli)),
+        memory_limit_in_bytes: pod_limit(spec, "memory", value).unwrap_or(0),
         ..cri::LinuxContainerResources::default()
     }
 }
 
-fn shares(milli: i64) -> i64 {
+/// The limits of a pod's cgroup, by kubelet's rules: all of them, so that one which was taken away goes.
+pub fn cgroup_of_pod(spec: &PodSpec, settings: &Settings) -> cgroup::Resources {
+    let (period, quota) = settings.cgroups.quota(pod_limit(spec, "cpu", milli)).unzip();
+    let hugepages = settings.node.hugepages.iter().map(|pages| {
+        let amount = |container: &Container| limit(container, &pages.resource()).and_then(value);
+        let own = spec.resources.as_ref().and_then(|own| find(own.limits.as_ref(), &pages.resource())).and_then(value);
+        let limit = own.unwrap_or_else(|| total(spec, &amount));
+        // A size that the pod does not ask for is not there for it.
+        cgroup::HugepageLimit { page_size: kernel_size(pages.size), limit: u64::try_from(limit).unwrap_or(0) }
+    });
+    cgroup::Resources {
+        cpu_shares: u64::try_from(shares(pod_request(spec, "cpu", milli))).ok(),
+        cpu_period: period.and_then(|period| u64::try_from(period).ok()),
+        cpu_quota: Some(quota.unwrap_or(-1)),
+        memory_limit: Some(pod_limit(spec, "memory", value).unwrap_or(-1)),
+        pids_limit: Some(settings.cgroups.pids_limit.and_then(|limit| limit.try_into().ok()).unwrap_or(-1)),
+        hugepages: hugepages.collect(),
+        ..cgroup::Resources::default()
+    }
+}
+
+/// CPU time in the scheduler's unit.
+pub fn shares(milli: i64) -> i64 {
     (milli.saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
 
-fn quota(milli: i64) -> i64 {
-    if milli <= 0 { 0 } else { (milli.saturating_mul(PERIOD) / 1000).max(1000) }
-}
-
-/// kubelet's rule: who asked for the larger part of the node's memory is killed later.
+/// kubelet's rule: who asked for the larger part of the node's memory is killed later. What a pod asks for beyond its
+/// containers counts for each of them in equal parts.
 fn oom_score_adj(spec: &PodSpec, container: &Container, node: &Node) -> i64 {
+    if priority(spec) >= NODE_CRITICAL {
+        return -997;
+    }
     match Qos::of(spec) {
         Qos::Guaranteed => -997,
         Qos::BestEffort => 1000,
         Qos::Burstable => {
-            let asked = request(container, "memory").or_else(|| limit(container, "memory")).and_then(value);
-            let part = i128::from(asked.unwrap_or(0)) * 1000 / i128::from(node.memory_bytes.max(1));
+            let asked = |it: &Container| request(it, "memory").or_else(|| limit(it, "memory")).and_then(value);
+            let mut memory = asked(container).unwrap_or(0);
+            if is_sidecar(container) {
+                // It does not go before those that it serves.
+                memory = memory.max(spec.containers.iter().map(|it| asked(it).unwrap_or(0)).min().unwrap_or(0));
+            }
+            let beyond = pod_request(spec, "memory", value) - total(spec, &asked);
+            let containers = i64::try_from(spec.containers.len() + init_of(spec).len()).unwrap_or(1);
+            let share = beyond.max(0) / containers.max(1);
+            let part = i128::from(memory.saturating_add(share)) * 1000 / i128::from(node.memory_bytes.max(1));
             i64::try_from((1000 - part).clamp(3, 999)).unwrap_or(999)
         }
     }
@@ -146,90 +229,13 @@ fn hugepages(container: &Container) -> Vec<cri::HugepageLimit> {
 
 /// `2Mi` as the kernel writes it: `2MB`.
 fn page_size(quantity: &str) -> Option<String> {
-    let bytes = value(&Quantity(quantity.to_owned()))?;
-    Some(match bytes {
-        _ if bytes >= 1 << 30 && bytes % (1 << 30) == 0 => format!("{}GB", bytes >> 30),
-        _ if bytes >= 1 << 20 && bytes % (1 << 20) == 0 => format!("{}MB", bytes >> 20),
-        _ => format!("{}KB", bytes >> 10),
-    })
+    value(&Quantity(quantity.to_owned())).and_then(|bytes| u64::try_from(bytes).ok()).map(kernel_size)
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use serde_json::json;
-
-    fn spec(resources: serde_json::Value) -> PodSpec {
-        serde_json::from_value(json!({"containers": [{"name": "a", "resources": resources}]})).unwrap()
-    }
-
-    fn linux(resources: serde_json::Value) -> cri::LinuxContainerResources {
-        let spec = spec(resources);
-        let node = Node { memory_bytes: 1 << 30, ..Node::default() };
-        of_container(&spec, &spec.containers[0], &node)
-    }
-
-    #[test]
-    fn cpu_becomes_shares_and_quota() {
-        for (request, limit, shares, quota) in [
-            (None, None, 2, 0),
-            (Some("1m"), None, 2, 0),
-            (Some("100m"), None, 102, 0),
-            (Some("2"), None, 2048, 0),
-            (None, Some("500m"), 512, 50_000),
-            (Some("100m"), Some("1m"), 102, 1000),
-            (Some("1000"), None, 262_144, 0),
-        ] {
-            let mut resources = json!({});
-            if let Some(request) = request {
-                resources["requests"] = json!({"cpu": request});
-            }
-            if let Some(limit) = limit {
-                resources["limits"] = json!({"cpu": limit});
-            }
-            let linux = linux(resources);
-            assert_eq!((linux.cpu_shares, linux.cpu_quota), (shares, quota), "{request:?} {limit:?}");
-            assert_eq!(linux.cpu_period, if quota == 0 { 0 } else { 100_000 });
-        }
-    }
-
-    #[test]
-    fn the_oom_score_follows_the_class() {
-        let both = json!({"cpu": "1", "memory": "256Mi"});
-        for (resources, class, score) in [
-            (json!({}), Qos::BestEffort, 1000),
-            (json!({"limits": both}), Qos::Guaranteed, -997),
-            (json!({"limits": both, "requests": {"cpu": "1", "memory": "256Mi"}}), Qos::Guaranteed, -997),
-            (json!({"limits": both, "requests": {"cpu": "1", "memory": "128Mi"}}), Qos::Burstable, 875),
-            (json!({"requests": {"memory": "512Mi"}}), Qos::Burstable, 500),
-            (json!({"requests": {"cpu": "1"}}), Qos::Burstable, 999),
-            (json!({"requests": {"memory": "64Gi"}}), Qos::Burstable, 3),
-        ] {
-            assert_eq!(Qos::of(&spec(resources.clone())), class, "{resources}");
-            assert_eq!(linux(resources.clone()).oom_score_adj, score, "{resources}");
-        }
-    }
-
-    #[test]
-    fn memory_and_huge_pages_are_limited() {
-        let linux = linux(json!({"limits": {"memory": "64Mi", "hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"}}));
-        assert_eq!(linux.memory_limit_in_bytes, 64 << 20);
-        let pages: Vec<_> = linux.hugepage_limits.iter().map(|page| (page.page_size.as_str(), page.limit)).collect();
-        assert_eq!(pages, [("1GB", 1 << 30), ("2MB", 4 << 20)]);
-    }
-
-    #[test]
-    fn a_pod_is_limited_only_when_every_container_is() {
-        let pod = |second: serde_json::Value| -> PodSpec {
-            let first = json!({"limits": {"cpu": "500m", "memory": "64Mi"}});
-            serde_json::from_value(json!({"containers": [
-                {"name": "a", "resources": first}, {"name": "b", "resources": second}]}))
-            .unwrap()
-        };
-        let limited = of_pod(&pod(json!({"limits": {"cpu": "500m", "memory": "64Mi"}})));
-        assert_eq!((limited.memory_limit_in_bytes, limited.cpu_quota, limited.cpu_shares), (128 << 20, 100_000, 1024));
-        let open = of_pod(&pod(json!({})));
-        assert_eq!((open.memory_limit_in_bytes, open.cpu_quota, open.cpu_shares), (0, 0, 512));
+fn kernel_size(bytes: u64) -> String {
+    match bytes {
+        _ if bytes >= 1 << 30 && bytes.is_multiple_of(1 << 30) => format!("{}GB", bytes >> 30),
+        _ if bytes >= 1 << 20 && bytes.is_multiple_of(1 << 20) => format!("{}MB", bytes >> 20),
+        _ => format!("{}KB", bytes >> 10),
     }
 }

@@ -34,11 +34,11 @@ pub fn config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<cri::PodSa
         labels: settings.label(key.sandbox_labels(pod)),
         annotations,
         linux: Some(cri::LinuxPodSandboxConfig {
-            cgroup_parent: format!("/{}/pods/{}", settings.cgroup_root.trim_matches('/'), key.uid),
+            cgroup_parent: format!("/{}", settings.pod_cgroup(pod)),
             security_context: Some(security::of_sandbox(pod, settings)?),
             sysctls: sysctls(pod),
             overhead: None,
-            resources: Some(resources::of_pod(spec)),
+            resources: Some(resources::of_pod(spec, settings)),
         }),
         windows: None,
     })
@@ -137,6 +137,25 @@ mod tests {
         }
         assert_eq!(config.annotations["coracle.dev/network"], "flat");
         assert_eq!(config.dns_config, None);
+    }
+
+    #[test]
+    fn pods_lie_by_their_class_where_they_are_grouped() {
+        let memory = |list: &str| json!({list: {"cpu": "1", "memory": "1Gi"}});
+        for (root, resources, expected) in [
+            ("coracle", json!({}), "coracle/kubepods/besteffort/podu-1"),
+            ("/coracle/", memory("requests"), "coracle/kubepods/burstable/podu-1"),
+            ("coracle", memory("limits"), "coracle/kubepods/podu-1"),
+            ("", memory("limits"), "kubepods/podu-1"),
+        ] {
+            let spec = json!({"containers": [{"name": "c", "resources": resources}]});
+            let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u-1"}, "spec": spec})).unwrap();
+            let cgroups = super::super::Cgroups { per_qos: true, ..Default::default() };
+            let settings = Settings { cgroup_root: root.into(), cgroups, ..Settings::default() };
+            assert_eq!(settings.pod_cgroup(&pod), expected);
+            let linux = config(&pod, 0, &settings).unwrap().linux.unwrap();
+            assert_eq!(linux.cgroup_parent, format!("/{expected}"));
+        }
     }
 
     #[test]

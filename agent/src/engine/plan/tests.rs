@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::engine::view::{Exit, History, SandboxView};
+use crate::engine::view::{Exit, Failure, History, SandboxView, State};
 use serde_json::json;
 
 const fn at(seconds: u64) -> Monotonic {
@@ -52,8 +52,49 @@ fn view(containers: Vec<ContainerView>) -> PodStatusView {
     PodStatusView::new(sandboxes, containers, history)
 }
 
+/// What is asked beside the pod.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    stop: Option<Stop>,
+    gate: Option<Gate>,
+    objects: BTreeMap<String, String>,
+    health: BTreeMap<String, ProbeResult>,
+    hooks: BTreeSet<String>,
+    unhooked: BTreeSet<String>,
+}
+
+impl Asked {
+    fn to_stop(deadline: u64) -> Self {
+        let stop = Stop { deadline: at(deadline), grace: Duration::from_secs(30) };
+        Asked { stop: Some(stop), ..Asked::default() }
+    }
+
+    fn decide(&self, pod: &Pod, view: &PodStatusView, now: Monotonic) -> Plan {
+        let desired = Desired {
+            pod,
+            definition: &Definition::of(pod),
+            objects: &self.objects,
+            backoff: Policy::default(),
+            stop: self.stop,
+            gate: self.gate.as_ref(),
+            health: &self.health,
+            hooks: &self.hooks,
+            unhooked: &self.unhooked,
+        };
+        plan(&desired, view, now)
+    }
+}
+
 fn decide(pod: &Pod, view: &PodStatusView, now: u64) -> Plan {
-    plan(&Desired { pod, backoff: Policy::default(), stop: None }, view, at(now))
+    Asked::default().decide(pod, view, at(now))
+}
+
+fn halt(name: &str, deadline: u64) -> Action {
+    halt_for(name, deadline, Cause::Ending)
+}
+
+fn halt_for(name: &str, deadline: u64, cause: Cause) -> Action {
+    Action::StopContainer { id: format!("{name}0"), name: name.into(), deadline: at(deadline), cause }
 }
 
 fn start(name: &str, attempt: u32) -> Action {
@@ -116,8 +157,7 @@ fn restarts_wait_for_the_back_off_and_say_so() {
         let containers = vec![container("a", attempt, exited(3))];
         history.note(&[], &containers, now);
         let mut observed = PodStatusView::new(vec![sandbox(0, true)], containers, history.clone());
-        let desired = Desired { pod: &pod, backoff, stop: None };
-        let first = plan(&desired, &observed, now);
+        let first = Asked::default().decide(&pod, &observed, now);
         let due = first.wake_at.unwrap_or(now);
         waits.push((due - now).as_secs());
         if due > now {
@@ -127,7 +167,7 @@ fn restarts_wait_for_the_back_off_and_say_so() {
         }
         assert_eq!(first.phase, Phase::Running);
         observed.history = history.clone();
-        assert_eq!(plan(&desired, &observed, due).actions, [start("a", attempt + 1)]);
+        assert_eq!(Asked::default().decide(&pod, &observed, due).actions, [start("a", attempt + 1)]);
         history.starting(Some("a"), &backoff, due);
         now = due + Duration::from_secs(1);
     }
@@ -326,7 +366,7 @@ fn a_fatal_failure_ends_the_pod() {
     observed.history.failed(Some("a"), &Policy::default(), failure);
     let pod = pod("Always", &[], &["a", "b"]);
     let plan = decide(&pod, &observed, 100);
-    assert_eq!(plan.actions, [Action::StopContainer { id: "b0".into(), name: "b".into(), deadline: at(130) }]);
+    assert_eq!(plan.actions, [halt("b", 130)]);
     observed.containers[0].state = exited(143);
     let plan = decide(&pod, &observed, 100);
     assert_eq!((plan.actions, plan.phase), (vec![stop_sandbox("s0")], Phase::Failed));
@@ -342,44 +382,31 @@ fn stopping_stops_what_runs_and_starts_nothing() {
         container("b", 0, exited(3)),
         container("c", 0, State::Running),
     ]);
-    let desired = Desired {
-        pod: &pod,
-        backoff: Policy::default(),
-        stop: Some(Stop { deadline: at(130), grace: Duration::from_secs(30) }),
-    };
-    let halt = |name: &str| Action::StopContainer { id: format!("{name}0"), name: name.into(), deadline: at(130) };
-    assert_eq!(plan(&desired, &observed, at(100)).actions, [halt("a"), halt("c")]);
+    let asked = Asked::to_stop(130);
+    assert_eq!(asked.decide(&pod, &observed, at(100)).actions, [halt("a", 130), halt("c", 130)]);
     for seen in &mut observed.containers {
         if seen.running() {
             seen.state = exited(0);
         }
     }
-    let over = plan(&desired, &observed, at(101));
+    let over = asked.decide(&pod, &observed, at(101));
     assert_eq!((over.actions, over.phase), (vec![stop_sandbox("s0")], Phase::Failed));
 }
 
 #[test]
 fn stopping_before_anything_exists_is_the_end() {
     let pod = pod("Always", &[], &["a"]);
-    let desired = Desired {
-        pod: &pod,
-        backoff: Policy::default(),
-        stop: Some(Stop { deadline: at(130), grace: Duration::from_secs(30) }),
-    };
-    let plan = plan(&desired, &PodStatusView::default(), at(100));
+    let asked = Asked::to_stop(130);
+    let plan = asked.decide(&pod, &PodStatusView::default(), at(100));
     assert!(plan.finished && plan.actions.is_empty());
 }
 
 #[test]
 fn stopping_during_init_stops_the_init_container() {
     let pod = pod("Always", &["i"], &["a"]);
-    let desired = Desired {
-        pod: &pod,
-        backoff: Policy::default(),
-        stop: Some(Stop { deadline: at(130), grace: Duration::from_secs(30) }),
-    };
-    let plan = plan(&desired, &view(vec![container("i", 0, State::Running)]), at(100));
-    assert_eq!(plan.actions, [Action::StopContainer { id: "i0".into(), name: "i".into(), deadline: at(130) }]);
+    let asked = Asked::to_stop(130);
+    let plan = asked.decide(&pod, &view(vec![container("i", 0, State::Running)]), at(100));
+    assert_eq!(plan.actions, [halt("i", 130)]);
 }
 
 #[test]
@@ -395,10 +422,9 @@ fn sidecars_start_in_turn_run_beside_and_stop_last_in_reverse() {
     assert_eq!(decide(&pod, &view(seen.clone()), 100).actions, [start("s", 1)], "whatever the pod's policy");
     seen[0].state = State::Running;
     seen[2].state = exited(0);
-    let halt = |name: &str| Action::StopContainer { id: format!("{name}0"), name: name.into(), deadline: at(130) };
-    assert_eq!(decide(&pod, &view(seen.clone()), 100).actions, [halt("t")]);
+    assert_eq!(decide(&pod, &view(seen.clone()), 100).actions, [halt("t", 130)]);
     seen[1].state = exited(143);
-    assert_eq!(decide(&pod, &view(seen.clone()), 100).actions, [halt("s")]);
+    assert_eq!(decide(&pod, &view(seen.clone()), 100).actions, [halt("s", 130)]);
     seen[0].state = exited(143);
     let plan = decide(&pod, &view(seen), 100);
     assert_eq!((plan.actions, plan.phase), (vec![stop_sandbox("s0")], Phase::Succeeded));

@@ -21,9 +21,15 @@ pub fn of(event: &Event) -> Option<String> {
         }
         Event::Failed { reason, message, fatal: true, .. } => format!("error: {reason}: {message}"),
         Event::Failed { reason, message, .. } => format!("{reason}: {message}"),
+        Event::Unhealthy { message, .. } => message.clone(),
+        Event::ProbeWarning { message, .. } => format!("warning: {message}"),
+        Event::HookFailed { message, .. } => message.clone(),
+        Event::Resized { container } => format!("{container} has other resources now"),
+        Event::BeginsAgain { because } => format!("all containers begin again, for {because}"),
+        Event::Evicted { reason, message } => format!("{reason}: {message}"),
         Event::Warning(text) => format!("warning: {text}"),
         Event::SandboxLost => "the pod's sandbox has died; a new one is made".to_owned(),
-        Event::Ended(_) => return None,
+        Event::Ended(_) | Event::Killing { .. } => return None,
     })
 }
 

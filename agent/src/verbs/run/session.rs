@@ -55,9 +55,11 @@ pub async fn run(plan: Plan) -> anyhow::Result<u8> {
         settings: plan.settings,
         objects: plan.objects,
         backoff: plan.backoff,
+        pod_cgroups: None,
         owner: format!("run:{id}"),
         fail_fast: true,
         keep: false,
+        store: None,
     };
     let code = work(Cri::new(channel), options, plan.pods, &plan.global, signals).await;
     if matches!(code, Ok((_, Removed::All))) {

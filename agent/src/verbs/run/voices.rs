@@ -59,9 +59,19 @@ impl Voices {
             Event::Pull { container, .. }
             | Event::Started { container, .. }
             | Event::Exited { container, .. }
+            | Event::Unhealthy { container, .. }
+            | Event::ProbeWarning { container, .. }
+            | Event::HookFailed { container, .. }
+            | Event::Killing { container, .. }
             | Event::Waiting { container, .. } => Some(container.clone()),
             Event::Failed { container, .. } => container.clone(),
-            Event::Reachable { .. } | Event::Warning(_) | Event::SandboxLost | Event::Ended(_) => None,
+            Event::Reachable { .. }
+            | Event::Resized { .. }
+            | Event::BeginsAgain { .. }
+            | Event::Evicted { .. }
+            | Event::Warning(_)
+            | Event::SandboxLost
+            | Event::Ended(_) => None,
         };
         let text = lines::of(&notice.event);
         let Some(container) = container else {

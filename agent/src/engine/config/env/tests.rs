@@ -24,14 +24,20 @@ fn objects() -> Objects {
 }
 
 fn environment(container: Value) -> Result<Environment, ConfigError> {
+    with_files(container, None)
+}
+
+fn with_files(container: Value, dir: Option<&PodDir>) -> Result<Environment, ConfigError> {
     let pod = pod(container);
     let node = Node {
         name: "n".into(),
         ips: vec!["10.0.0.1".into(), "fd01::1".into()],
         cpu_milli: 2000,
         memory_bytes: 1 << 30,
+        hugepages: vec![],
     };
-    let sources = Sources { pod: &pod, objects: &objects(), node: &node, ips: &["10.1.0.2".into(), "fd00::2".into()] };
+    let ips = ["10.1.0.2".into(), "fd00::2".into()];
+    let sources = Sources { pod: &pod, objects: &objects(), node: &node, ips: &ips, dir };
     of_container(&sources, &pod.spec.as_ref().unwrap().containers[0])
 }
 
@@ -128,7 +134,35 @@ fn a_pod_in_the_hosts_network_has_the_hosts_addresses() {
     let mut pod = pod(json!({"name": "c"}));
     pod.spec.as_mut().unwrap().host_network = Some(true);
     let node = Node { ips: vec!["10.0.0.1".into(), "fd01::1".into()], ..Node::default() };
-    let sources = Sources { pod: &pod, objects: &objects(), node: &node, ips: &[] };
+    let sources = Sources { pod: &pod, objects: &objects(), node: &node, ips: &[], dir: None };
     assert_eq!(field_value(&sources, "status.podIP").unwrap(), "10.0.0.1");
     assert_eq!(field_value(&sources, "status.podIPs").unwrap(), "10.0.0.1,fd01::1");
+}
+
+#[test]
+fn variables_come_from_a_file_that_another_container_wrote() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = PodDir::new(root.path(), "u-1").unwrap();
+    let volume = dir.volume("empty-dir", "shared");
+    std::fs::create_dir_all(&volume).unwrap();
+    std::fs::write(volume.join("env"), "A='from the file'\n").unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", volume.join("out")).unwrap();
+    let of = |path: &str, key: &str, optional: bool| {
+        let file = json!({"volumeName": "shared", "path": path, "key": key, "optional": optional});
+        let container = json!({"name": "c", "env": [{"name": "V", "valueFrom": {"fileKeyRef": file}}]});
+        with_files(container, Some(&dir)).map(|environment| environment.get(b"V").map(<[u8]>::to_vec))
+    };
+    assert_eq!(of("env", "A", false), Ok(Some(b"from the file".to_vec())));
+    for (path, key, expected) in [
+        ("env", "B", "file \"env\" of volume \"shared\": it has no key \"B\""),
+        ("gone", "A", "file \"gone\" of volume \"shared\": No such file or directory (os error 2)"),
+    ] {
+        assert_eq!(of(path, key, false).unwrap_err().to_string(), expected);
+        assert_eq!(of(path, key, true), Ok(None), "{path} {key}");
+    }
+    assert!(of("out", "A", false).unwrap_err().to_string().contains("No such file"), "a link leads nowhere outside");
+    assert!(of("../env", "A", true).unwrap_err().to_string().contains("relative path"));
+    assert!(of(".", "A", true).unwrap_err().to_string().contains("it is not a file"));
+    let container = json!({"name": "c", "env": [{"name": "V", "valueFrom": {"fileKeyRef": {"volumeName": "shared", "path": "env", "key": "A"}}}]});
+    assert_eq!(environment(container).unwrap().variables, [], "before the pod is made nobody has written anything");
 }

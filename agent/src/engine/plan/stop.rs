@@ -1,0 +1,98 @@
+//! Stopping: containers at once, then sidecars in the reverse of the order in which they started, then sandboxes.
+
+use std::time::Duration;
+
+use super::super::orders::grace_of;
+use super::super::time::Monotonic;
+use super::super::view::{ContainerView, SandboxView};
+use super::start::failed;
+use super::{Action, Cause, Planner, init_of, is_sidecar};
+
+/// What a sidecar gets at least when its turn comes, as in kubelet: however long the others took.
+const LEAST: Duration = Duration::from_secs(2);
+
+impl Planner<'_> {
+    /// A pod on its way out; true when it is over.
+    pub(super) fn end(&mut self) -> bool {
+        if let Some(failure) = self.observed.history.fatal() {
+            for (name, track) in &self.observed.history.containers {
+                if track.failure.as_ref() == Some(failure) {
+                    self.plan.waiting.insert(name.clone(), failed(failure, None));
+                }
+            }
+        }
+        self.stop_running(&Cause::Ending)
+    }
+
+    /// Stops everything in its order; true when nothing runs.
+    pub(super) fn stop_running(&mut self, cause: &Cause) -> bool {
+        let running: Vec<&ContainerView> = self.observed.containers.iter().filter(|seen| seen.running()).collect();
+        self.stop_in_order(&running, self.patience(), cause)
+    }
+
+    /// Stops these instances, sidecars after the others and one after the other; true when there are none.
+    pub(super) fn stop_in_order(&mut self, running: &[&ContainerView], deadline: Monotonic, cause: &Cause) -> bool {
+        let sidecars: Vec<_> = init_of(self.spec).iter().filter(|init| is_sidecar(init)).collect();
+        let is_last = |seen: &&ContainerView| sidecars.iter().any(|sidecar| sidecar.name == seen.name);
+        let (last, first): (Vec<&ContainerView>, Vec<_>) = running.iter().copied().partition(is_last);
+        self.plan.actions.extend(first.iter().map(|seen| stop(seen, deadline, cause)));
+        if first.is_empty() {
+            let next = sidecars.iter().rev().find_map(|sidecar| last.iter().find(|seen| seen.name == sidecar.name));
+            if let Some(sidecar) = next {
+                let killed = self.desired.stop.is_some_and(|stop| stop.grace.is_zero());
+                let deadline = if killed { deadline } else { deadline.max(self.now + LEAST) };
+                self.plan.actions.push(stop(sidecar, deadline, cause));
+            }
+        }
+        if !running.is_empty() {
+            // The runtime kills at the deadline; a second later it is time to look whether it did.
+            self.wake(deadline.max(self.now) + Duration::from_secs(1));
+        }
+        running.is_empty()
+    }
+
+    /// Everything of the pod's own accord is over: sidecars end, then the sandboxes are given back.
+    pub(super) fn wind_up(&mut self) {
+        if !self.stop_running(&Cause::Ending) {
+            return;
+        }
+        let before = self.plan.actions.len();
+        for sandbox in &self.observed.sandboxes {
+            self.give_back(sandbox);
+        }
+        let noted = self.plan.actions.iter().any(|action| matches!(action, Action::Evict(_)));
+        self.plan.finished = self.plan.actions.len() == before && !noted;
+        if self.plan.finished {
+            self.plan.actions.clear();
+            self.plan.wake_at = None;
+        }
+    }
+
+    /// Gives the sandboxes back that are not ready, or to be replaced.
+    pub(super) fn stop_sandboxes(&mut self) {
+        for sandbox in &self.observed.sandboxes {
+            self.give_back(sandbox);
+        }
+    }
+
+    /// Gives back what a sandbox holds, once.
+    pub(super) fn give_back(&mut self, sandbox: &SandboxView) {
+        if !sandbox.gone && !self.observed.history.stopped.contains(&sandbox.id) {
+            self.plan.actions.push(Action::StopSandbox { id: sandbox.id.clone() });
+        }
+    }
+
+    /// How long what is asked to stop now may take.
+    pub(super) fn patience(&self) -> Monotonic {
+        let history = &self.observed.history;
+        match (self.desired.stop, &history.eviction) {
+            (Some(stop), _) => stop.deadline,
+            (None, Some(eviction)) => self.now + eviction.grace.unwrap_or_else(|| grace_of(self.desired.pod)),
+            (None, None) => self.now + grace_of(self.desired.pod),
+        }
+    }
+}
+
+fn stop(container: &ContainerView, deadline: Monotonic, cause: &Cause) -> Action {
+    Action::StopContainer { id: container.id.clone(), name: container.name.clone(), deadline, cause: cause.clone() }
+}

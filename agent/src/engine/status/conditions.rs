@@ -1,0 +1,94 @@
+//! The conditions of a pod.
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::super::phase::Phase;
+use super::super::plan::{init_of, is_sidecar, spec_of};
+use super::Input;
+
+/// Why a condition is as it is: one word and the story.
+type Why = (&'static str, String);
+
+/// The conditions, in kubelet's order.
+pub fn of(input: &Input<'_>, init: &[ContainerStatus], main: &[ContainerStatus]) -> Vec<PodCondition> {
+    let sandbox = input.view.sandbox().is_some_and(|sandbox| sandbox.ready);
+    let unready = unready(input, init, main);
+    let gates = unready.is_none().then(|| gates(input)).flatten();
+    let (initialized, why) = initialized(input, init, main);
+    let mut conditions = vec![
+        condition(input, "PodReadyToStartContainers", sandbox, None),
+        condition(input, "Initialized", initialized, why),
+        condition(input, "Ready", unready.is_none() && gates.is_none(), unready.clone().or(gates)),
+        condition(input, "ContainersReady", unready.is_none(), unready),
+        condition(input, "PodScheduled", true, None),
+    ];
+    if let Some(eviction) = input.view.history.eviction.as_ref().filter(|eviction| eviction.reason == "Evicted") {
+        let why = ("TerminationByKubelet", eviction.message.clone());
+        conditions.push(condition(input, "DisruptionTarget", true, Some(why)));
+    }
+    let failed = input.view.history.resized.values().find_map(|resized| resized.failure.as_ref());
+    if let Some((message, _)) = failed {
+        conditions.push(condition(input, "PodResizeInProgress", true, Some(("Error", message.clone()))));
+    }
+    conditions
+}
+
+fn unready(input: &Input<'_>, init: &[ContainerStatus], main: &[ContainerStatus]) -> Option<Why> {
+    match input.plan.phase {
+        Phase::Succeeded => return Some(("PodCompleted", String::new())),
+        Phase::Failed => return Some(("PodFailed", String::new())),
+        Phase::Pending | Phase::Running => {}
+    }
+    let sidecars = init_of(spec_of(input.pod)).iter().zip(init).filter(|(init, _)| is_sidecar(init));
+    let all = sidecars.map(|(_, status)| status).chain(main);
+    let names: Vec<&str> = all.filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+    let message = || format!("containers with unready status: [{}]", names.join(" "));
+    (!names.is_empty()).then(|| ("ContainersNotReady", message()))
+}
+
+/// Conditions that somebody else was to give the pod. Nobody does so on a node by itself.
+fn gates(input: &Input<'_>) -> Option<Why> {
+    let gates = spec_of(input.pod).readiness_gates.iter().flatten();
+    let missing: Vec<String> = gates
+        .map(|gate| {
+            format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type)
+        })
+        .collect();
+    (!missing.is_empty()).then(|| ("ReadinessGatesNotReady", missing.join(", ")))
+}
+
+fn initialized(input: &Input<'_>, init: &[ContainerStatus], main: &[ContainerStatus]) -> (bool, Option<Why>) {
+    let done = |(container, status): &(&Container, &ContainerStatus)| {
+        if is_sidecar(container) { status.started == Some(true) } else { status.ready }
+    };
+    let pairs = init_of(spec_of(input.pod)).iter().zip(init);
+    let names: Vec<&str> = pairs.filter(|pair| !done(pair)).map(|(container, _)| container.name.as_str()).collect();
+    if input.plan.phase == Phase::Succeeded {
+        return (true, Some(("PodCompleted", String::new())));
+    }
+    // A pod that was initialized once stays so: its sidecars may restart.
+    let began = main.iter().any(|status| status.restart_count > 0 || status.container_id.is_some());
+    if began || names.is_empty() {
+        return (true, None);
+    }
+    let message = format!("containers with incomplete status: [{}]", names.join(" "));
+    (false, Some(("ContainersNotInitialized", message)))
+}
+
+fn condition(input: &Input<'_>, kind: &str, holds: bool, why: Option<Why>) -> PodCondition {
+    let status = if holds { "True" } else { "False" };
+    let before = input.before.and_then(|before| before.conditions.as_ref());
+    let same = before.into_iter().flatten().find(|before| before.type_ == kind && before.status == status);
+    let since = same.and_then(|same| same.last_transition_time.clone());
+    let (reason, message) = why.unwrap_or_default();
+    PodCondition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
+        message: Some(message).filter(|message| !message.is_empty()),
+        last_transition_time: since.or(Some(Time(input.now))),
+        observed_generation: input.pod.metadata.generation,
+        ..PodCondition::default()
+    }
+}

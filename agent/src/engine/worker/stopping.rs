@@ -1,0 +1,164 @@
+//! What runs beside the worker: stops with their preStop hooks, and postStart hooks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::LifecycleHandler;
+use tokio::sync::watch;
+
+use super::super::Engine;
+use super::super::action::Subject;
+use super::super::lifecycle::{self, Hook, HookFailure};
+use super::super::notice::Event;
+use super::super::plan::{Cause, spec_of};
+use super::super::steps::{Problem, Sandbox, Steps, container_of};
+use super::super::time::Monotonic;
+use super::Worker;
+
+/// What a container gets at least to end by itself after its preStop hook, as in kubelet: however long that took.
+const LEAST: Duration = Duration::from_secs(2);
+
+/// What has come to its end beside the worker.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// A stop.
+    Stopped { id: String, name: String, hook: Option<HookFailure>, result: Result<(), Problem> },
+    /// A postStart hook.
+    Hooked { id: String, name: String, result: Result<(), HookFailure> },
+}
+
+/// One stop.
+struct Stop {
+    id: String,
+    name: String,
+    engine: Engine,
+    steps: Steps,
+    deadline: watch::Receiver<Monotonic>,
+    hook: Option<(LifecycleHandler, Subject)>,
+}
+
+impl Worker {
+    /// Asks the runtime to stop a container, beside whatever else goes on; asks again only for less patience.
+    pub(super) async fn stop_container(&mut self, id: String, name: &str, deadline: Monotonic, cause: &Cause) {
+        if let Some(before) = self.stopping.get(&id) {
+            before.send_if_modified(|before| {
+                let sooner = deadline < *before;
+                if sooner {
+                    *before = deadline;
+                }
+                sooner
+            });
+            return;
+        }
+        self.hooks.remove(&id);
+        self.tell(Event::Killing { container: name.to_owned(), message: cause.message(name) }).await;
+        let (sender, receiver) = watch::channel(deadline);
+        self.stopping.insert(id.clone(), sender);
+        let container = container_of(spec_of(&self.pod), name);
+        let hook = container.and_then(|container| {
+            let handler = container.lifecycle.as_ref()?.pre_stop.clone()?;
+            Some((
+                handler,
+                Subject { id: id.clone(), container: Arc::new(container.into_owned()), ips: self.ips.clone() },
+            ))
+        });
+        let (engine, steps) = (self.engine.clone(), self.steps.clone());
+        let stop = Stop { id, name: name.to_owned(), engine, steps, deadline: receiver, hook };
+        self.tasks.spawn(stop.run());
+    }
+
+    /// Runs a container's postStart hook, if it has one.
+    pub(super) fn post_start(&mut self, id: &str, name: &str, sandbox: &Sandbox) {
+        let Some(container) = container_of(spec_of(&self.pod), name) else { return };
+        let Some(handler) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.clone()) else {
+            return;
+        };
+        let ips = self.engine.settings().node.ips_of(&self.pod, &sandbox.ips);
+        let subject = Subject { id: id.to_owned(), container: Arc::new(container.into_owned()), ips };
+        let (actions, name) = (self.engine.actions().clone(), name.to_owned());
+        self.hooks.insert(id.to_owned());
+        self.tasks.spawn(async move {
+            let result = lifecycle::run(&actions, &handler, &subject, None).await;
+            Done::Hooked { id: subject.id, name, result }
+        });
+    }
+
+    /// Takes note of what has come to its end.
+    pub(super) async fn settle(&mut self, done: Done) {
+        match done {
+            Done::Stopped { id, name, hook, result } => {
+                if let Some(failure) = hook {
+                    self.tell_hook(&name, Hook::PreStop, &failure).await;
+                }
+                self.stopping.remove(&id);
+                if let Err(problem) = result {
+                    self.tell_problem(None, &problem, false).await;
+                    self.pause().await;
+                }
+            }
+            Done::Hooked { id, name, result } => {
+                // A hook that ends with its container, which was stopped or has ended, says nothing.
+                let expected = self.hooks.remove(&id);
+                if let Err(failure) = result
+                    && expected
+                {
+                    self.tell_hook(&name, Hook::PostStart, &failure).await;
+                    self.unhooked.insert(id);
+                }
+            }
+        }
+    }
+
+    async fn tell_hook(&self, name: &str, hook: Hook, failure: &HookFailure) {
+        let (container, message) = (name.to_owned(), failure.to_string());
+        self.tell(Event::HookFailed { container, hook, message }).await;
+    }
+}
+
+impl Stop {
+    async fn run(mut self) -> Done {
+        let hook = self.pre_stop().await;
+        let result = self.stop(hook.is_some()).await;
+        let failure = hook.and_then(Result::err);
+        Done::Stopped { id: self.id, name: self.name, hook: failure, result }
+    }
+
+    /// The hook, if there is one and time for it; its time is part of the grace.
+    async fn pre_stop(&mut self) -> Option<Result<(), HookFailure>> {
+        let (handler, subject) = self.hook.take()?;
+        let left = *self.deadline.borrow() - self.engine.now();
+        if left.is_zero() {
+            return None;
+        }
+        let actions = self.engine.actions().clone();
+        let mut deadline = self.deadline.clone();
+        let shortened = async {
+            // Less patience than the hook was promised ends it.
+            if deadline.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            let at = *deadline.borrow_and_update();
+            self.engine.clock().sleep_until(at).await;
+        };
+        tokio::select! {
+            result = lifecycle::run(&actions, &handler, &subject, Some(left)) => Some(result),
+            () = shortened => None,
+        }
+    }
+
+    async fn stop(&mut self, hooked: bool) -> Result<(), Problem> {
+        loop {
+            let at = *self.deadline.borrow_and_update();
+            let left = at - self.engine.now();
+            let left = if hooked { left.max(LEAST) } else { left };
+            let timeout = i64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+            let steps = self.steps.clone();
+            let stop = steps.stop_container(&self.id, timeout);
+            tokio::select! {
+                result = stop => return result,
+                // The runtime goes on with the one that is given up.
+                Ok(()) = self.deadline.changed() => {}
+            }
+        }
+    }
+}
