@@ -68,6 +68,8 @@ pub enum Verb {
     Cri(verbs::cri::Args),
     /// Show pods
     Get(verbs::get::Args),
+    /// Show what pods use of processors and memory
+    Top(verbs::top::Args),
     /// Print a container's log
     Logs(verbs::logs::Args),
     /// Check manifests and show everything that is wrong with them
@@ -103,6 +105,7 @@ impl Cli {
             Verb::Agent(args) => verbs::agent::main(args, &global, zygote),
             Verb::Cri(args) => verbs::cri::main(args, &global, zygote),
             Verb::Get(args) => verbs::get::main(args, &global),
+            Verb::Top(args) => verbs::top::main(args, &global),
             Verb::Logs(args) => verbs::logs::main(args, &global),
             Verb::Validate(args) => verbs::validate::main(args, &global),
             Verb::Image(args) => verbs::image::main(args, &global),

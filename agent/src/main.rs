@@ -1,10 +1,13 @@
 //! The `coracle` binary: applets first, for they start inside containers and carry nothing else; then the verbs.
 
+mod api;
 mod channel;
 mod cli;
 mod cri_socket;
 mod engine;
+mod events;
 mod failure;
+mod grpc_health;
 mod host;
 mod identity;
 mod leftovers;

@@ -6,6 +6,8 @@ use cri_proto::MAX_MESSAGE_BYTES;
 use cri_proto::cri::image_service_server::ImageServiceServer;
 use cri_proto::cri::runtime_service_server::RuntimeServiceServer;
 use cri_proto::node::node_service_server::NodeServiceServer;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use tonic::service::Routes;
 
 use crate::collect::{self, CollectReport};
@@ -90,6 +92,18 @@ impl Runtime {
             }
             _ => Err(Error::NotFound { what: "session", id: url.to_owned() }),
         }
+    }
+
+    /// Answers a client that wants the session of an address that Exec, Attach or PortForward answered with, over the
+    /// connection that its request came by. `place` is dropped when the session is over.
+    pub fn join_session(
+        &self,
+        address: &str,
+        place: impl Send + 'static,
+        request: Request<Incoming>,
+    ) -> Response<String> {
+        let state = streaming::State { core: Arc::clone(&self.core), sessions: self.sessions.clone() };
+        streaming::join(Arc::new(state), address, place, request)
     }
 
     /// Listens for the clients of Exec, Attach and PortForward: from now on the addresses that those answer with are

@@ -1,4 +1,4 @@
-//! The socket that CRI clients connect to.
+//! The sockets that clients of the container runtime interface and of the API connect to.
 //!
 //! One server at a time holds a path: a lock beside it says who, so that of two that start at once one is refused, and
 //! what a dead one left is replaced. A client meets the old socket, or none, or one that is served: the new one is made
@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use futures_util::Stream;
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 
 pub use authority::Lenient;
 
@@ -88,7 +88,7 @@ impl Place {
 }
 
 fn busy(path: &Path) -> String {
-    format!("somebody serves on {} already; stop it, or name another socket with --cri-socket", path.display())
+    format!("somebody serves on {} already; stop it, or choose another socket or state directory", path.display())
 }
 
 /// The lock beside the socket; none when somebody has it. The file stays: one that is taken away could be two.
@@ -118,20 +118,21 @@ impl Socket {
     /// The connections of whoever may use it: this process's own user. Others reach it only where somebody has opened
     /// it up to them, and are hung up on.
     pub fn connections(&self) -> impl Stream<Item = io::Result<Lenient>> + '_ {
-        futures_util::stream::unfold((), move |()| async move {
-            loop {
-                match self.listener.accept().await {
-                    Ok((stream, _)) if stream.peer_cred().is_ok_and(|it| it.uid() == own_uid()) => {
-                        return Some((Ok(Lenient::new(stream)), ()));
-                    }
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(PAUSE).await;
-                    }
+        futures_util::stream::unfold((), move |()| async move { Some((Ok(Lenient::new(self.accept().await)), ())) })
+    }
+
+    /// The next connection of somebody who may use it.
+    pub async fn accept(&self) -> UnixStream {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) if stream.peer_cred().is_ok_and(|it| it.uid() == own_uid()) => return stream,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
-        })
+        }
     }
 }
 

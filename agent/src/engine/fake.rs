@@ -2,6 +2,7 @@
 //! no real second.
 #![allow(clippy::unwrap_used)]
 
+mod exec;
 mod node;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +19,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Request, Response, Status};
 
+pub use self::exec::Exec;
 pub use self::node::Pulls;
 use super::config::names::{POD_UID, PodKey};
 use crate::channel::{Channel, in_memory};
@@ -39,6 +41,7 @@ pub enum Script {
 #[derive(Default)]
 pub struct World {
     pub scripts: BTreeMap<String, VecDeque<Script>>,
+    pub execs: BTreeMap<String, VecDeque<Exec>>,
     pub images: BTreeSet<String>,
     pub image_user: (Option<i64>, String),
     pub pulls: Pulls,
@@ -411,8 +414,8 @@ impl RuntimeService for Fake {
     ) -> Answer<cri::ReopenContainerLogResponse> {
         absent()
     }
-    async fn exec_sync(&self, _: Request<cri::ExecSyncRequest>) -> Answer<cri::ExecSyncResponse> {
-        absent()
+    async fn exec_sync(&self, request: Request<cri::ExecSyncRequest>) -> Answer<cri::ExecSyncResponse> {
+        self.run_exec(request.into_inner()).await
     }
     async fn exec(&self, _: Request<cri::ExecRequest>) -> Answer<cri::ExecResponse> {
         absent()

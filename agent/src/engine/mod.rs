@@ -25,7 +25,7 @@ pub mod view;
 mod worker;
 
 #[cfg(test)]
-mod fake;
+pub mod fake;
 #[cfg(test)]
 mod tests;
 

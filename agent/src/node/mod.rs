@@ -11,6 +11,7 @@ pub mod desired;
 mod live;
 mod order;
 mod reconcile;
+mod serving;
 mod shown;
 pub mod sources;
 mod strays;
@@ -28,6 +29,8 @@ use tokio::sync::{Notify, mpsc};
 use self::control::Control;
 use self::desired::disk::Disk;
 use self::reconcile::Reconciler;
+pub use self::serving::Listen;
+use self::serving::Serving;
 use self::shown::Shown;
 use self::sources::{Pace, Place};
 use crate::channel::Cri;
@@ -36,6 +39,7 @@ use crate::engine::backoff::Policy;
 use crate::engine::config::{Objects, Settings};
 use crate::engine::notice::{Event, Notice};
 use crate::engine::{Engine, Options};
+use crate::events::Events;
 use crate::local;
 use crate::store::Store;
 
@@ -60,6 +64,8 @@ pub struct Wish {
     pub backoff: Policy,
     /// Whether the end of the agent is the end of the pods.
     pub shutdown_pods: bool,
+    /// Where the API is served besides its socket.
+    pub api: Listen,
 }
 
 /// What lasts as long as the process: dropped earlier, another agent could begin while this one's threads still work.
@@ -75,6 +81,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     })?;
     let (runtime, channel) = local::open(&wish.global, Owner::Agent, zygote)?;
     let held = serve(&runtime).await?;
+    let serving = Serving::prepare(&wish.settings, &wish.api).await?;
     let (told, notices) = mpsc::channel(NOTICES);
     // Of an agent before this one nobody shall take a version for one of this one's.
     let store = Store::new(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0));
@@ -88,11 +95,14 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         pod_cgroups: None,
         store: Some(store.clone()),
     };
-    let shown = Shown::new(store, told.clone(), options.owner.clone());
+    let shown = Shown::new(store.clone(), told.clone(), options.owner.clone());
     shown.forget_former(&wish.settings).context("look through the records of pods")?;
-    let engine = Engine::new(Cri::new(channel), options, told).await.context("reach the container runtime")?;
-    let telling = tokio::spawn(tell(notices));
+    let cri = Cri::new(channel);
+    let engine = Engine::new(cri.clone(), options, told).await.context("reach the container runtime")?;
+    let events = Events::new(store.clone(), &wish.settings.node.name);
+    let telling = tokio::spawn(serving::tell(notices, events, store.clone(), tell));
     let (control, commands) = Control::new();
+    let api = serving.begin(serving::api(store, cri, Some(runtime), control.clone(), &wish.settings))?;
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let look = Arc::new(Notify::new());
     let mut reconciler = Reconciler::new(engine, disk, shown, wish.settings.node.name.clone(), look.clone());
@@ -108,7 +118,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     if wish.shutdown_pods {
         reconciler.shut_down(signals.next()).await;
     }
-    drop(control);
+    drop((api, control));
     following.into_iter().for_each(|task| task.abort());
     telling.abort();
     Ok(held)
@@ -122,16 +132,14 @@ async fn serve(runtime: &Runtime) -> anyhow::Result<Held> {
 }
 
 /// Says what happens to pods.
-async fn tell(mut notices: mpsc::Receiver<Notice>) {
-    while let Some(Notice { pod, event }) = notices.recv().await {
-        let pod = format!("{}/{}", pod.namespace, pod.name);
-        match event {
-            Event::Failed { container, reason, message, .. } => {
-                tracing::warn!(pod, container, reason, "{message}");
-            }
-            Event::Warning(message) => tracing::warn!(pod, "{message}"),
-            event => tracing::info!(pod, "{event:?}"),
+fn tell(Notice { pod, event }: &Notice) {
+    let pod = format!("{}/{}", pod.namespace, pod.name);
+    match event {
+        Event::Failed { container, reason, message, .. } => {
+            tracing::warn!(pod, container, reason, message, "a step failed");
         }
+        Event::Warning(message) => tracing::warn!(pod, message, "a warning"),
+        event => tracing::info!(pod, ?event, "the pod has changed"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What verbs print: lines, tables as kubectl draws them, JSON and YAML, colour where it is wanted.
 
 mod bars;
+mod columns;
 pub mod human;
 mod table;
 
@@ -9,6 +10,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 pub use self::bars::{Bars, Stage, Step};
+pub use self::columns::Columns;
 pub use self::table::Table;
 
 /// When to colour.

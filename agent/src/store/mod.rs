@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
@@ -74,14 +75,15 @@ pub struct Listed<T> {
 }
 
 impl Store {
-    /// A store whose versions begin after `version`. A store that is made later should begin higher (milliseconds since
-    /// the epoch will do): then a client of the earlier one is told to list again.
+    /// A store whose versions begin after `version`, which is the time in milliseconds since the epoch: so they are others
+    /// than an earlier store's, and a client of that is told to list again.
     pub fn new(version: u64) -> Self {
         let state = State { objects: BTreeMap::new(), ring: Ring::new(CHANGES, version), version };
         let store = Self {
             inner: Arc::new(Inner { state: Mutex::new(state), latest: tokio::sync::watch::Sender::new(version) }),
         };
-        store.put(namespace(DEFAULT_NAMESPACE, None));
+        let since = i64::try_from(version).ok().and_then(|it| Timestamp::from_millisecond(it).ok());
+        store.put(namespace(DEFAULT_NAMESPACE, since.map(Time)));
         store
     }
 

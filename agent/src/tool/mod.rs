@@ -1,16 +1,18 @@
 //! Applets: the small programs of the built-in image, run as `coracle tool APPLET`.
 //!
 //! They start inside containers, often as process 1 and under a tight memory limit, so nothing else of the binary is
-//! set up for them: no async runtime, no command line parser.
+//! set up for them: no command line parser, and no async runtime but for the one that speaks HTTP/2.
 
 mod dns;
 mod fetch;
+mod health;
 mod hold;
 mod http;
 mod plain;
 mod resolve;
 mod serve;
 mod signals;
+mod tls;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -59,9 +61,15 @@ const APPLETS: &[Applet] = &[
         run: fetch::main,
     },
     Applet {
+        name: "health",
+        arguments: "--port PORT [--service NAME]… [--status-file FILE]",
+        about: "answer gRPC health checks: SERVING, or the status that FILE holds",
+        run: health::main,
+    },
+    Applet {
         name: "serve",
-        arguments: "--port PORT [--text TEXT] [--address ADDRESS]",
-        about: "answer every HTTP request with TEXT, or with \"hello from POD\"",
+        arguments: "--port PORT [--text TEXT] [--address ADDRESS] [--status-file FILE] [--tls] [--log]",
+        about: "answer every HTTP request with TEXT, or with \"hello from POD\"; with the status that FILE holds, if any",
         run: serve::main,
     },
     Applet { name: "sleep", arguments: "SECONDS|inf", about: "wait", run: hold::sleep },

@@ -1,8 +1,9 @@
-//! `serve`: answers every HTTP request with one text.
+//! `serve`: answers every HTTP request with one text, and with the status that a file says.
 
 use std::ffi::OsString;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -11,62 +12,89 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::http::{self, Head};
-use super::{Failure, flag_value, plain, signals};
+use super::{Failure, flag_value, plain, signals, tls};
 
 /// Connections served at once; a further one is closed, which tells its client more than a silent queue would.
 const MAX_CONNECTIONS: usize = 512;
-const STACK_BYTES: usize = 64 * 1024;
+/// Enough for a handshake, too; what is not used costs nothing.
+const STACK_BYTES: usize = 256 * 1024;
 const IDLE: Duration = Duration::from_secs(75);
 
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 
-/// `serve --port PORT [--text TEXT] [--address ADDRESS]`
+/// `serve --port PORT [--text TEXT] [--address ADDRESS] [--status-file FILE] [--tls] [--log]`
 pub fn main(args: &[OsString]) -> Result<u8, Failure> {
     let options = Options::parse(args)?;
     signals::end_on_termination()?;
     let body = options.text.unwrap_or_else(|| format!("hello from {}", pod_name()));
-    let body: &'static str = Box::leak(format!("{body}\n").into_boxed_str());
+    let tls = if options.tls { Some(tls::Server::new()?) } else { None };
+    let site = Site { body: format!("{body}\n"), status_file: options.status_file, tls, log: options.log };
+    let site: &'static Site = Box::leak(Box::new(site));
     let listener = listen(options.address, options.port)?;
     let address = listener.local_addr().map_err(Failure::failed)?;
     plain::print(format!("serving on {address}\n").as_bytes())?;
     loop {
         match listener.accept() {
-            Ok((stream, _)) => start(stream, body),
+            Ok((stream, _)) => start(stream, site),
             // Out of descriptors or memory: connections that end give some back.
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }
     }
 }
 
-#[derive(Debug, PartialEq)]
+/// What is served.
+struct Site {
+    body: String,
+    /// Holds the status code of answers; none is 200.
+    status_file: Option<PathBuf>,
+    tls: Option<tls::Server>,
+    /// Print the first line of each request.
+    log: bool,
+}
+
+#[derive(Debug, Default, PartialEq)]
 struct Options {
     port: u16,
     text: Option<String>,
     address: Option<IpAddr>,
+    status_file: Option<PathBuf>,
+    tls: bool,
+    log: bool,
 }
 
 impl Options {
     fn parse(args: &[OsString]) -> Result<Self, Failure> {
-        let (mut port, mut text, mut address) = (None, None, None);
+        let (mut port, mut options) = (None, Options::default());
         let mut words = args.iter().cloned();
         while let Some(word) = words.next() {
             if let Some(value) = flag_value("--port", &word, &mut words) {
-                let value = value?;
-                let number = value.to_str().and_then(|value| value.parse().ok());
-                port = Some(number.ok_or_else(|| Failure::Usage(format!("{} is not a port", value.display())))?);
+                port = Some(parse_port(&value?)?);
             } else if let Some(value) = flag_value("--text", &word, &mut words) {
-                text = Some(value?.to_string_lossy().into_owned());
+                options.text = Some(value?.to_string_lossy().into_owned());
             } else if let Some(value) = flag_value("--address", &word, &mut words) {
                 let value = value?;
                 let parsed = value.to_str().and_then(|value| value.parse().ok());
-                address = Some(parsed.ok_or_else(|| Failure::Usage(format!("{} is not an address", value.display())))?);
+                let wrong = || Failure::Usage(format!("{} is not an address", value.display()));
+                options.address = Some(parsed.ok_or_else(wrong)?);
+            } else if let Some(value) = flag_value("--status-file", &word, &mut words) {
+                options.status_file = Some(value?.into());
+            } else if word == "--tls" {
+                options.tls = true;
+            } else if word == "--log" {
+                options.log = true;
             } else {
                 return Err(Failure::Usage(format!("unexpected {}", word.display())));
             }
         }
-        let port = port.ok_or_else(|| Failure::Usage("--port is missing".into()))?;
-        Ok(Self { port, text, address })
+        options.port = port.ok_or_else(|| Failure::Usage("--port is missing".into()))?;
+        Ok(options)
     }
+}
+
+/// The value of `--port`.
+pub fn parse_port(value: &OsString) -> Result<u16, Failure> {
+    let number = value.to_str().and_then(|value| value.parse().ok());
+    number.ok_or_else(|| Failure::Usage(format!("{} is not a port", value.display())))
 }
 
 fn pod_name() -> String {
@@ -77,7 +105,7 @@ fn pod_name() -> String {
 }
 
 /// Listens on both families unless told an address; on IPv4 alone where the kernel has no IPv6.
-fn listen(address: Option<IpAddr>, port: u16) -> Result<TcpListener, Failure> {
+pub fn listen(address: Option<IpAddr>, port: u16) -> Result<TcpListener, Failure> {
     let outcome = match address {
         Some(address) => bind(SocketAddr::new(address, port)),
         None => match bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)) {
@@ -101,14 +129,14 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Errno> {
     Ok(TcpListener::from(socket))
 }
 
-fn start(stream: TcpStream, body: &'static str) {
+fn start(stream: TcpStream, site: &'static Site) {
     if CONNECTIONS.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
         CONNECTIONS.fetch_sub(1, Ordering::Relaxed);
         return;
     }
     let serve = move || {
         // A connection's failure concerns its client, who sees it.
-        let _ = converse(&stream, body);
+        let _ = receive(stream, site);
         CONNECTIONS.fetch_sub(1, Ordering::Relaxed);
     };
     if thread::Builder::new().stack_size(STACK_BYTES).spawn(serve).is_err() {
@@ -116,28 +144,52 @@ fn start(stream: TcpStream, body: &'static str) {
     }
 }
 
-fn converse(stream: &TcpStream, body: &str) -> io::Result<()> {
+fn receive(stream: TcpStream, site: &Site) -> io::Result<()> {
     stream.set_read_timeout(Some(IDLE))?;
     stream.set_write_timeout(Some(IDLE))?;
     stream.set_nodelay(true)?;
+    match &site.tls {
+        Some(tls) => converse(tls.accept(stream)?, site),
+        None => converse(stream, site),
+    }
+}
+
+fn converse(stream: impl Read + Write, site: &Site) -> io::Result<()> {
     let mut input = BufReader::with_capacity(4096, stream);
     while let Some(head) = Head::read(&mut input)? {
-        skip_body(&head, &mut input, &mut &*stream)?;
+        if site.log {
+            let _ = plain::print(format!("{}\n", head.first_line).as_bytes());
+        }
+        skip_body(&head, &mut input)?;
         let keep = stays_open(&head);
         let connection = if keep { "keep-alive" } else { "close" };
         let mut answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: {connection}\r\n\r\n",
-            body.len()
+            "HTTP/1.1 {}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: {connection}\r\n\r\n",
+            site.status(),
+            site.body.len()
         );
         if !head.first_line.starts_with("HEAD ") {
-            answer.push_str(body);
+            answer.push_str(&site.body);
         }
-        (&mut &*stream).write_all(answer.as_bytes())?;
+        input.get_mut().write_all(answer.as_bytes())?;
+        input.get_mut().flush()?;
         if !keep {
             break;
         }
     }
     Ok(())
+}
+
+impl Site {
+    /// The status code and its reason, as the file says now.
+    fn status(&self) -> String {
+        let held = self.status_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        let code = held.and_then(|held| held.trim().parse().ok()).filter(|code: &u16| (200..600).contains(code));
+        match code.unwrap_or(200) {
+            200 => "200 OK".into(),
+            code => format!("{code} As Told"),
+        }
+    }
 }
 
 fn stays_open(head: &Head) -> bool {
@@ -147,9 +199,9 @@ fn stays_open(head: &Head) -> bool {
     }
 }
 
-fn skip_body(head: &Head, input: &mut BufReader<&TcpStream>, out: &mut impl Write) -> io::Result<()> {
+fn skip_body(head: &Head, input: &mut BufReader<impl Read + Write>) -> io::Result<()> {
     if head.says("expect", "100-continue") {
-        out.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        input.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
     if head.says("transfer-encoding", "chunked") {
         return http::copy_chunks(input, &mut io::sink());
@@ -167,8 +219,16 @@ mod tests {
 
     #[test]
     fn flags_take_their_value_either_way() {
-        let all = Options { port: 80, text: Some("a b".into()), address: Some(Ipv4Addr::LOCALHOST.into()) };
-        assert_eq!(parse(&["--port", "80", "--text=a b", "--address", "127.0.0.1"]), Ok(all));
+        let all = Options {
+            port: 80,
+            text: Some("a b".into()),
+            address: Some(Ipv4Addr::LOCALHOST.into()),
+            status_file: Some("/s".into()),
+            tls: true,
+            log: true,
+        };
+        let words = ["--port", "80", "--text=a b", "--address", "127.0.0.1", "--status-file=/s", "--tls", "--log"];
+        assert_eq!(parse(&words), Ok(all));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `coracle agent`: keeps the node equal to its manifests, until it is told to stop.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::engine::backoff::Policy;
 use crate::engine::config::Settings;
 use crate::host::node::facts;
 use crate::node::sources::{Pace, Place};
-use crate::node::{self, Wish};
+use crate::node::{self, Listen, Wish};
 use crate::privilege::require_root;
 
 /// How long work that nobody waits for any more may take at the end.
@@ -30,6 +31,12 @@ pub struct Args {
     /// How long to wait between restarts, such as initial=1s,max=1m,reset=10m
     #[arg(long, value_name = "POLICY", default_value = "initial=10s,max=5m,reset=10m")]
     restart_backoff: Policy,
+    /// Serve the API to kubectl, too: TLS on this address, such as 127.0.0.1:6443
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    api_listen: Option<SocketAddr>,
+    /// Write a kubeconfig for that, with a token
+    #[arg(long, value_name = "FILE", requires = "api_listen")]
+    write_kubeconfig: Option<PathBuf>,
 }
 
 /// Runs the agent until it is told to stop. What runs goes on running.
@@ -51,6 +58,7 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         pace: Pace::default(),
         backoff: args.restart_backoff,
         shutdown_pods: args.shutdown_pods,
+        api: Listen { address: args.api_listen, kubeconfig: args.write_kubeconfig },
     };
     let rt = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

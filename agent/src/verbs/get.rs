@@ -1,18 +1,15 @@
 //! `coracle get`
 
-mod columns;
-
 use std::process::ExitCode;
 
 use anyhow::bail;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use self::columns::Columns;
 use super::Format;
 use crate::cli::Global;
 use crate::engine::record::{self, PodRecord};
-use crate::printer::{Printer, Table};
+use crate::printer::{Columns, Printer, Table};
 use crate::record::{name_of, namespace_of};
 
 /// Flags of `get`.

@@ -10,6 +10,7 @@ pub mod get;
 pub mod image;
 pub mod logs;
 pub mod run;
+pub mod top;
 pub mod validate;
 pub mod version;
 

@@ -3,19 +3,17 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::channels::Config;
 use super::remotecommand::{self, Options};
 use super::{portforward, serve, websocket};
 use crate::core::Core;
 use crate::sandbox::{self, NamespaceMode};
 use crate::sessions::{Sessions, Wanted};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 
 const SPDY: &str = "SPDY/3.1";
 const WEBSOCKET: &str = "websocket";
@@ -47,13 +45,24 @@ enum Agreed {
 /// A refusal: the status and why.
 type Refusal = (StatusCode, String);
 
-/// Answers one request. `place` is given back when its session is over.
+/// Answers one request. `place` is dropped when its session is over.
 pub async fn answer(
     state: Arc<State>,
-    place: Arc<OwnedSemaphorePermit>,
+    place: impl Send + 'static,
     request: Request<Incoming>,
 ) -> Result<Response<String>, Infallible> {
-    Ok(upgrade(state, place, request).unwrap_or_else(|(status, why)| {
+    let address = request.uri().path().to_owned();
+    Ok(join(state, &address, place, request))
+}
+
+/// Answers a request for the session of an address, whatever the request's own is.
+pub fn join(
+    state: Arc<State>,
+    address: &str,
+    place: impl Send + 'static,
+    request: Request<Incoming>,
+) -> Response<String> {
+    upgrade(state, address, place, request).unwrap_or_else(|(status, why)| {
         let mut response = Response::new(format!("{why}\n"));
         *response.status_mut() = status;
         if status == StatusCode::FORBIDDEN {
@@ -63,19 +72,20 @@ pub async fn answer(
             }
         }
         response
-    }))
+    })
 }
 
 fn upgrade(
     state: Arc<State>,
-    place: Arc<OwnedSemaphorePermit>,
+    address: &str,
+    place: impl Send + 'static,
     request: Request<Incoming>,
 ) -> Result<Response<String>, Refusal> {
     if ![Method::GET, Method::POST].contains(request.method()) {
         return Err((StatusCode::METHOD_NOT_ALLOWED, "streams are asked for by GET or POST".into()));
     }
     let gone = || "no session waits here: an address is good for one use, within a minute";
-    let wanted = state.sessions.take(request.uri().path()).ok_or_else(|| (StatusCode::NOT_FOUND, gone().into()))?;
+    let wanted = state.sessions.take(address).ok_or_else(|| (StatusCode::NOT_FOUND, gone().into()))?;
     let upgrade = wished(request.headers())?;
     let (agreed, name) = agree(&upgrade, &wanted, request.headers())?;
     let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS).header(CONNECTION, "Upgrade");

@@ -30,6 +30,7 @@ mod state;
 mod tls;
 pub mod websocket;
 
+pub(crate) use http::{State, join};
 pub use server::{Options, Server};
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

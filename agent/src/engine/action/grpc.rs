@@ -1,5 +1,6 @@
 //! The gRPC health checking protocol, as much of it as a probe needs.
 
+use std::io;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -10,83 +11,66 @@ use tonic_prost::ProstCodec;
 
 use super::dial::{DialError, address, dial};
 use super::http::Purpose;
-use super::{ActionError, Answer};
+use super::{ActionError, Answer, tls};
+use crate::grpc_health::{CHECK, HealthCheckRequest, HealthCheckResponse, ServingStatus};
 
-const CHECK: &str = "/grpc.health.v1.Health/Check";
-
-/// `grpc.health.v1.HealthCheckRequest`
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct HealthCheckRequest {
-    /// The service asked about; empty for the server as a whole.
-    #[prost(string, tag = "1")]
-    pub service: String,
+/// Whom to ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'a> {
+    /// An address or a name.
+    pub host: &'a str,
+    /// Where it listens.
+    pub port: u16,
+    /// It speaks TLS; nobody verifies who it is.
+    pub tls: bool,
 }
 
-/// `grpc.health.v1.HealthCheckResponse`
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct HealthCheckResponse {
-    /// How it is.
-    #[prost(enumeration = "ServingStatus", tag = "1")]
-    pub status: i32,
-}
-
-/// `grpc.health.v1.HealthCheckResponse.ServingStatus`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
-#[repr(i32)]
-pub enum ServingStatus {
-    /// It does not say.
-    Unknown = 0,
-    /// All is well.
-    Serving = 1,
-    /// It is not.
-    NotServing = 2,
-    /// Nobody here knows that service.
-    ServiceUnknown = 3,
-}
-
-impl ServingStatus {
-    fn word(self) -> &'static str {
-        match self {
-            ServingStatus::Unknown => "UNKNOWN",
-            ServingStatus::Serving => "SERVING",
-            ServingStatus::NotServing => "NOT_SERVING",
-            ServingStatus::ServiceUnknown => "SERVICE_UNKNOWN",
-        }
-    }
-}
-
-/// Asks whether `service` is well.
-pub async fn probe(host: &str, port: u16, service: &str, limit: Duration) -> Result<Answer, ActionError> {
-    let at = address(host, port);
-    let bad = |error: tonic::transport::Error| ActionError::BadRequest { what: at.clone(), reason: error.to_string() };
-    let endpoint = Endpoint::from_shared(format!("http://{at}")).map_err(bad)?;
-    let endpoint = endpoint.user_agent(Purpose::Probe.user_agent()).map_err(bad)?;
-    let check = async {
-        let channel = match connect(&endpoint, host, port).await {
-            Ok(channel) => channel,
-            Err(error) => return format!("error: failed to connect service at {at:?}: {}", chain(&error)).into(),
+impl Server<'_> {
+    /// Asks whether `service` is well.
+    pub async fn probe(self, service: &str, limit: Duration) -> Result<Answer, ActionError> {
+        let at = address(self.host, self.port);
+        let endpoint = endpoint(&at, self.tls)
+            .map_err(|error| ActionError::BadRequest { what: at.clone(), reason: chain(&*error) })?;
+        let check = async {
+            match self.connect(&endpoint).await {
+                Ok(channel) => judge(check(channel, service).await),
+                Err(error) => failed(format!("error: failed to connect service at {at:?}: {}", chain(&error))),
+            }
         };
-        judge(check(channel, service).await)
-    };
-    Ok(match tokio::time::timeout(limit, check).await {
-        Ok(answer) => answer,
-        Err(_) => Answer::Failed(format!("timeout: health rpc did not complete within {limit:?}")),
-    })
-}
+        Ok(match tokio::time::timeout(limit, check).await {
+            Ok(answer) => answer,
+            Err(_) => failed(format!("timeout: health rpc did not complete within {limit:?}")),
+        })
+    }
 
-impl From<String> for Answer {
-    fn from(failure: String) -> Self {
-        Answer::Failed(failure)
+    async fn connect(self, endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
+        let (host, port) = (self.host.to_owned(), self.port);
+        if self.tls {
+            let connector = tower::service_fn(move |_: Uri| {
+                let host = host.clone();
+                async move {
+                    let stream = dial(&host, port).await.map_err(io::Error::other)?;
+                    Ok::<_, io::Error>(TokioIo::new(tls::connect(&host, stream, Some("h2")).await?))
+                }
+            });
+            return endpoint.connect_with_connector(connector).await;
+        }
+        let connector = tower::service_fn(move |_: Uri| {
+            let host = host.clone();
+            async move { Ok::<_, DialError>(TokioIo::new(dial(&host, port).await?)) }
+        });
+        endpoint.connect_with_connector(connector).await
     }
 }
 
-async fn connect(endpoint: &Endpoint, host: &str, port: u16) -> Result<Channel, tonic::transport::Error> {
-    let host = host.to_owned();
-    let connector = tower::service_fn(move |_: Uri| {
-        let host = host.clone();
-        async move { Ok::<_, DialError>(TokioIo::new(dial(&host, port).await?)) }
-    });
-    endpoint.connect_with_connector(connector).await
+/// Where requests go. The connection is made elsewhere; the scheme only says what it is.
+fn endpoint(at: &str, tls: bool) -> Result<Endpoint, tower::BoxError> {
+    let endpoint = Endpoint::from_shared(format!("http://{at}"))?.user_agent(Purpose::Probe.user_agent())?;
+    Ok(if tls { endpoint.origin(format!("https://{at}").parse()?) } else { endpoint })
+}
+
+fn failed(why: String) -> Answer {
+    Answer::Failed(why)
 }
 
 async fn check(channel: Channel, service: &str) -> Result<HealthCheckResponse, Status> {
@@ -100,18 +84,17 @@ async fn check(channel: Channel, service: &str) -> Result<HealthCheckResponse, S
 fn judge(answer: Result<HealthCheckResponse, Status>) -> Answer {
     match answer {
         Ok(answer) if answer.status() == ServingStatus::Serving => Answer::Passed,
-        Ok(answer) => format!("service unhealthy (responded with {:?})", answer.status().word()).into(),
-        Err(status) if status.code() == Code::Unimplemented => format!(
+        Ok(answer) => failed(format!("service unhealthy (responded with {:?})", answer.status().word())),
+        Err(status) if status.code() == Code::Unimplemented => failed(format!(
             "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
             status.message()
-        )
-        .into(),
-        Err(status) => format!("error: health rpc probe failed: {:?}: {}", status.code(), status.message()).into(),
+        )),
+        Err(status) => failed(format!("error: health rpc probe failed: {:?}: {}", status.code(), status.message())),
     }
 }
 
 /// The innermost cause: tonic's own words are only that the transport failed.
-fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.last().map(ToString::to_string).unwrap_or_default()
 }

@@ -14,8 +14,8 @@ use url::Url;
 use super::dial::{DialError, address, dial};
 use super::{ActionError, Answer, MAX_ANSWER, Outcome, Subject, tls};
 
-/// How often a server may send a request on to another path of its own.
-const MAX_REDIRECTS: usize = 10;
+/// How many requests a server may make of one, by sending each on to another path of its own.
+const MAX_REQUESTS: usize = 10;
 
 /// The version of Kubernetes whose probes these are: some servers tell probes from people by it.
 const KUBERNETES: &str = "1.37";
@@ -137,7 +137,7 @@ enum HttpError {
     Tls(std::io::Error),
     #[error("{0}")]
     Protocol(String),
-    #[error("stopped after {MAX_REDIRECTS} redirects")]
+    #[error("stopped after {MAX_REQUESTS} redirects")]
     TooManyRedirects,
     /// A head came, and its body did not: that is neither good nor bad.
     #[error(transparent)]
@@ -188,7 +188,7 @@ fn speaks_plain_http(error: &std::io::Error) -> bool {
 }
 
 async fn follow(mut request: Request) -> Result<Reply, HttpError> {
-    for _ in 0..=MAX_REDIRECTS {
+    for _ in 0..MAX_REQUESTS {
         let reply = ask(&request).await?;
         let follows = matches!(reply.status.as_u16(), 301 | 302 | 303 | 307 | 308);
         let Some(location) = reply.location.as_deref().filter(|location| follows && !location.is_empty()) else {
@@ -207,7 +207,7 @@ async fn ask(request: &Request) -> Result<Reply, HttpError> {
     let port = request.url.port_or_known_default().unwrap_or(80);
     let stream = dial(host, port).await?;
     if request.url.scheme() == "https" {
-        let stream = tls::connect(host, stream).await.map_err(HttpError::Tls)?;
+        let stream = tls::connect(host, stream, None).await.map_err(HttpError::Tls)?;
         converse(TokioIo::new(stream), request).await
     } else {
         converse(TokioIo::new(stream), request).await

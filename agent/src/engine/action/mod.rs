@@ -7,6 +7,9 @@ mod grpc;
 mod http;
 mod tls;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,7 +144,9 @@ impl Actions {
     /// Asks `grpc.health.v1.Health`.
     pub async fn grpc(&self, subject: &Subject, grpc: &GRPCAction, limit: Duration) -> Outcome {
         let port = port_number(grpc.port.into())?;
-        grpc::probe(subject.host(None)?, port, grpc.service.as_deref().unwrap_or_default(), limit).await
+        let tls = grpc.mode.as_deref() == Some("TLS");
+        let server = grpc::Server { host: subject.host(None)?, port, tls };
+        server.probe(grpc.service.as_deref().unwrap_or_default(), limit).await
     }
 }
 

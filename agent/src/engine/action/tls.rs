@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Speaks TLS over `stream` with whoever answers there.
-pub async fn connect(host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+/// Speaks TLS over `stream` with whoever answers there, to speak `protocol` over it: `h2`, or HTTP/1.1 when there is none.
+pub async fn connect(host: &str, stream: TcpStream, protocol: Option<&str>) -> io::Result<TlsStream<TcpStream>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let schemes = provider.signature_verification_algorithms.supported_schemes();
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -23,6 +23,7 @@ pub async fn connect(host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpS
         .with_no_client_auth();
     // Every probe shakes hands anew, as the first client of a server would.
     config.resumption = Resumption::disabled();
+    config.alpn_protocols = protocol.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }

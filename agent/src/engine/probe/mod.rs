@@ -9,6 +9,9 @@ mod instance;
 mod tally;
 mod timer;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
+use super::human::age;
 use crate::engine::plan::{init_of, is_sidecar, spec_of};
-use crate::printer::human::age;
 
 /// What a row shows besides the name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,7 +96,7 @@ fn init_reason(pod: &Pod, count: &mut Count) -> Option<String> {
 /// What the containers say; the first one has the last word.
 fn main_reason(pod: &Pod, phase: String, count: &mut Count) -> String {
     let mut reason = phase;
-    let mut running = false;
+    let (mut running, mut error) = (false, None);
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.clone()).unwrap_or_default();
     for status in statuses.iter().rev() {
         count.add(status);
@@ -105,14 +105,16 @@ fn main_reason(pod: &Pod, phase: String, count: &mut Count) -> String {
             reason = waiting;
         } else if let Some(ended) = &state.terminated {
             reason = ending(ended);
+            error = (ended.exit_code != 0).then(|| reason.clone()).or(error);
         } else if status.ready && state.running.is_some() {
             running = true;
             count.ready += 1;
         }
     }
-    match (reason.as_str(), running) {
-        ("Completed", true) if ready(pod) => "Running".into(),
-        ("Completed", true) => "NotReady".into(),
+    match (reason.as_str(), running, error) {
+        ("Completed", true, _) if ready(pod) => "Running".into(),
+        ("Completed", _, Some(error)) => error,
+        ("Completed", true, None) => "NotReady".into(),
         _ => reason,
     }
 }
@@ -167,6 +169,7 @@ mod tests {
             (waiting("CrashLoopBackOff"), running.clone(), "Running", "1/2", "CrashLoopBackOff"),
             (ended("Completed", 0), ended("Completed", 0), "Succeeded", "0/2", "Completed"),
             (ended("Error", 3), ended("Completed", 0), "Failed", "0/2", "Error"),
+            (ended("Completed", 0), ended("Error", 3), "Failed", "0/2", "Error"),
             (ended("OOMKilled", 137), running.clone(), "Running", "1/2", "OOMKilled"),
             (ended("Completed", 0), running.clone(), "Running", "1/2", "NotReady"),
             (ended("", 7), ended("Completed", 0), "Failed", "0/2", "ExitCode:7"),
