@@ -12,6 +12,7 @@ mod diagnostic;
 pub mod duration;
 mod ephemeral;
 mod kinds;
+pub mod kubelet;
 mod path;
 pub mod quantity;
 mod read;

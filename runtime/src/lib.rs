@@ -14,6 +14,7 @@ mod error;
 mod ids;
 pub mod images;
 mod launch;
+pub mod logs;
 mod names;
 pub mod network;
 mod node;
@@ -38,7 +39,7 @@ mod watch;
 pub mod zygote;
 
 pub use collect::CollectReport;
-pub use container::Session;
+pub use container::{DiskUsage, Session, Survey as DiskSurvey};
 pub use core::Options;
 pub use error::{Error, Kind};
 pub use ids::{Owner, boot_id, new_id};

@@ -16,7 +16,7 @@ use super::error::Error;
 use super::query::Query;
 use super::{Inner, target};
 use crate::engine::config::names::{PodKey, log_path};
-use crate::logs::{Assembler, Entry, Follower, Stream, tail_offset};
+use crate::logs::{Assembler, Entry, Follower, Stream};
 use crate::store::{Kind, Store};
 
 /// Bytes read at a time.
@@ -193,13 +193,10 @@ impl Reading {
 
 impl Source {
     fn open(path: PathBuf, tail: Option<u64>) -> io::Result<Self> {
-        let mut follower = Follower::new(path);
-        if let Some(count) = tail
-            && let Some(file) = follower.file()
-        {
-            let offset = tail_offset(file, count)?;
-            follower.seek(offset)?;
-        }
+        let follower = match tail {
+            Some(count) => Follower::tail(path, count)?,
+            None => Follower::new(path),
+        };
         Ok(Self { follower, buffer: vec![0; CHUNK] })
     }
 }

@@ -172,8 +172,7 @@ impl PodHandle {
     /// Ends the pod as Failed with these words, within `grace` or its own. It stays so, also for the next agent, until
     /// it is restarted or its definition changes.
     pub fn evict(&self, reason: &str, message: &str, grace: Option<Duration>) {
-        let eviction = Eviction { reason: reason.to_owned(), message: message.to_owned(), grace };
-        self.orders.send_modify(|orders| orders.eviction = Some((orders.next(), eviction)));
+        self.stopper().evict(reason, message, grace);
     }
 
     /// What asks the pod to end.
@@ -208,6 +207,12 @@ pub struct Stopper {
 }
 
 impl Stopper {
+    /// Ends the pod as Failed with these words; see [`PodHandle::evict`].
+    pub fn evict(&self, reason: &str, message: &str, grace: Option<Duration>) {
+        let eviction = Eviction { reason: reason.to_owned(), message: message.to_owned(), grace };
+        self.orders.send_modify(|orders| orders.eviction = Some((orders.next(), eviction)));
+    }
+
     /// The pod's own grace.
     pub fn grace(&self) -> Duration {
         grace_of(&self.orders.borrow().pod)

@@ -105,18 +105,20 @@ impl Steps {
         })
         .await
         .map_err(|error| Problem::new("FailedMount", error))?;
-        self.bound().await?;
+        self.bound(false).await?;
         let handler = spec_of(&self.pod).runtime_class_name.clone().unwrap_or_default();
         let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: handler };
         let answer = self.engine.cri().runtime.clone().run_pod_sandbox(request).await;
         answer.map(drop).map_err(|status| Problem::rpc("CreatePodSandboxError", &status))
     }
 
-    /// Makes the pod's cgroup with the limits of all its containers together, or gives it those of now.
-    pub async fn bound(&self) -> Result<(), Problem> {
+    /// Makes the pod's cgroup with the limits of all its containers together, or gives it those of now; or none for a
+    /// moment, as one container after the other is changed: each has its own meanwhile.
+    async fn bound(&self, loosely: bool) -> Result<(), Problem> {
         let Some(cgroups) = self.engine.pod_cgroups().cloned() else { return Ok(()) };
         let steps = self.clone();
-        let done = tokio::task::spawn_blocking(move || cgroups.prepare(&steps.pod, steps.engine.settings())).await;
+        let work = move || cgroups.prepare(&steps.pod, steps.engine.settings(), loosely);
+        let done = tokio::task::spawn_blocking(work).await;
         let done = done.map_err(|panic| panic.to_string()).and_then(|it| it.map_err(|error| error.to_string()));
         done.map_err(|why| Problem::new("FailedCreatePodContainer", why))
     }
@@ -299,7 +301,12 @@ impl Steps {
             linux: Some(linux),
             ..cri::UpdateContainerResourcesRequest::default()
         };
+        self.bound(true).await?;
         let answer = self.engine.cri().runtime.clone().update_container_resources(request).await;
+        // Another container that is still to be changed may have more than the pod shall have: then it comes later.
+        if let Err(problem) = self.bound(false).await {
+            tracing::debug!(pod = self.key.name, why = problem.message, "the pod's limits are not set yet");
+        }
         answer.map(drop).map_err(|status| Problem::rpc("ResizeError", &status))
     }
 

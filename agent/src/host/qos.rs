@@ -54,10 +54,15 @@ impl PodCgroups {
         Ok(PodCgroups { hierarchies, places })
     }
 
-    /// Makes the pod's cgroup, where it is not there, and sets its limits.
-    pub fn prepare(&self, pod: &Pod, settings: &Settings) -> Result<(), Error> {
+    /// Makes the pod's cgroup, where it is not there, and sets its limits; or, `loosely`, takes those away that its
+    /// containers' have to be within.
+    pub fn prepare(&self, pod: &Pod, settings: &Settings, loosely: bool) -> Result<(), Error> {
         let cgroup = self.hierarchies.create(&settings.pod_cgroup(pod))?;
-        self.apply(&cgroup, resources::cgroup_of_pod(spec_of(pod), settings))
+        let mut limits = resources::cgroup_of_pod(spec_of(pod), settings);
+        if loosely {
+            limits = Resources { cpu_quota: Some(-1), cpu_period: None, memory_limit: Some(-1), ..limits };
+        }
+        self.apply(&cgroup, limits)
     }
 
     /// Sets what the classes may use, made where they are missing.

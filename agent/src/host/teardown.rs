@@ -9,12 +9,22 @@ use super::{HostError, PodDir, io_error, mount};
 
 /// Unmounts and deletes a pod's directory. What is not there is fine.
 pub fn remove_pod_dirs(root: &Path, uid: &str) -> Result<(), HostError> {
+    remove_mounted(PodDir::new(root, uid)?.path())
+}
+
+/// Unmounts and deletes the volumes of a pod that is over; the last words of its containers stay.
+pub fn remove_pod_volumes(root: &Path, uid: &str) -> Result<(), HostError> {
     let dir = PodDir::new(root, uid)?;
+    remove_mounted(&dir.path().join("subpaths"))?;
+    remove_mounted(&dir.path().join("volumes"))
+}
+
+fn remove_mounted(directory: &Path) -> Result<(), HostError> {
     // The mount table has real paths; a root directory behind a link would hide the mounts below it.
-    let real = match dir.path().canonicalize() {
+    let real = match directory.canonicalize() {
         Ok(real) => real,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io_error("look at", dir.path())(error)),
+        Err(error) => return Err(io_error("look at", directory)(error)),
     };
     let list = || mount::below(&real).map_err(io_error("read the mounts below", &real));
     for point in list()?.iter().rev() {

@@ -6,6 +6,8 @@
 //!               control: API, verbs                                notices: events, log
 //! ```
 
+pub mod care;
+pub mod config;
 pub mod control;
 pub mod desired;
 mod live;
@@ -17,15 +19,19 @@ pub mod sources;
 mod strays;
 pub mod why;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use runtime::zygote::Zygote;
 use runtime::{Owner, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
+use self::care::Care;
+use self::care::registry::{OfAgent, Registry};
 use self::control::Control;
 use self::desired::disk::Disk;
 use self::reconcile::Reconciler;
@@ -36,10 +42,12 @@ use self::sources::{Pace, Place};
 use crate::channel::Cri;
 use crate::cli::Global;
 use crate::engine::backoff::Policy;
+use crate::engine::config::names::PodKey;
 use crate::engine::config::{Objects, Settings};
 use crate::engine::notice::{Event, Notice};
 use crate::engine::{Engine, Options};
 use crate::events::Events;
+use crate::host::qos::PodCgroups;
 use crate::local;
 use crate::store::Store;
 
@@ -66,6 +74,10 @@ pub struct Wish {
     pub shutdown_pods: bool,
     /// Where the API is served besides its socket.
     pub api: Listen,
+    /// kubelet's settings.
+    pub config: Arc<manifests::kubelet::Config>,
+    /// How often the node is looked at.
+    pub housekeeping: Duration,
 }
 
 /// What lasts as long as the process: dropped earlier, another agent could begin while this one's threads still work.
@@ -79,6 +91,9 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let disk = Disk::open(&wish.settings.root_dir).with_context(|| {
         format!("open the desired state in {}", desired::disk::directory(&wish.settings.root_dir).display())
     })?;
+    let mut settings = wish.settings.clone();
+    settings.cgroups = care::cgroups(&wish.config);
+    let cgroups = PodCgroups::open(Path::new("/proc"), &settings).context("find the cgroups of pods")?;
     let (runtime, channel) = local::open(&wish.global, Owner::Agent, zygote)?;
     let held = serve(&runtime).await?;
     let serving = Serving::prepare(&wish.settings, &wish.api).await?;
@@ -86,26 +101,28 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     // Of an agent before this one nobody shall take a version for one of this one's.
     let store = Store::new(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0));
     let options = Options {
-        settings: wish.settings.clone(),
+        settings: settings.clone(),
+        pod_cgroups: Some(cgroups.clone()),
         objects: Objects::default(),
         backoff: wish.backoff,
         owner: Owner::Agent.to_string(),
         fail_fast: false,
         keep: true,
-        pod_cgroups: None,
         store: Some(store.clone()),
     };
     let shown = Shown::new(store.clone(), told.clone(), options.owner.clone());
-    shown.forget_former(&wish.settings).context("look through the records of pods")?;
+    shown.forget_former(&settings).context("look through the records of pods")?;
     let cri = Cri::new(channel);
     let engine = Engine::new(cri.clone(), options, told).await.context("reach the container runtime")?;
-    let events = Events::new(store.clone(), &wish.settings.node.name);
+    let events = Events::new(store.clone(), &settings.node.name);
     let telling = tokio::spawn(serving::tell(notices, events, store.clone(), tell));
     let (control, commands) = Control::new();
-    let api = serving.begin(serving::api(store, cri, Some(runtime), control.clone(), &wish.settings))?;
+    let api = serving.begin(serving::api(store.clone(), cri.clone(), Some(runtime), control.clone(), &wish.settings))?;
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let look = Arc::new(Notify::new());
-    let mut reconciler = Reconciler::new(engine, disk, shown, wish.settings.node.name.clone(), look.clone());
+    let registry = Registry::default();
+    let mut reconciler =
+        Reconciler::new(engine, disk, shown, registry.clone(), settings.node.name.clone(), look.clone());
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let following: Vec<_> = wish
         .places
@@ -113,6 +130,10 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         .map(|place| sources::follow(place.clone(), wish.pace, look.clone(), snapshots.clone()))
         .collect();
     drop(snapshots);
+    let (_reload, config) = watch::channel(wish.config.clone());
+    let options = care::Options { period: wish.housekeeping, ..care::Options::new(settings, Some(cgroups), config) };
+    let pods = OfAgent { registry, control: control.clone(), listener: Box::new(hear) };
+    let caring = tokio::spawn(Care::new(cri, store, options).run(Arc::new(pods)));
     tracing::info!(sources = ?wish.places.iter().map(Place::name).collect::<Vec<_>>(), "the agent is ready");
     reconciler.run(looks, commands, signals.next()).await;
     if wish.shutdown_pods {
@@ -121,7 +142,13 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     drop((api, control));
     following.into_iter().for_each(|task| task.abort());
     telling.abort();
+    caring.abort();
     Ok(held)
+}
+
+/// Says what happens to the node.
+fn hear(pod: Option<PodKey>, told: &care::Told) {
+    tracing::warn!(pod = pod.map(|pod| pod.name), reason = told.reason, message = told.message, "care is taken");
 }
 
 /// Declares this process the agent of its state directory.

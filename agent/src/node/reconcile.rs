@@ -19,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
+use super::care::registry::Registry;
 use super::control::{Command, Deleted, Refusal};
 use super::desired::disk::{self, Disk};
 use super::desired::{Changes, Desired, Name};
@@ -55,6 +56,8 @@ pub struct Reconciler {
     look: Arc<Notify>,
     /// A pod that others wait for may have changed.
     bell: Arc<Notify>,
+    /// The pods, for those who take care of the node.
+    registry: Registry,
 }
 
 /// What a reconciler sees, for those who only look.
@@ -84,7 +87,14 @@ impl View<'_> {
 
 impl Reconciler {
     /// A reconciler that knows nothing yet.
-    pub fn new(engine: Engine, disk: Disk, shown: Shown, node_name: String, look: Arc<Notify>) -> Self {
+    pub fn new(
+        engine: Engine,
+        disk: Disk,
+        shown: Shown,
+        registry: Registry,
+        node_name: String,
+        look: Arc<Notify>,
+    ) -> Self {
         Reconciler {
             engine,
             disk,
@@ -98,6 +108,7 @@ impl Reconciler {
             strays: Strays::default(),
             look,
             bell: Arc::default(),
+            registry,
         }
     }
 
@@ -293,7 +304,10 @@ impl Reconciler {
     fn start(&mut self, name: &Name, pod: &Arc<Pod>, order: &Order, desired: &BTreeMap<Name, Arc<Pod>>) {
         let gate = order.gate(name, |target| self.view().state(target, desired));
         match self.engine.start_gated(pod.clone(), gate) {
-            Ok(handle) => drop(self.pods.insert(name.clone(), Live::new(pod.clone(), handle))),
+            Ok(handle) => {
+                self.registry.add(&handle);
+                self.pods.insert(name.clone(), Live::new(pod.clone(), handle));
+            }
             Err(error) => {
                 tracing::error!(pod = name.1, %error, "the pod cannot be started; it is tried again");
                 self.unstarted = true;
@@ -325,6 +339,7 @@ impl Reconciler {
     async fn ended(&mut self, ended: Result<Name, JoinError>) {
         let Ok(name) = ended else { return };
         let Some(live) = self.pods.remove(&name) else { return };
+        self.registry.remove(&live.pod);
         if let Err(error) = self.disk.remove_ending(uid(&live.pod)) {
             tracing::error!(pod = name.1, %error, "the record of a pod that is gone cannot be removed");
         }

@@ -1,8 +1,9 @@
 //! `coracle agent`: keeps the node equal to its manifests, until it is told to stop.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -25,6 +26,12 @@ pub struct Args {
     /// Directory of manifests, or a single one
     #[arg(long, value_name = "DIR|FILE")]
     pod_manifest_path: Option<PathBuf>,
+    /// File with a KubeletConfiguration
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How often memory, disks and process ids are looked at
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    housekeeping_interval: Duration,
     /// Stop the pods when the agent is stopped
     #[arg(long)]
     shutdown_pods: bool,
@@ -59,6 +66,8 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         backoff: args.restart_backoff,
         shutdown_pods: args.shutdown_pods,
         api: Listen { address: args.api_listen, kubeconfig: args.write_kubeconfig },
+        config: Arc::new(args.config.as_deref().map(configuration).transpose()?.unwrap_or_default()),
+        housekeeping: args.housekeeping_interval,
     };
     let rt = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -73,4 +82,20 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         std::mem::forget(held);
         ExitCode::SUCCESS
     })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let read = crate::engine::time::parse_duration(text).filter(|duration| !duration.is_zero());
+    read.ok_or_else(|| "not a duration such as 10s or 1m30s".into())
+}
+
+fn configuration(path: &Path) -> anyhow::Result<manifests::kubelet::Config> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let source = manifests::Source { name: path.display().to_string(), text };
+    let (config, diagnostics) = manifests::kubelet::read(&source);
+    let said: Vec<String> = diagnostics.iter().map(|it| it.render(false)).collect();
+    match config {
+        Some(config) => Ok(config),
+        None => bail!("the configuration cannot be used\n{}", said.join("\n")),
+    }
 }

@@ -13,7 +13,7 @@ use crate::cli::Global;
 use crate::engine::plan::{init_of, spec_of};
 use crate::engine::record::{self, PodRecord};
 use crate::engine::time::parse_duration;
-use crate::logs::{Assembler, Entry, Follower, tail_offset};
+use crate::logs::{Assembler, Entry, Follower};
 use crate::printer::OutputError;
 use crate::record::{find, name_of};
 
@@ -112,16 +112,12 @@ fn path_of(record: &PodRecord, container: &str, previous: bool) -> anyhow::Resul
 }
 
 async fn print(args: &Args, global: &Global, record: &PodRecord, container: &str, path: PathBuf) -> anyhow::Result<()> {
-    let mut follower = Follower::new(path.clone());
     let reading = || format!("read {}", path.display());
-    if let Some(file) = follower.file()
-        && let Ok(count) = u64::try_from(args.tail)
-    {
-        let offset = tail_offset(file, count).with_context(reading)?;
-        follower.seek(offset).with_context(reading)?;
-    } else if let Some(file) = follower.file() {
-        io::Seek::rewind(file).with_context(reading)?;
-    } else if !args.follow {
+    let mut follower = match u64::try_from(args.tail) {
+        Ok(lines) => Follower::tail(path.clone(), lines).with_context(reading)?,
+        Err(_) => Follower::new(path.clone()),
+    };
+    if !follower.exists().with_context(reading)? && !args.follow {
         bail!("there is no log at {}", path.display());
     }
     let since = args.since.and_then(|since| Timestamp::now().checked_sub(since).ok());

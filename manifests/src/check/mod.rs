@@ -204,7 +204,7 @@ fn supported(
     let empty = matches!(text.as_str(), "" | "{}" | "[]");
     match support {
         Some(Support::Runs) => {}
-        Some(Support::Ignored(_)) if empty || matches!(text.as_str(), "false" | "0") => {}
+        Some(Support::Ignored(_)) if empty || matches!(text.as_str(), "false" | "0" | "0s") => {}
         Some(Support::Ignored(why)) => {
             report.add(Warning, entry.at, place.path, format!("`{}` has no effect", field.name), Some(why.to_owned()));
         }

@@ -7,7 +7,7 @@ pub(crate) mod values;
 use std::sync::LazyLock;
 pub(crate) use trace::{Field, Objects, Type};
 
-/// The object types behind the kinds that run.
+/// The object types behind the kinds that run, and behind a node's configuration.
 pub(crate) static OBJECTS: LazyLock<Objects> = LazyLock::new(|| {
     let mut objects = Objects::default();
     // The probe answers whatever these types ask; `every_type_can_be_traced` holds that.
@@ -15,7 +15,8 @@ pub(crate) static OBJECTS: LazyLock<Objects> = LazyLock::new(|| {
         .trace::<k8s_openapi::api::core::v1::Pod>()
         .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::ConfigMap>())
         .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::Secret>())
-        .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::PersistentVolumeClaim>());
+        .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::PersistentVolumeClaim>())
+        .and_then(|()| objects.trace_optional::<crate::kubelet::types::KubeletConfiguration>());
     debug_assert!(traced.is_ok(), "{traced:?}");
     objects
 });
@@ -48,7 +49,7 @@ mod tests {
     /// Object types that a kind which runs reaches through fields that run.
     fn reached() -> BTreeSet<&'static str> {
         let mut reached = BTreeSet::new();
-        let mut open = crate::kinds::RUN.to_vec();
+        let mut open = [crate::kinds::RUN.as_slice(), &["KubeletConfiguration"]].concat();
         while let Some(object) = open.pop() {
             if !reached.insert(object) {
                 continue;

@@ -19,11 +19,12 @@ pub(crate) enum Support {
 use Support::{Ignored, Never, Runs};
 
 const NOT_YET: Support = Support::NotYet { harmless: &["", "false", "0"] };
-const fn not_yet_unless(harmless: &'static [&'static str]) -> Support {
+pub(crate) const fn not_yet_unless(harmless: &'static [&'static str]) -> Support {
     Support::NotYet { harmless }
 }
 
-type Fields = &'static [(Support, &'static [&'static str])];
+/// Fields of an object, by what becomes of them.
+pub(crate) type Fields = &'static [(Support, &'static [&'static str])];
 
 const ONE_NODE: Support = Ignored("there is only this node");
 const SERVER: Support = Ignored("the API server writes it");
@@ -382,15 +383,19 @@ const ALL: &[(&str, Fields)] = &[
     ),
 ];
 
+fn rows() -> impl Iterator<Item = &'static (&'static str, Fields)> {
+    ALL.iter().chain(crate::kubelet::table::ROWS)
+}
+
 /// What becomes of a field. `None` for one that the table does not name: nothing that runs can reach it.
 pub(crate) fn of(object: &str, field: &str) -> Option<Support> {
-    let (_, fields) = ALL.iter().find(|(name, _)| *name == object)?;
+    let (_, fields) = rows().find(|(name, _)| *name == object)?;
     fields.iter().find(|(_, names)| names.contains(&field)).map(|(support, _)| *support)
 }
 
 #[cfg(test)]
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str, Support)> {
-    ALL.iter().flat_map(|(object, fields)| {
+    rows().flat_map(|(object, fields)| {
         fields.iter().flat_map(move |(support, names)| names.iter().map(move |name| (*object, *name, *support)))
     })
 }

@@ -58,14 +58,22 @@ impl Objects {
     where
         T: DeserializeOwned + serde::Serialize + k8s_openapi::Resource,
     {
+        let root = self.probe::<T>(T::API_VERSION, T::KIND)?;
+        self.mark_required::<T>(root);
+        Ok(())
+    }
+
+    /// Adds a type of which nothing is required, and everything it holds.
+    pub(crate) fn trace_optional<T: DeserializeOwned>(&mut self) -> Result<(), Error> {
+        self.probe::<T>("", "").map(drop)
+    }
+
+    fn probe<T: DeserializeOwned>(&mut self, api_version: &'static str, kind: &'static str) -> Result<Type, Error> {
         let notes = RefCell::new(std::mem::take(self));
         let asked = RefCell::new(Type::Any);
-        let probe = Probe { notes: &notes, asked: &asked, api_version: T::API_VERSION, kind: T::KIND, text: "" };
-        let traced = T::deserialize(probe);
+        let traced = T::deserialize(Probe { notes: &notes, asked: &asked, api_version, kind, text: "" });
         *self = notes.into_inner();
-        traced?;
-        self.mark_required::<T>(asked.into_inner());
-        Ok(())
+        traced.map(|_| asked.into_inner())
     }
 
     /// A required field is written even when it was not read. So: read an object that has every object and list in it

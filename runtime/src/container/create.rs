@@ -11,7 +11,7 @@ use super::all;
 use super::cdi::{self, Edits};
 use super::mounts::Fds;
 use super::record::Record;
-use super::request::{ImageSource, Request};
+use super::request::{ImageSource, LogLimits, Request};
 use super::{compile, devices, lifecycle, limits, mounts};
 use crate::cgroup::Cgroup;
 use crate::core::{Core, make_private};
@@ -274,6 +274,7 @@ fn hand_over(
     let dir = core.container_dir(&record.id);
     let state_dir = fds.add(open_dir(&dir).during(|| format!("open {}", dir.display()))?);
     let log = record.log_path.as_deref().map(|path| open_log(Path::new(path))).transpose()?.map(|fd| fds.add(fd));
+    let rotation = rotation(record, &mut fds)?;
     let first = fds.0.len();
     for dir in cgroup.dir_fds() {
         let own = dir.try_clone_to_owned().during(|| format!("keep the cgroup {}", record.cgroup))?;
@@ -281,11 +282,22 @@ fn hand_over(
     }
     let cgroup = CgroupFds { path: record.cgroup.clone(), parts: cgroup.parts(), first };
     let stdin = record.request.stdin;
-    let create = protocol::Create { id: record.id.clone(), spec, state_dir, log, cgroup, stdin, tty };
+    let create = protocol::Create { id: record.id.clone(), spec, state_dir, log, rotation, cgroup, stdin, tty };
     let shim = core.shim(&record.sandbox).during(|| format!("connect to the shim of sandbox {}", record.sandbox))?;
     let borrowed: Vec<BorrowedFd<'_>> = fds.0.iter().map(OwnedFd::as_fd).collect();
     shim.call(&protocol::Request::Create(create), &borrowed)?;
     Ok(())
+}
+
+/// What the shim needs to put the log aside itself.
+fn rotation(record: &Record, fds: &mut Fds) -> Result<Option<protocol::LogRotation>> {
+    let (Some(limits), Some(path)) = (record.request.log_limits, record.log_path.as_deref().map(Path::new)) else {
+        return Ok(None);
+    };
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|it| it.to_str())) else { return Ok(None) };
+    let dir = fds.add(open_dir(dir).during(|| format!("open the log directory {}", dir.display()))?);
+    let LogLimits { max_size, max_files } = limits;
+    Ok(Some(protocol::LogRotation { dir, name: name.to_owned(), max_size, max_files }))
 }
 
 /// Opens a log file for appending, making its directory.

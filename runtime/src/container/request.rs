@@ -41,6 +41,9 @@ pub struct Request {
     pub annotations: BTreeMap<String, String>,
     /// Log file, relative to the sandbox's log directory; empty keeps none.
     pub log_path: String,
+    /// When the log goes on in a new file; never, where the client sees to that.
+    #[serde(default)]
+    pub log_limits: Option<LogLimits>,
     /// Standard input stays open.
     pub stdin: bool,
     /// It ends with that of the first who is attached to it.
@@ -56,6 +59,15 @@ pub struct Request {
     pub security: Security,
     /// Stop signal, over the image's.
     pub stop_signal: Option<i32>,
+}
+
+/// When a log goes on in a new file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Bytes that a file may have.
+    pub max_size: u64,
+    /// How many files are kept, the one being written included.
+    pub max_files: u32,
 }
 
 /// Identity and confinement.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::log::{LogThread, Sink, Stream};
+use super::log::{LogFile, LogThread, Sink, Stream};
 use super::protocol::{Response, State, Status};
 use super::{Conn, KILL_PATIENCE};
 use crate::cgroup::Cgroup;
@@ -55,7 +55,7 @@ pub struct Container {
     /// Its terminal, likewise.
     master: Option<OwnedFd>,
     /// Where a terminal's output is to be logged, until its master has come.
-    log: Option<OwnedFd>,
+    log: Option<LogFile>,
     removal: Option<Conn>,
 }
 
@@ -79,7 +79,7 @@ pub(super) struct Parts {
     /// The pipe to its standard input.
     pub stdin: Option<OwnedFd>,
     /// Where a terminal's output is to be logged.
-    pub log: Option<OwnedFd>,
+    pub log: Option<LogFile>,
 }
 
 impl Container {

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::containers::{Container, Parts};
-use super::log::{Sink, Stream};
-use super::protocol::{Create, Response};
+use super::log::{LogFile, Rotation, Sink, Stream};
+use super::protocol::{Create, LogRotation, Response};
 use super::{Conn, Shim};
 use crate::launch::{Inputs, Launch, Stdio};
 
@@ -36,6 +36,11 @@ impl Shim {
         let mut take = |index: usize| fds.get_mut(index).and_then(Option::take).ok_or_else(missing);
         let (spec, state_dir) = (take(create.spec)?, take(create.state_dir)?);
         let file = create.log.map(&mut take).transpose()?;
+        let rotation = create.rotation.map(|it| {
+            let LogRotation { dir, name, max_size, max_files } = it;
+            Ok::<_, io::Error>(Rotation { dir: take(dir)?, name, max_size, max_files })
+        });
+        let mut log = file.map(|fd| rotation.transpose().map(|rotation| LogFile::new(fd, rotation))).transpose()?;
         let cgroup = create.cgroup.take(&mut fds)?;
         // What is left belongs to the specification, whose positions must not move: the gaps are filled.
         let rest: Vec<OwnedFd> =
@@ -44,7 +49,6 @@ impl Shim {
         let inputs =
             Inputs { spec: &spec, fds: &rest, cgroup: &cgroup, pod: &sandbox.namespaces, join: None, stdio: &stdio };
         let launch = Launch::begin(&inputs)?;
-        let mut log = file;
         if !create.tty {
             self.log.add(Sink::new(create.id.clone(), log.take(), std::mem::take(&mut streams)));
         }

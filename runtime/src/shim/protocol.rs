@@ -105,12 +105,28 @@ pub struct Create {
     pub state_dir: usize,
     /// The log file, open for appending.
     pub log: Option<usize>,
+    /// When the log goes on in a new file.
+    #[serde(default)]
+    pub rotation: Option<LogRotation>,
     /// Its cgroups.
     pub cgroup: CgroupFds,
     /// Keep a pipe to its standard input.
     pub stdin: bool,
     /// It has a terminal instead of pipes.
     pub tty: bool,
+}
+
+/// When a log goes on in a new file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogRotation {
+    /// The directory of the log.
+    pub dir: usize,
+    /// The log's name in it.
+    pub name: String,
+    /// Bytes that a file may have.
+    pub max_size: u64,
+    /// How many files are kept, the one being written included.
+    pub max_files: u32,
 }
 
 /// A container's cgroup: what [`Cgroup::from_parts`](crate::cgroup::Cgroup::from_parts) needs.

@@ -72,7 +72,7 @@ fn a_pods_cgroup_lies_by_its_class_and_has_its_limits() {
         (pod("b", json!({"requests": {"cpu": "100m"}})), "/burstable/podb", 102, None),
         (pod("e", json!({})), "/besteffort/pode", 2, None),
     ] {
-        place.cgroups.prepare(&pod, &place.settings).unwrap();
+        place.cgroups.prepare(&pod, &place.settings, false).unwrap();
         assert_eq!(place.shares(path), place.here(shares), "{path}");
         let limit = place.read(path, ("memory", "memory.limit_in_bytes"), "memory.max");
         match memory {
@@ -96,13 +96,16 @@ fn limits_change_with_the_pod() {
     let Some(place) = Place::new("change") else { return };
     let quota = |place: &Place| place.read("/podp", ("cpu", "cpu.cfs_quota_us"), "cpu.max");
     let limited = |cpu: &str| pod("p", json!({"limits": {"cpu": cpu, "memory": "64Mi"}}));
-    place.cgroups.prepare(&limited("500m"), &place.settings).unwrap();
+    place.cgroups.prepare(&limited("500m"), &place.settings, false).unwrap();
     assert!(quota(&place).starts_with("50000"), "{}", quota(&place));
-    place.cgroups.prepare(&limited("2"), &place.settings).unwrap();
+    place.cgroups.prepare(&limited("2"), &place.settings, false).unwrap();
     assert!(quota(&place).starts_with("200000"), "{}", quota(&place));
+    place.cgroups.prepare(&limited("2"), &place.settings, true).unwrap();
+    assert!(["-1", "max 100000"].contains(&quota(&place).as_str()), "{}", quota(&place));
+    place.cgroups.prepare(&limited("500m"), &place.settings, false).unwrap();
     let unlimited =
         Settings { cgroups: Cgroups { cpu_quota: false, ..place.settings.cgroups.clone() }, ..place.settings.clone() };
-    place.cgroups.prepare(&limited("2"), &unlimited).unwrap();
+    place.cgroups.prepare(&limited("2"), &unlimited, false).unwrap();
     assert!(["-1", "max 100000"].contains(&quota(&place).as_str()), "{}", quota(&place));
 }
 

@@ -2,6 +2,7 @@
 
 use cri_proto::cri;
 
+use super::logs;
 use super::mounts::mount;
 use super::resources::{limits, oom_score_adj};
 use super::security::security;
@@ -40,6 +41,7 @@ pub fn container(config: cri::ContainerConfig) -> Result<Request> {
         mounts: config.mounts.into_iter().enumerate().map(|(index, it)| mount(index, it)).collect::<Result<_>>()?,
         devices: config.devices.into_iter().enumerate().map(|(index, it)| device(index, it)).collect::<Result<_>>()?,
         cdi_devices,
+        log_limits: logs::limits(&config.annotations)?,
         labels: config.labels.into_iter().collect(),
         annotations: config.annotations.into_iter().collect(),
         log_path: config.log_path,

@@ -1,6 +1,7 @@
 //! Messages to validated requests. An error names the field.
 
 mod container;
+mod logs;
 mod mounts;
 mod resources;
 mod sandbox;

@@ -5,6 +5,8 @@
 //! 2026-01-02T03:04:05.678901234Z stderr P the first 16 KiB of a long one
 //! ```
 
+use crate::logs::civil;
+
 /// The longest piece of a line, in bytes: what kubelet's readers and containerd use.
 pub const MAX_LINE: usize = 16 * 1024;
 
@@ -66,21 +68,6 @@ pub fn prefix((seconds, nanoseconds): (i64, u32), stream: &str, tag: &str, out: 
         out,
         "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z {stream} {tag} "
     );
-}
-
-/// Days since 1970-01-01 to a date of the proleptic Gregorian calendar, counted in eras of 400 years that begin in
-/// March, so that the leap day is the last of its year.
-fn civil(days: i64) -> (i64, i64, i64) {
-    const DAYS_OF_ERA: i64 = 146_097;
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(DAYS_OF_ERA);
-    let day_of_era = shifted.rem_euclid(DAYS_OF_ERA);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 //!
 //! It alone touches log files, so a slow or full disk never holds up an exec, a stop or an exit record: the pipe fills
 //! and the container waits. What cannot be written (no space) is dropped and counted, and the next line that can be
-//! written is preceded by a marker that says how many were lost.
+//! written is preceded by a marker that says how many were lost. A log that has its size goes on in a new file, at a
+//! line's end.
 
+mod file;
 mod follower;
 pub mod format;
 
@@ -14,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 
+pub use file::{LogFile, Rotation};
 pub use follower::Follower;
 use format::Splitter;
 
@@ -50,14 +53,13 @@ pub struct Sink {
     /// The container.
     pub id: String,
     /// The log file; none means that the output is read and dropped.
-    pub file: Option<OwnedFd>,
+    pub file: Option<LogFile>,
     /// Where the output comes from.
     pub streams: Vec<Stream>,
     /// Who is attached.
     followers: Vec<Follower>,
     lost: u64,
     lost_total: u64,
-    torn: bool,
 }
 
 /// One stream.
@@ -84,8 +86,8 @@ impl Stream {
 
 impl Sink {
     /// A sink that has lost nothing yet.
-    pub fn new(id: String, file: Option<OwnedFd>, streams: Vec<Stream>) -> Self {
-        Self { id, file, streams, followers: Vec::new(), lost: 0, lost_total: 0, torn: false }
+    pub fn new(id: String, file: Option<LogFile>, streams: Vec<Stream>) -> Self {
+        Self { id, file, streams, followers: Vec::new(), lost: 0, lost_total: 0 }
     }
 }
 
@@ -191,8 +193,10 @@ fn carry_out(shared: &Shared, command: Command, sinks: &mut Vec<Sink>) {
             let sink = sinks.iter_mut().find(|sink| sink.id == id);
             let found = sink.is_some();
             if let Some(sink) = sink {
-                // What was torn stays in the old file.
-                (sink.file, sink.torn) = (Some(file), false);
+                match &mut sink.file {
+                    Some(log) => log.replace(file),
+                    None => sink.file = Some(LogFile::new(file, None)),
+                }
             }
             lock(&shared.reopened).push((request, found));
             ring(&shared.done);
@@ -297,21 +301,20 @@ impl Sink {
         if lines == 0 {
             return;
         }
-        let Some(file) = &self.file else { return };
+        let Some(file) = &mut self.file else { return };
+        let now = now();
         if self.lost > 0 {
-            let mut marker = if self.torn { vec![b'\n'] } else { Vec::new() };
-            format::prefix(now(), "stderr", "F", &mut marker);
-            let lost = self.lost;
+            let (lost, mut marker) = (self.lost, Vec::new());
+            format::prefix(now, "stderr", "F", &mut marker);
             marker
                 .extend_from_slice(format!("coracle: {lost} log lines could not be written and are lost\n").as_bytes());
-            if write_all(file, &marker).is_err() {
+            if file.write(&marker, now.0).is_err() {
                 self.lose(lines);
                 return;
             }
-            (self.lost, self.torn) = (0, false);
+            self.lost = 0;
         }
-        if let Err(written) = write_all(file, out) {
-            self.torn = written > 0 && out[written - 1] != b'\n';
+        if let Err(written) = file.write(out, now.0) {
             let whole = out[..written].iter().filter(|&&byte| byte == b'\n').count() as u64;
             self.lose(lines - whole);
         }
@@ -321,20 +324,6 @@ impl Sink {
         self.lost += lines;
         self.lost_total += lines;
     }
-}
-
-/// Writes everything, or says how much it could.
-fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), usize> {
-    let mut written = 0;
-    while written < bytes.len() {
-        match rustix::io::write(file, &bytes[written..]) {
-            Ok(0) => return Err(written),
-            Ok(length) => written += length,
-            Err(Errno::INTR) => {}
-            Err(_) => return Err(written),
-        }
-    }
-    Ok(())
 }
 
 fn now() -> (i64, u32) {

@@ -1,0 +1,199 @@
+//! Care of the node: what no pod asks for, and without which none runs for long.
+//!
+//! Every few seconds it looks at the node's memory, disks and process ids (`signals`), compares what is left with the
+//! thresholds (`pressure`, pure), and gives back what it can: dead containers (`containers`), images that nothing uses
+//! (`images`), and, where that does not do, the pod that comes first in kubelet's order (`rank`, pure). A pod that takes
+//! more of the disk than it may have (`limits`, pure) goes without any pressure. What was evicted comes back when the
+//! pressure is over (`comeback`, pure): there is no scheduler that would take it elsewhere.
+
+mod allocatable;
+mod carer;
+mod comeback;
+pub mod containers;
+mod images;
+mod limits;
+mod message;
+mod node_object;
+mod pressure;
+mod rank;
+pub mod registry;
+mod signals;
+mod system;
+mod threshold;
+mod usage;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use manifests::kubelet::Config;
+use tokio::sync::{mpsc, watch};
+
+pub use self::threshold::Condition;
+use crate::channel::Cri;
+use crate::engine::config::{Cgroups, Settings};
+use crate::engine::time::Clock;
+use crate::host::qos::PodCgroups;
+use crate::store::Store;
+
+/// How often the node is looked at, as kubelet does.
+pub const PERIOD: Duration = Duration::from_secs(10);
+
+/// Pulls that wait to be noted; beyond that they are not, and their images stay.
+const PULLS: usize = 64;
+
+/// A pod as whoever runs it knows it.
+#[derive(Clone, Debug)]
+pub struct PodState {
+    /// With its status.
+    pub pod: Arc<Pod>,
+    /// Nothing of it runs, and nothing will unless it is asked for.
+    pub over: bool,
+}
+
+/// What somebody should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The pod that it is about; the node, if none.
+    pub pod: Option<String>,
+    /// Whether it is something to worry about.
+    pub warning: bool,
+    /// kubelet's word.
+    pub reason: &'static str,
+    /// The whole story.
+    pub message: String,
+}
+
+/// The pods, and what care may do with them.
+#[tonic::async_trait]
+pub trait Pods: Send + Sync + 'static {
+    /// Every pod of the agent, those included that are being stopped.
+    async fn pods(&self) -> Vec<PodState>;
+
+    /// Ends a pod as Failed, `Evicted`, with this message. It stays so until it is renewed, restarted or changed.
+    async fn evict(&self, uid: &str, message: &str, grace: Duration);
+
+    /// Starts a pod that was evicted anew, with nothing of what it left.
+    async fn renew(&self, uid: &str);
+
+    /// Tells an event.
+    async fn tell(&self, told: Told);
+}
+
+/// How care is taken.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directories and facts.
+    pub settings: Settings,
+    /// The cgroups of pods, where this agent makes them.
+    pub cgroups: Option<PodCgroups>,
+    /// kubelet's settings, as they are now.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// The runtime is not ours alone: only what this agent has made is removed.
+    pub foreign: bool,
+    /// How many dead containers are kept.
+    pub containers: containers::Policy,
+    /// `/proc`.
+    pub proc_root: PathBuf,
+    /// How often the node is looked at.
+    pub period: Duration,
+}
+
+impl Options {
+    /// The usual ones, for Coracle's own runtime.
+    pub fn new(settings: Settings, cgroups: Option<PodCgroups>, config: watch::Receiver<Arc<Config>>) -> Self {
+        Options {
+            settings,
+            cgroups,
+            config,
+            foreign: false,
+            containers: containers::Policy::default(),
+            proc_root: "/proc".into(),
+            period: PERIOD,
+        }
+    }
+}
+
+/// Takes care of a node.
+#[derive(Debug)]
+pub struct Care {
+    cri: Cri,
+    store: Store,
+    options: Options,
+    clock: Clock,
+    conditions: watch::Sender<BTreeSet<Condition>>,
+    figures: watch::Sender<Figures>,
+    pulled: (mpsc::Sender<String>, mpsc::Receiver<String>),
+}
+
+/// What others may know of it; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    conditions: watch::Receiver<BTreeSet<Condition>>,
+    figures: watch::Receiver<Figures>,
+    pulled: mpsc::Sender<String>,
+}
+
+/// What care has come to since the agent began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Pods evicted, by what was short: a signal's name, or `ephemeral-storage` for a pod over its own limit.
+    pub evictions: std::collections::BTreeMap<&'static str, u64>,
+    /// Images removed.
+    pub images_removed: u64,
+    /// Dead containers removed.
+    pub containers_removed: u64,
+}
+
+impl Care {
+    /// Of the node whose containers are reached by `cri`; its Node object is kept in `store`.
+    pub fn new(cri: Cri, store: Store, options: Options) -> Self {
+        Care {
+            cri,
+            store,
+            options,
+            clock: Clock::start(),
+            conditions: watch::Sender::default(),
+            figures: watch::Sender::default(),
+            pulled: mpsc::channel(PULLS),
+        }
+    }
+
+    /// What others may know of it.
+    pub fn watched(&self) -> Watched {
+        let (conditions, figures) = (self.conditions.subscribe(), self.figures.subscribe());
+        Watched { conditions, figures, pulled: self.pulled.0.clone() }
+    }
+
+    /// Takes care for ever.
+    pub async fn run(self, pods: Arc<dyn Pods>) {
+        carer::Carer::new(self, pods).run().await;
+    }
+}
+
+impl Watched {
+    /// What the node is short of.
+    pub fn conditions(&self) -> BTreeSet<Condition> {
+        self.conditions.borrow().clone()
+    }
+
+    /// What care has come to.
+    pub fn figures(&self) -> Figures {
+        self.figures.borrow().clone()
+    }
+
+    /// Takes note that this agent has pulled an image, by the name that it was pulled by: on a runtime that others use
+    /// too, only such images are removed.
+    pub fn note_pulled(&self, image: &str) {
+        if self.pulled.try_send(image.to_owned()).is_err() {
+            tracing::debug!(image, "that the image was pulled is not noted; it will not be removed");
+        }
+    }
+}
+
+/// How kubelet's settings have pods grouped and bounded.
+pub fn cgroups(config: &Config) -> Cgroups {
+    Cgroups { per_qos: true, pids_limit: config.pod_pids_limit, ..Cgroups::default() }
+}

@@ -1,0 +1,309 @@
+//! What a node agent is told: kubelet's settings, typed, with kubelet's defaults.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The settings of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `staticPodPath`: a directory of manifests, or one file.
+    pub static_pod_path: Option<PathBuf>,
+    /// `staticPodURL`: where manifests are fetched from.
+    pub static_pod_url: Option<String>,
+    /// `staticPodURLHeader`: the headers of that request, in the order of their names.
+    pub static_pod_url_header: Vec<(String, String)>,
+    /// `syncFrequency`: the longest time between two looks at a pod that nobody has rung for.
+    pub sync_frequency: Duration,
+    /// `fileCheckFrequency`: how often the directory is read although the kernel said nothing.
+    pub file_check_frequency: Duration,
+    /// `httpCheckFrequency`: how often the URL is fetched.
+    pub http_check_frequency: Duration,
+    /// `containerRuntimeEndpoint`: somebody else's runtime; the built-in one without it.
+    pub container_runtime_endpoint: Option<String>,
+    /// `imageServiceEndpoint`: where images are asked for, if elsewhere.
+    pub image_service_endpoint: Option<String>,
+    /// `runtimeRequestTimeout`: for requests that take no time of their own.
+    pub runtime_request_timeout: Duration,
+    /// `podLogsDir`.
+    pub pod_logs_dir: Option<PathBuf>,
+    /// `cgroupRoot`: the cgroup below which the pods' are.
+    pub cgroup_root: Option<String>,
+    /// `registryPullQPS` and its kin.
+    pub pulls: Pulls,
+    /// `containerLog*`.
+    pub logs: ContainerLogs,
+    /// `imageMinimumGCAge` and its kin.
+    pub images: ImageGc,
+    /// `eviction*`.
+    pub eviction: Eviction,
+    /// `systemReserved`, `kubeReserved`, `reservedSystemCPUs`.
+    pub reserved: Reserved,
+    /// `maxPods`.
+    pub max_pods: u32,
+    /// `podsPerCore`; none is no limit.
+    pub pods_per_core: Option<u32>,
+    /// `podPidsLimit`; none is no limit but the node's.
+    pub pod_pids_limit: Option<u64>,
+    /// `nodeStatusUpdateFrequency`: how often the node's conditions are worked out.
+    pub node_status_update_frequency: Duration,
+    /// `nodeStatusMaxImages`: how many images a node's status names; none is all.
+    pub node_status_max_images: Option<usize>,
+    /// `localStorageCapacityIsolation`: limits of ephemeral storage are kept.
+    pub local_storage_capacity_isolation: bool,
+    /// `crashLoopBackOff.maxContainerRestartPeriod`.
+    pub max_container_restart_period: Duration,
+    /// `shutdownGracePeriod` and its kin.
+    pub shutdown: Shutdown,
+    /// `healthzBindAddress` and `healthzPort`.
+    pub health: Health,
+    /// `oomScoreAdj` of the agent.
+    pub oom_score_adj: i32,
+    /// `logging`: the agent's own messages.
+    pub logging: Logging,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            static_pod_path: None,
+            static_pod_url: None,
+            static_pod_url_header: Vec::new(),
+            sync_frequency: Duration::from_secs(60),
+            file_check_frequency: Duration::from_secs(20),
+            http_check_frequency: Duration::from_secs(20),
+            container_runtime_endpoint: None,
+            image_service_endpoint: None,
+            runtime_request_timeout: Duration::from_secs(120),
+            pod_logs_dir: None,
+            cgroup_root: None,
+            pulls: Pulls::default(),
+            logs: ContainerLogs::default(),
+            images: ImageGc::default(),
+            eviction: Eviction::default(),
+            reserved: Reserved::default(),
+            max_pods: 110,
+            pods_per_core: None,
+            pod_pids_limit: None,
+            node_status_update_frequency: Duration::from_secs(10),
+            node_status_max_images: Some(50),
+            local_storage_capacity_isolation: true,
+            max_container_restart_period: Duration::from_secs(300),
+            shutdown: Shutdown::default(),
+            health: Health::default(),
+            oom_score_adj: -999,
+            logging: Logging::default(),
+        }
+    }
+}
+
+/// How images are pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulls {
+    /// `registryPullQPS`: pulls begun in a second; none is no limit.
+    pub qps: Option<u32>,
+    /// `registryBurst`: pulls begun at once.
+    pub burst: u32,
+    /// `serializeImagePulls` and `maxParallelImagePulls`: pulls that go on at a time; none is no limit.
+    pub parallel: Option<u32>,
+}
+
+impl Default for Pulls {
+    /// Kubelet's, but for one thing: pulls share the line and each layer has its own limit, so nothing is gained by
+    /// taking them one after the other.
+    fn default() -> Self {
+        Self { qps: Some(5), burst: 10, parallel: None }
+    }
+}
+
+/// How containers' logs are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerLogs {
+    /// `containerLogMaxSize`: bytes at which a log goes on in a new file; none is never.
+    pub max_size: Option<u64>,
+    /// `containerLogMaxFiles`: how many files one container instance may have, the one being written included.
+    pub max_files: u32,
+    /// `containerLogMaxWorkers`: how many logs are rotated at a time on an endpoint that does not do it itself.
+    pub workers: u32,
+    /// `containerLogMonitorInterval`: how often their sizes are looked at.
+    pub interval: Duration,
+}
+
+impl Default for ContainerLogs {
+    fn default() -> Self {
+        Self { max_size: Some(10 << 20), max_files: 5, workers: 1, interval: Duration::from_secs(10) }
+    }
+}
+
+/// When unused images are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageGc {
+    /// `imageMinimumGCAge`: younger ones are not.
+    pub minimum_age: Duration,
+    /// `imageMaximumGCAge`: ones that long unused always are; none is never.
+    pub maximum_age: Option<Duration>,
+    /// `imageGCHighThresholdPercent`: the disk's use at which removing begins; 100 is never.
+    pub high_percent: u8,
+    /// `imageGCLowThresholdPercent`: the use at which it ends.
+    pub low_percent: u8,
+}
+
+impl Default for ImageGc {
+    fn default() -> Self {
+        Self { minimum_age: Duration::from_secs(120), maximum_age: None, high_percent: 85, low_percent: 80 }
+    }
+}
+
+/// When pods are evicted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Eviction {
+    /// `evictionHard`, `evictionSoft`, with their grace periods and minimum reclaims.
+    pub thresholds: Vec<Threshold>,
+    /// `evictionPressureTransitionPeriod`: how long a pressure that is over is still reported.
+    pub transition_period: Duration,
+    /// `evictionMaxPodGracePeriod`: the longest grace that a pod gets at a soft threshold, in seconds.
+    pub max_pod_grace: u32,
+}
+
+impl Default for Eviction {
+    fn default() -> Self {
+        let hard = |signal, value| Threshold { signal, value, grace: None, minimum_reclaim: None };
+        let thresholds = vec![
+            hard(Signal::MemoryAvailable, Amount::Quantity(100 << 20)),
+            hard(Signal::NodefsAvailable, Amount::Percent(10.0)),
+            hard(Signal::NodefsInodesFree, Amount::Percent(5.0)),
+            hard(Signal::ImagefsAvailable, Amount::Percent(15.0)),
+            hard(Signal::ImagefsInodesFree, Amount::Percent(5.0)),
+        ];
+        Self { thresholds, transition_period: Duration::from_secs(300), max_pod_grace: 0 }
+    }
+}
+
+/// What a threshold looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Signal {
+    /// `memory.available`
+    MemoryAvailable,
+    /// `nodefs.available`
+    NodefsAvailable,
+    /// `nodefs.inodesFree`
+    NodefsInodesFree,
+    /// `imagefs.available`
+    ImagefsAvailable,
+    /// `imagefs.inodesFree`
+    ImagefsInodesFree,
+    /// `pid.available`
+    PidAvailable,
+}
+
+impl Signal {
+    /// All of them.
+    pub const ALL: [Signal; 6] = [
+        Signal::MemoryAvailable,
+        Signal::NodefsAvailable,
+        Signal::NodefsInodesFree,
+        Signal::ImagefsAvailable,
+        Signal::ImagefsInodesFree,
+        Signal::PidAvailable,
+    ];
+
+    /// As kubelet writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Signal::MemoryAvailable => "memory.available",
+            Signal::NodefsAvailable => "nodefs.available",
+            Signal::NodefsInodesFree => "nodefs.inodesFree",
+            Signal::ImagefsAvailable => "imagefs.available",
+            Signal::ImagefsInodesFree => "imagefs.inodesFree",
+            Signal::PidAvailable => "pid.available",
+        }
+    }
+}
+
+/// How much of something.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Amount {
+    /// Bytes, inodes or process ids.
+    Quantity(u64),
+    /// Percent of what there is.
+    Percent(f64),
+}
+
+/// Below `value` of `signal`, pods are evicted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Threshold {
+    /// What it looks at.
+    pub signal: Signal,
+    /// The least that has to be free.
+    pub value: Amount,
+    /// A soft one: how long it has to be crossed first.
+    pub grace: Option<Duration>,
+    /// `evictionMinimumReclaim`: how far beyond the value to go once it was crossed.
+    pub minimum_reclaim: Option<Amount>,
+}
+
+/// What pods may not count on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// `systemReserved`.
+    pub system: Resources,
+    /// `kubeReserved`.
+    pub kube: Resources,
+}
+
+/// Amounts of the resources that can be reserved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Thousandths of a CPU.
+    pub cpu_milli: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes.
+    pub ephemeral_storage: u64,
+    /// Process ids.
+    pub pid: u64,
+}
+
+/// How pods are stopped when the node goes down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    /// `shutdownGracePeriod`: for all of it; zero for no graceful shutdown.
+    pub grace: Duration,
+    /// `shutdownGracePeriodCriticalPods`: the part of it that is kept for critical pods.
+    pub critical: Duration,
+}
+
+/// Where the agent tells whether it is well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The address.
+    pub address: IpAddr,
+    /// The port; none for not at all.
+    pub port: Option<u16>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: Some(10248) }
+    }
+}
+
+/// The agent's own messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logging {
+    /// `logging.format`.
+    pub format: Option<LogFormat>,
+    /// `logging.verbosity`, as klog counts.
+    pub verbosity: u32,
+}
+
+/// How the agent writes its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// To systemd's journal, with fields.
+    Journald,
+}
