@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use runtime::zygote::Zygote;
 
 use crate::printer::Color;
-use crate::{tool, verbs};
+use crate::{logging, tool, verbs};
 
 /// A node agent for one machine: runs Kubernetes pod YAML without a cluster, or as a node of one.
 #[derive(Debug, Parser)]
@@ -100,6 +100,10 @@ impl Cli {
     pub fn run(self, zygote: Option<std::io::Result<Zygote>>) -> anyhow::Result<ExitCode> {
         let global = self.global.absolute()?;
         global.color.apply();
+        // The agent says how by its own flags.
+        if !matches!(self.verb, Verb::Agent(_)) {
+            logging::of_verb();
+        }
         match self.verb {
             Verb::Run(args) => verbs::run::main(args, &global, zygote),
             Verb::Agent(args) => verbs::agent::main(args, &global, zygote),

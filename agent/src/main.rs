@@ -12,6 +12,7 @@ mod host;
 mod identity;
 mod leftovers;
 mod local;
+mod logging;
 mod logs;
 mod node;
 mod printer;
@@ -32,7 +33,6 @@ fn main() -> ExitCode {
         return code;
     }
     let zygote = early_zygote();
-    log_to_stderr();
     match cli::Cli::try_parse() {
         Ok(cli) => failure::report(cli.run(zygote)),
         Err(usage) => failure::usage(&usage),
@@ -48,16 +48,4 @@ fn early_zygote() -> Option<std::io::Result<runtime::zygote::Zygote>> {
     let starts_pods = |word: std::ffi::OsString| word == "run" || word == "cri" || word == "agent";
     let asked = std::env::args_os().any(starts_pods) && rustix::process::geteuid().is_root();
     asked.then(runtime::zygote::prepare)
-}
-
-/// What the runtime and the engine have to say beside their results: warnings, or what RUST_LOG asks for.
-fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
-        .init();
 }

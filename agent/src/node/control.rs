@@ -54,6 +54,7 @@ pub(super) enum Command {
     Restart { name: Name, container: Option<String>, reply: oneshot::Sender<Result<(), Refusal>> },
     Why { name: Name, reply: oneshot::Sender<Result<Why, Refusal>> },
     Reload { reply: oneshot::Sender<()> },
+    Ping { reply: oneshot::Sender<()> },
 }
 
 impl Control {
@@ -84,6 +85,11 @@ impl Control {
     /// Looks at every source at once.
     pub async fn reload(&self) -> Result<(), Refusal> {
         self.ask(|reply| Command::Reload { reply }).await
+    }
+
+    /// Whether anything is still decided.
+    pub async fn ping(&self) -> Result<(), Refusal> {
+        self.ask(|reply| Command::Ping { reply }).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {

@@ -10,7 +10,12 @@ pub mod care;
 pub mod config;
 pub mod control;
 pub mod desired;
+mod health;
 mod live;
+mod log_rotation;
+mod metrics;
+mod notify;
+pub mod operations;
 mod order;
 mod reconcile;
 mod serving;
@@ -28,12 +33,13 @@ use k8s_openapi::api::core::v1::Pod;
 use runtime::zygote::Zygote;
 use runtime::{Owner, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
 use self::care::Care;
 use self::care::registry::{OfAgent, Registry};
 use self::control::Control;
 use self::desired::disk::Disk;
+use self::operations::Operations;
 use self::reconcile::Reconciler;
 pub use self::serving::Listen;
 use self::serving::Serving;
@@ -70,12 +76,12 @@ pub struct Wish {
     pub pace: Pace,
     /// Restart back-off.
     pub backoff: Policy,
+    /// What makes it a service.
+    pub operations: operations::Wish,
     /// Whether the end of the agent is the end of the pods.
     pub shutdown_pods: bool,
     /// Where the API is served besides its socket.
     pub api: Listen,
-    /// kubelet's settings.
-    pub config: Arc<manifests::kubelet::Config>,
     /// How often the node is looked at.
     pub housekeeping: Duration,
 }
@@ -88,11 +94,12 @@ pub struct Held(#[allow(dead_code, reason = "the lock ends with it")] Option<run
 pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     // Before anything is made: a signal from here on ends the agent in good order.
     let mut signals = Signals::new()?;
+    let operations = Operations::new(wish.operations.clone(), &wish.settings)?;
     let disk = Disk::open(&wish.settings.root_dir).with_context(|| {
         format!("open the desired state in {}", desired::disk::directory(&wish.settings.root_dir).display())
     })?;
     let mut settings = wish.settings.clone();
-    settings.cgroups = care::cgroups(&wish.config);
+    settings.cgroups = care::cgroups(&wish.operations.config);
     let cgroups = PodCgroups::open(Path::new("/proc"), &settings).context("find the cgroups of pods")?;
     let (runtime, channel) = local::open(&wish.global, Owner::Agent, zygote)?;
     let held = serve(&runtime).await?;
@@ -112,12 +119,19 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     };
     let shown = Shown::new(store.clone(), told.clone(), options.owner.clone());
     shown.forget_former(&settings).context("look through the records of pods")?;
-    let cri = Cri::new(channel);
+    let cri = Cri::new(operations.counted(channel));
     let engine = Engine::new(cri.clone(), options, told).await.context("reach the container runtime")?;
     let events = Events::new(store.clone(), &settings.node.name);
-    let telling = tokio::spawn(serving::tell(notices, events, store.clone(), tell));
+    let listener = operations.listener();
+    let telling = tokio::spawn(serving::tell(notices, events, store.clone(), move |notice| {
+        listener(notice);
+        tell(notice);
+    }));
     let (control, commands) = Control::new();
-    let api = serving.begin(serving::api(store.clone(), cri.clone(), Some(runtime), control.clone(), &wish.settings))?;
+    let api = serving.begin(serving::api(store.clone(), cri.clone(), Some(runtime), control.clone(), &settings))?;
+    let config = operations.settings();
+    let (node_name, log_dir) = (settings.node.name.clone(), settings.log_dir.clone());
+    let working = operations.begin(control.clone(), cri.clone(), node_name, log_dir, true).await?;
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let look = Arc::new(Notify::new());
     let registry = Registry::default();
@@ -130,12 +144,13 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         .map(|place| sources::follow(place.clone(), wish.pace, look.clone(), snapshots.clone()))
         .collect();
     drop(snapshots);
-    let (_reload, config) = watch::channel(wish.config.clone());
     let options = care::Options { period: wish.housekeeping, ..care::Options::new(settings, Some(cgroups), config) };
     let pods = OfAgent { registry, control: control.clone(), listener: Box::new(hear) };
     let caring = tokio::spawn(Care::new(cri, store, options).run(Arc::new(pods)));
     tracing::info!(sources = ?wish.places.iter().map(Place::name).collect::<Vec<_>>(), "the agent is ready");
+    working.ready();
     reconciler.run(looks, commands, signals.next()).await;
+    working.stopping(wish.shutdown_pods);
     if wish.shutdown_pods {
         reconciler.shut_down(signals.next()).await;
     }

@@ -357,6 +357,7 @@ impl Reconciler {
                 let why = super::why::of(&name, &self.view());
                 let _ = reply.send(why.ok_or_else(|| not_found(&name)));
             }
+            Command::Ping { reply } => drop(reply.send(())),
             Command::Reload { reply } => {
                 self.look.notify_waiters();
                 let _ = reply.send(());

@@ -1,9 +1,8 @@
 //! `coracle agent`: keeps the node equal to its manifests, until it is told to stop.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -12,9 +11,12 @@ use runtime::zygote::Zygote;
 use crate::cli::Global;
 use crate::engine::backoff::Policy;
 use crate::engine::config::Settings;
+use crate::failure::BAD_INPUT;
 use crate::host::node::facts;
+use crate::logging;
+use crate::node::config::{self, Flags, Unusable};
 use crate::node::sources::{Pace, Place};
-use crate::node::{self, Listen, Wish};
+use crate::node::{self, Listen, Wish, operations};
 use crate::privilege::require_root;
 
 /// How long work that nobody waits for any more may take at the end.
@@ -26,35 +28,47 @@ pub struct Args {
     /// Directory of manifests, or a single one
     #[arg(long, value_name = "DIR|FILE")]
     pod_manifest_path: Option<PathBuf>,
-    /// File with a KubeletConfiguration
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// How often memory, disks and process ids are looked at
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     housekeeping_interval: Duration,
     /// Stop the pods when the agent is stopped
     #[arg(long)]
     shutdown_pods: bool,
-    /// How long to wait between restarts, such as initial=1s,max=1m,reset=10m
-    #[arg(long, value_name = "POLICY", default_value = "initial=10s,max=5m,reset=10m")]
-    restart_backoff: Policy,
     /// Serve the API to kubectl, too: TLS on this address, such as 127.0.0.1:6443
     #[arg(long, value_name = "ADDRESS:PORT")]
     api_listen: Option<SocketAddr>,
     /// Write a kubeconfig for that, with a token
     #[arg(long, value_name = "FILE", requires = "api_listen")]
     write_kubeconfig: Option<PathBuf>,
+    /// How long to wait between restarts, such as initial=1s,max=1m,reset=10m [default: initial=10s,max=5m,reset=10m]
+    #[arg(long, value_name = "POLICY")]
+    restart_backoff: Option<Policy>,
+    /// Directory of links to the containers' logs, as kubelet makes them; empty for none [default: `containers` beside a
+    /// log directory that is called `pods`]
+    #[arg(long, value_name = "DIR")]
+    log_links: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 /// Runs the agent until it is told to stop. What runs goes on running.
 pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>) -> anyhow::Result<ExitCode> {
+    let (config, warnings) = match args.flags.load() {
+        Ok(loaded) => loaded,
+        Err(Unusable::Invalid { diagnostics, path }) => return mistakes(&diagnostics, &path, global),
+        Err(error) => return Err(error.into()),
+    };
+    logging::of_agent(args.flags.format(&config), config.logging.verbosity).context("begin to log")?;
+    config::tell(&warnings);
     let mut places = Vec::new();
-    if let Some(path) = &args.pod_manifest_path {
+    if let Some(path) = args.pod_manifest_path.as_ref().or(config.static_pod_path.as_ref()) {
         let path = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
         places.push(Place::Path(path));
     }
     if places.is_empty() {
-        bail!("there is nothing to run pods from; give a directory of manifests with --pod-manifest-path");
+        bail!(
+            "there is nothing to run pods from; give a directory of manifests with --pod-manifest-path, or as staticPodPath in --config"
+        );
     }
     require_root("running pods")?;
     let zygote = zygote.transpose().context("prepare to start containers")?;
@@ -62,11 +76,15 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         global: global.clone(),
         settings: Settings::of(global, facts())?,
         places,
-        pace: Pace::default(),
-        backoff: args.restart_backoff,
+        pace: Pace { files: config.file_check_frequency },
+        backoff: args.restart_backoff.unwrap_or_else(|| back_off(&config)),
+        operations: operations::Wish {
+            flags: args.flags,
+            config,
+            log_links: log_links(args.log_links, &global.log_dir),
+        },
         shutdown_pods: args.shutdown_pods,
         api: Listen { address: args.api_listen, kubeconfig: args.write_kubeconfig },
-        config: Arc::new(args.config.as_deref().map(configuration).transpose()?.unwrap_or_default()),
         housekeeping: args.housekeeping_interval,
     };
     let rt = tokio::runtime::Builder::new_multi_thread()
@@ -89,13 +107,43 @@ fn duration(text: &str) -> Result<Duration, String> {
     read.ok_or_else(|| "not a duration such as 10s or 1m30s".into())
 }
 
-fn configuration(path: &Path) -> anyhow::Result<manifests::kubelet::Config> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    let source = manifests::Source { name: path.display().to_string(), text };
-    let (config, diagnostics) = manifests::kubelet::read(&source);
-    let said: Vec<String> = diagnostics.iter().map(|it| it.render(false)).collect();
-    match config {
-        Some(config) => Ok(config),
-        None => bail!("the configuration cannot be used\n{}", said.join("\n")),
+/// Kubelet's back-off, with the configuration's longest wait.
+fn back_off(config: &config::Config) -> Policy {
+    let max = config.max_container_restart_period;
+    let policy = Policy::default();
+    Policy { initial: policy.initial.min(max), max, ..policy }
+}
+
+/// Collectors look in /var/log/containers for what is in /var/log/pods; logs that are elsewhere are not for them.
+fn log_links(given: Option<PathBuf>, log_dir: &std::path::Path) -> Option<PathBuf> {
+    let beside = || log_dir.ends_with("pods").then(|| log_dir.with_file_name("containers"));
+    given.map_or_else(beside, |it| Some(it).filter(|it| !it.as_os_str().is_empty()))
+}
+
+/// Shows what is wrong with a configuration.
+fn mistakes(
+    diagnostics: &[manifests::Diagnostic],
+    path: &std::path::Path,
+    global: &Global,
+) -> anyhow::Result<ExitCode> {
+    let color = global.color.wanted(&std::io::stderr());
+    for diagnostic in diagnostics {
+        anstream::eprintln!("{}", diagnostic.render(color));
+    }
+    anstream::eprintln!("the configuration {} has mistakes: nothing was started", path.display());
+    Ok(ExitCode::from(BAD_INPUT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_linked_beside_kubelet_s_directory_or_where_it_is_said() {
+        let links = |given: Option<&str>, dir| log_links(given.map(PathBuf::from), std::path::Path::new(dir));
+        assert_eq!(links(None, "/var/log/pods"), Some("/var/log/containers".into()));
+        assert_eq!(links(None, "/srv/logs"), None);
+        assert_eq!(links(Some("/l"), "/srv/logs"), Some("/l".into()));
+        assert_eq!(links(Some(""), "/var/log/pods"), None);
     }
 }

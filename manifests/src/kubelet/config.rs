@@ -13,8 +13,6 @@ pub struct Config {
     pub static_pod_url: Option<String>,
     /// `staticPodURLHeader`: the headers of that request, in the order of their names.
     pub static_pod_url_header: Vec<(String, String)>,
-    /// `syncFrequency`: the longest time between two looks at a pod that nobody has rung for.
-    pub sync_frequency: Duration,
     /// `fileCheckFrequency`: how often the directory is read although the kernel said nothing.
     pub file_check_frequency: Duration,
     /// `httpCheckFrequency`: how often the URL is fetched.
@@ -25,10 +23,6 @@ pub struct Config {
     pub image_service_endpoint: Option<String>,
     /// `runtimeRequestTimeout`: for requests that take no time of their own.
     pub runtime_request_timeout: Duration,
-    /// `podLogsDir`.
-    pub pod_logs_dir: Option<PathBuf>,
-    /// `cgroupRoot`: the cgroup below which the pods' are.
-    pub cgroup_root: Option<String>,
     /// `registryPullQPS` and its kin.
     pub pulls: Pulls,
     /// `containerLog*`.
@@ -45,16 +39,12 @@ pub struct Config {
     pub pods_per_core: Option<u32>,
     /// `podPidsLimit`; none is no limit but the node's.
     pub pod_pids_limit: Option<u64>,
-    /// `nodeStatusUpdateFrequency`: how often the node's conditions are worked out.
-    pub node_status_update_frequency: Duration,
     /// `nodeStatusMaxImages`: how many images a node's status names; none is all.
     pub node_status_max_images: Option<usize>,
     /// `localStorageCapacityIsolation`: limits of ephemeral storage are kept.
     pub local_storage_capacity_isolation: bool,
     /// `crashLoopBackOff.maxContainerRestartPeriod`.
     pub max_container_restart_period: Duration,
-    /// `shutdownGracePeriod` and its kin.
-    pub shutdown: Shutdown,
     /// `healthzBindAddress` and `healthzPort`.
     pub health: Health,
     /// `oomScoreAdj` of the agent.
@@ -69,14 +59,11 @@ impl Default for Config {
             static_pod_path: None,
             static_pod_url: None,
             static_pod_url_header: Vec::new(),
-            sync_frequency: Duration::from_secs(60),
             file_check_frequency: Duration::from_secs(20),
             http_check_frequency: Duration::from_secs(20),
             container_runtime_endpoint: None,
             image_service_endpoint: None,
             runtime_request_timeout: Duration::from_secs(120),
-            pod_logs_dir: None,
-            cgroup_root: None,
             pulls: Pulls::default(),
             logs: ContainerLogs::default(),
             images: ImageGc::default(),
@@ -85,11 +72,9 @@ impl Default for Config {
             max_pods: 110,
             pods_per_core: None,
             pod_pids_limit: None,
-            node_status_update_frequency: Duration::from_secs(10),
             node_status_max_images: Some(50),
             local_storage_capacity_isolation: true,
             max_container_restart_period: Duration::from_secs(300),
-            shutdown: Shutdown::default(),
             health: Health::default(),
             oom_score_adj: -999,
             logging: Logging::default(),
@@ -262,15 +247,6 @@ pub struct Resources {
     pub ephemeral_storage: u64,
     /// Process ids.
     pub pid: u64,
-}
-
-/// How pods are stopped when the node goes down.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shutdown {
-    /// `shutdownGracePeriod`: for all of it; zero for no graceful shutdown.
-    pub grace: Duration,
-    /// `shutdownGracePeriodCriticalPods`: the part of it that is kept for critical pods.
-    pub critical: Duration,
 }
 
 /// Where the agent tells whether it is well.

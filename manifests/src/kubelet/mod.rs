@@ -8,8 +8,8 @@ pub(crate) mod table;
 pub(crate) mod types;
 
 pub use config::{
-    Amount, Config, ContainerLogs, Eviction, Health, ImageGc, LogFormat, Logging, Pulls, Reserved, Resources, Shutdown,
-    Signal, Threshold,
+    Amount, Config, ContainerLogs, Eviction, Health, ImageGc, LogFormat, Logging, Pulls, Reserved, Resources, Signal,
+    Threshold,
 };
 pub use read::read;
 

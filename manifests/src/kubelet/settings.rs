@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::types::{KubeletConfiguration, LoggingConfiguration};
-use super::{Config, ContainerLogs, Health, ImageGc, LogFormat, Logging, Pulls, Reserved, Resources, Shutdown};
+use super::{Config, ContainerLogs, Health, ImageGc, LogFormat, Logging, Pulls, Reserved, Resources};
 use super::{eviction, types};
 use crate::diagnostic::Severity::Error;
 use crate::duration;
@@ -33,7 +33,6 @@ pub(super) fn of(raw: &KubeletConfiguration, root: &Node, report: &mut Report<'_
         static_pod_path: checker.path("staticPodPath", raw.static_pod_path.as_ref()),
         static_pod_url: checker.url(raw),
         static_pod_url_header: headers(raw),
-        sync_frequency: checker.period("syncFrequency", &raw.sync_frequency, default.sync_frequency),
         file_check_frequency: checker.period(
             "fileCheckFrequency",
             &raw.file_check_frequency,
@@ -51,8 +50,6 @@ pub(super) fn of(raw: &KubeletConfiguration, root: &Node, report: &mut Report<'_
             &raw.runtime_request_timeout,
             default.runtime_request_timeout,
         ),
-        pod_logs_dir: checker.path("podLogsDir", raw.pod_logs_dir.as_ref()),
-        cgroup_root: raw.cgroup_root.as_ref().map(|it| it.trim_matches('/').to_owned()).filter(|it| !it.is_empty()),
         pulls: pulls(raw, &mut checker),
         logs: logs(raw, &mut checker),
         images: images(raw, &mut checker),
@@ -65,18 +62,12 @@ pub(super) fn of(raw: &KubeletConfiguration, root: &Node, report: &mut Report<'_
         pods_per_core: Some(checker.number("podsPerCore", raw.pods_per_core, (0, i32::MAX), 0)).filter(|it| *it > 0),
         // Any negative number is no limit.
         pod_pids_limit: raw.pod_pids_limit.and_then(|it| u64::try_from(it).ok()),
-        node_status_update_frequency: checker.period(
-            "nodeStatusUpdateFrequency",
-            &raw.node_status_update_frequency,
-            default.node_status_update_frequency,
-        ),
         node_status_max_images: match raw.node_status_max_images {
             Some(-1) => None,
             other => Some(checker.number("nodeStatusMaxImages", other, (0, i32::MAX), 50) as usize),
         },
         local_storage_capacity_isolation: raw.local_storage_capacity_isolation.unwrap_or(true),
         max_container_restart_period: restart_period(raw, &mut checker),
-        shutdown: shutdown(raw, &mut checker),
         health: health(raw, &mut checker),
         oom_score_adj: oom_score_adj(raw, &mut checker),
         logging: raw.logging.as_ref().map_or_else(Logging::default, |it| logging(it, &mut checker)),
@@ -184,23 +175,6 @@ fn restart_period(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) -> 
         checker.error(&path, "it is not between 1s and 300s", None);
     }
     given.unwrap_or(most)
-}
-
-fn shutdown(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) -> Shutdown {
-    let mut period = |name: &'static str, text| {
-        let period = checker.duration(name, text).unwrap_or_default();
-        if !period.is_zero() && period < Duration::from_secs(1) {
-            checker.error(&Path::default().field(name), "it is neither 0 nor at least 1s", None);
-        }
-        period
-    };
-    let grace = period("shutdownGracePeriod", &raw.shutdown_grace_period);
-    let critical = period("shutdownGracePeriodCriticalPods", &raw.shutdown_grace_period_critical_pods);
-    if critical > grace {
-        let path = Path::default().field("shutdownGracePeriodCriticalPods");
-        checker.error(&path, "it is more than `shutdownGracePeriod`, of which it is a part", None);
-    }
-    Shutdown { grace, critical }
 }
 
 fn health(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) -> Health {

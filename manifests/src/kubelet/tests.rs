@@ -52,20 +52,18 @@ fn what_kubeadm_writes_is_accepted_with_warnings() {
 #[test]
 fn settings_are_read_with_their_units() {
     let config = config(
-        "staticPodURL: https://h/pods\nstaticPodURLHeader: {Token: [a, b]}\ncgroupRoot: /nodes/\ncontainerLogMaxSize: 500Ki\ncontainerLogMaxFiles: 3\n\
+        "staticPodURL: https://h/pods\nstaticPodURLHeader: {Token: [a, b]}\ncontainerLogMaxSize: 500Ki\ncontainerLogMaxFiles: 3\n\
          registryPullQPS: 0\nserializeImagePulls: true\nmaxPods: 500\npodPidsLimit: -1\nnodeStatusMaxImages: -1\n\
          crashLoopBackOff: {maxContainerRestartPeriod: 10s}\nhealthzPort: 0\nsystemReserved: {cpu: 500m, memory: 1Gi}\n\
-         shutdownGracePeriod: 30s\nshutdownGracePeriodCriticalPods: 10s\nlogging: {format: json, verbosity: 2}\n",
+         logging: {format: json, verbosity: 2}\n",
     );
     assert_eq!(config.static_pod_url_header, [("Token".into(), "a".into()), ("Token".into(), "b".into())]);
-    assert_eq!(config.cgroup_root.as_deref(), Some("nodes"));
     assert_eq!((config.logs.max_size, config.logs.max_files), (Some(500 << 10), 3));
     assert_eq!(config.pulls, Pulls { qps: None, burst: 10, parallel: Some(1) });
     assert_eq!((config.max_pods, config.pod_pids_limit, config.node_status_max_images), (500, None, None));
     assert_eq!(config.max_container_restart_period, Duration::from_secs(10));
     assert_eq!(config.health.port, None);
     assert_eq!(config.reserved.system, Resources { cpu_milli: 500, memory: 1 << 30, ..Resources::default() });
-    assert_eq!(config.shutdown, Shutdown { grace: Duration::from_secs(30), critical: Duration::from_secs(10) });
     assert_eq!(config.logging, Logging { format: Some(LogFormat::Json), verbosity: 2 });
     assert_eq!(self::config("containerLogMaxSize: \"-1\"").logs.max_size, None);
 }
@@ -103,8 +101,11 @@ fn mistakes_are_pointed_at() {
         ("maxPod: 5", "3:1 maxPod: unknown field `maxPod` (did you mean `maxPods`?)"),
         ("maxPods: many", "3:10 maxPods: expected a whole number, found the string `many`"),
         ("maxPods: -1", "3:10 maxPods: `-1` is less than 0"),
-        ("syncFrequency: 10", "3:16 syncFrequency: expected a string, found the number `10` (quote it: \"10\")"),
-        ("syncFrequency: 1d", "3:16 syncFrequency: `1d` is no duration (write it as 30s, 10m or 1h30m)"),
+        (
+            "fileCheckFrequency: 10",
+            "3:21 fileCheckFrequency: expected a string, found the number `10` (quote it: \"10\")",
+        ),
+        ("fileCheckFrequency: 1d", "3:21 fileCheckFrequency: `1d` is no duration (write it as 30s, 10m or 1h30m)"),
         ("containerLogMaxFiles: 1", "3:23 containerLogMaxFiles: `1` is less than 2"),
         ("containerLogMaxSize: big", "3:22 containerLogMaxSize: `big` has no number (write it as 500Ki or 10Mi)"),
         ("containerLogMonitorInterval: 1s", "3:30 containerLogMonitorInterval: it is less than 3s"),
@@ -139,10 +140,6 @@ fn mistakes_are_pointed_at() {
         (
             "maxParallelImagePulls: 3\nserializeImagePulls: true",
             "3:24 maxParallelImagePulls: it is more than 1, and `serializeImagePulls` is true (set `serializeImagePulls: false`, or leave one of them out)",
-        ),
-        (
-            "shutdownGracePeriodCriticalPods: 10s",
-            "3:34 shutdownGracePeriodCriticalPods: it is more than `shutdownGracePeriod`, of which it is a part",
         ),
         (
             "crashLoopBackOff: {maxContainerRestartPeriod: 10m}",

@@ -38,6 +38,8 @@ pub fn config(
     let words = |words: &Option<Vec<String>>, what| {
         words.iter().flatten().map(|word| expanded(word, &instance.environment, what)).collect::<Result<Vec<_>, _>>()
     };
+    let mut annotations = container_annotations(pod, container, instance.attempt);
+    settings.log_limits.annotate(&mut annotations);
     let (command, args) = (words(&container.command, "command")?, words(&container.args, "args")?);
     Ok(cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata { name: container.name.clone(), attempt: instance.attempt }),
@@ -52,7 +54,7 @@ pub fn config(
         envs: instance.environment.variables.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect(),
         mounts: instance.mounts,
         labels: settings.label(PodKey::of(pod).container_labels(&container.name)),
-        annotations: container_annotations(pod, container, instance.attempt),
+        annotations,
         log_path: log_path(&container.name, instance.attempt),
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),

@@ -4,6 +4,7 @@ pub mod container;
 pub mod env;
 pub mod env_file;
 pub mod expand;
+mod logs;
 pub mod names;
 pub mod ports;
 pub mod quantity;
@@ -16,7 +17,10 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 
+pub use logs::LogLimits;
+
 use self::resources::Qos;
+use super::image::PullLimits;
 use super::plan::spec_of;
 use crate::cli::Global;
 
@@ -120,6 +124,10 @@ pub struct Settings {
     pub seccomp_default: bool,
     /// Facts of the node.
     pub node: Node,
+    /// When containers' logs go on in new files.
+    pub log_limits: LogLimits,
+    /// How images are pulled.
+    pub pull_limits: PullLimits,
     /// What every sandbox and container is labelled with, by which an agent knows its own on a runtime that others use
     /// too.
     pub labels: BTreeMap<String, String>,
@@ -138,6 +146,8 @@ impl Settings {
             // Pods from files are confined unless they say otherwise.
             seccomp_default: true,
             node,
+            log_limits: LogLimits::default(),
+            pull_limits: PullLimits::default(),
             labels: BTreeMap::new(),
         })
     }

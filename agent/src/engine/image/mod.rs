@@ -1,6 +1,7 @@
 //! Images: whether one is there by `imagePullPolicy`, and where from if not.
 
 mod keyring;
+mod limits;
 mod progress;
 
 use std::time::Instant;
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use tonic::{Code, Status};
 
 use self::keyring::{Auth, Keyring};
+pub use self::limits::PullLimits;
 use self::progress::Tally;
 use super::Engine;
 use super::config::names::PodKey;
@@ -78,7 +80,9 @@ pub(super) async fn ensure(wish: &Wish<'_>) -> Result<Image, ImageProblem> {
         _ => {}
     }
     let keyring = Keyring::of(wish.pod, &wish.engine.objects());
+    let permit = wish.engine.settings().pull_limits.enter(&name).await;
     let pulled = wish.pull(&spec, &keyring, present.is_some()).await;
+    drop(permit);
     let reference = pulled.map_err(|status| pull_problem(&name, &status, &keyring, present.is_some()))?;
     match status(cri, &spec).await? {
         Some(image) => Ok(image),

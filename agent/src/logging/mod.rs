@@ -1,0 +1,73 @@
+//! What the runtime, the engine and the agent have to say beside their results.
+
+mod journal;
+mod json;
+
+use std::io;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people, on standard error
+    #[default]
+    Text,
+    /// One JSON object a line, on standard error
+    Json,
+    /// To systemd's journal, with fields to search by
+    Journald,
+}
+
+impl From<manifests::kubelet::LogFormat> for Format {
+    fn from(format: manifests::kubelet::LogFormat) -> Self {
+        match format {
+            manifests::kubelet::LogFormat::Text => Format::Text,
+            manifests::kubelet::LogFormat::Json => Format::Json,
+            manifests::kubelet::LogFormat::Journald => Format::Journald,
+        }
+    }
+}
+
+/// Messages of a verb: warnings, or what RUST_LOG asks for.
+pub fn of_verb() {
+    tracing_subscriber::fmt()
+        .with_env_filter(filter("warn"))
+        .with_writer(io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+/// Messages of the agent, at a verbosity as klog counts it; RUST_LOG comes first.
+pub fn of_agent(format: Format, verbosity: u32) -> io::Result<()> {
+    let filter = filter(match verbosity {
+        0..=3 => "info",
+        4..=5 => "debug",
+        _ => "trace",
+    });
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        Format::Text => {
+            let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+            // The journal keeps the time itself.
+            if std::env::var_os("JOURNAL_STREAM").is_some() {
+                registry.with(layer.with_ansi(false).without_time()).init();
+            } else {
+                registry.with(layer).init();
+            }
+        }
+        Format::Json => {
+            let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).event_format(json::Json);
+            registry.with(layer.fmt_fields(json::Fields)).init();
+        }
+        Format::Journald => registry.with(journal::Journal::open(journal::SOCKET.as_ref())?).init(),
+    }
+    Ok(())
+}
+
+fn filter(default: &str) -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default))
+}

@@ -1,0 +1,163 @@
+//! What the agent can be asked for in numbers: in Prometheus' text format, under kubelet's names where they fit.
+
+mod calls;
+mod process;
+mod text;
+mod usage;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cri_proto::cri;
+
+pub use calls::Calls;
+use text::{Kind, Page};
+
+use crate::channel::Cri;
+use crate::engine::notice::{Event, Notice, Pull};
+
+/// What is counted as it happens. Cheap to clone; all clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Requests to the container runtime.
+    pub calls: Calls,
+    happened: Arc<Mutex<Happened>>,
+}
+
+#[derive(Debug, Default)]
+struct Happened {
+    started: u64,
+    restarted: u64,
+    sandboxes_lost: u64,
+    /// By kubelet's word for it.
+    failures: BTreeMap<String, u64>,
+    pulls: u64,
+    pulled_bytes: u64,
+    reloads: [u64; 2],
+}
+
+impl Metrics {
+    /// Counts what has happened to a pod.
+    pub fn note(&self, notice: &Notice) {
+        let mut happened = self.lock();
+        match &notice.event {
+            Event::Started { attempt, .. } => {
+                happened.started += 1;
+                happened.restarted += u64::from(*attempt > 0);
+            }
+            Event::Failed { reason, .. } => *happened.failures.entry(reason.clone()).or_default() += 1,
+            Event::SandboxLost => happened.sandboxes_lost += 1,
+            Event::Pull { pull: Pull::Done { bytes, .. }, .. } => {
+                happened.pulls += 1;
+                happened.pulled_bytes += bytes;
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts a reading of the settings.
+    pub fn reloaded(&self, done: bool) {
+        self.lock().reloads[usize::from(done)] += 1;
+    }
+
+    /// The agent's page. What the runtime does not say is left out of it.
+    pub async fn page(&self, cri: &Cri, node: &str) -> String {
+        let mut page = Page::default();
+        page.family("coracle_build_info", Kind::Gauge, "The version of the agent; always 1.");
+        page.sample("coracle_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        page.family("kubelet_node_name", Kind::Gauge, "The node's name; always 1.");
+        page.sample("kubelet_node_name", &[("node", node)], 1.0);
+        process::write(&mut page);
+        self.write_happened(&mut page);
+        write_running(&mut page, cri).await;
+        self.calls.write(&mut page);
+        page.finish()
+    }
+
+    /// What pods and containers use, as kubelet's `/metrics/resource` tells it.
+    pub async fn resources(&self, cri: &Cri) -> String {
+        usage::page(cri).await
+    }
+
+    fn write_happened(&self, page: &mut Page) {
+        let happened = self.lock();
+        let mut counter = |name, help, value: u64| page.single(name, Kind::Counter, help, value as f64);
+        counter("kubelet_started_containers_total", "Containers that were started.", happened.started);
+        counter(
+            "coracle_restarted_containers_total",
+            "Containers that were started and were not the first of their name in their pod.",
+            happened.restarted,
+        );
+        counter("coracle_sandboxes_lost_total", "Sandboxes that died and were replaced.", happened.sandboxes_lost);
+        counter("coracle_image_pulls_total", "Images that were pulled.", happened.pulls);
+        counter("coracle_image_pulled_bytes_total", "Bytes of images that came.", happened.pulled_bytes);
+        page.family("coracle_reloads_total", Kind::Counter, "How often the settings were read again.");
+        for (result, count) in ["refused", "done"].iter().zip(happened.reloads) {
+            page.sample("coracle_reloads_total", &[("result", result)], count as f64);
+        }
+        let name = "coracle_step_errors_total";
+        page.family(name, Kind::Counter, "Steps of pods that failed, by kubelet's word for them.");
+        for (reason, count) in &happened.failures {
+            page.sample(name, &[("reason", reason)], *count as f64);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Happened> {
+        self.happened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn write_running(page: &mut Page, cri: &Cri) {
+    let mut runtime = cri.runtime.clone();
+    let sandboxes = runtime.list_pod_sandbox(cri::ListPodSandboxRequest::default()).await;
+    if let Ok(sandboxes) = sandboxes {
+        let ready = |it: &&cri::PodSandbox| it.state() == cri::PodSandboxState::SandboxReady;
+        let running = sandboxes.get_ref().items.iter().filter(ready).count();
+        page.single("kubelet_running_pods", Kind::Gauge, "Pods that have a running sandbox.", running as f64);
+    }
+    let Ok(containers) = runtime.list_containers(cri::ListContainersRequest::default()).await else { return };
+    let name = "kubelet_running_containers";
+    page.family(name, Kind::Gauge, "Containers, by their state.");
+    for (state, label) in [
+        (cri::ContainerState::ContainerCreated, "created"),
+        (cri::ContainerState::ContainerRunning, "running"),
+        (cri::ContainerState::ContainerExited, "exited"),
+        (cri::ContainerState::ContainerUnknown, "unknown"),
+    ] {
+        let count = containers.get_ref().containers.iter().filter(|it| it.state() == state).count();
+        page.sample(name, &[("container_state", label)], count as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::config::names::PodKey;
+
+    #[test]
+    fn what_happens_is_counted() {
+        let metrics = Metrics::default();
+        for (event, times) in [
+            (Event::Started { container: "c".into(), attempt: 0, log: "/l".into() }, 1),
+            (Event::Started { container: "c".into(), attempt: 1, log: "/l".into() }, 2),
+            (Event::Failed { container: None, reason: "ErrImagePull".into(), message: "no".into(), fatal: false }, 3),
+            (Event::SandboxLost, 1),
+        ] {
+            (0..times).for_each(|_| metrics.note(&Notice { pod: PodKey::default(), event: event.clone() }));
+        }
+        metrics.reloaded(false);
+        let mut page = Page::default();
+        metrics.write_happened(&mut page);
+        let text = page.finish();
+        for line in [
+            "kubelet_started_containers_total 3\n",
+            "coracle_restarted_containers_total 2\n",
+            "coracle_sandboxes_lost_total 1\n",
+            "coracle_step_errors_total{reason=\"ErrImagePull\"} 3\n",
+            "coracle_reloads_total{result=\"refused\"} 1\n",
+            "coracle_reloads_total{result=\"done\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

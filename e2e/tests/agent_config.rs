@@ -1,0 +1,178 @@
+//! The agent's settings: kubelet's configuration file, flags over it, and SIGHUP.
+
+use std::path::PathBuf;
+
+use e2e::agent::Agent;
+use e2e::manifest::{keeper, pod, shell};
+use e2e::{Finished, Node, need};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+
+/// Writes a configuration below the node's directory.
+fn configure(node: &Node, body: &str) -> PathBuf {
+    let path = node.dir().join("config.yaml");
+    std::fs::write(&path, format!("{HEAD}{body}")).expect("the temporary directory is writable");
+    path
+}
+
+/// An agent that is told of a configuration.
+fn configured<'n>(node: &'n Node, body: &str) -> Agent<'n> {
+    let path = configure(node, body);
+    Agent::prepare(node, ["--config".into(), path.into_os_string()])
+}
+
+/// What an agent says that does not start.
+fn refused(node: &Node, body: &str) -> Finished {
+    let mut agent = configured(node, body);
+    agent.write("web.yaml", keeper("web"));
+    agent.launch();
+    let finished = agent.wait().exits(2);
+    assert_eq!(node.pods(), Vec::<Value>::new(), "{finished}");
+    finished
+}
+
+#[test]
+fn a_mistake_is_pointed_at_and_nothing_is_started() {
+    let node = need!(Node::with_busybox());
+    let file = node.dir().join("config.yaml").display().to_string();
+    refused(&node, "maxPod: 5\n").says("unknown field `maxPod`").says(&format!("{file}:3:1")).says("maxPods");
+    refused(&node, "containerLogMaxFiles: 1\nfileCheckFrequency: 1d\n")
+        .says(&format!("{file}:3:23"))
+        .says("`1` is less than 2")
+        .says(&format!("{file}:4:21"))
+        .says("`1d` is no duration");
+    refused(&node, "featureGates: {NodeSwap: true}\n").says("there is no feature gate `NodeSwap`");
+    refused(&node, "cpuManagerPolicy: static\n").says("`cpuManagerPolicy` is not run yet");
+    refused(&node, "a: [\n").says(&file);
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_named() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::prepare(&node, ["--config", "/nowhere/config.yaml"]);
+    agent.launch();
+    agent.wait().exits(125).says("/nowhere/config.yaml").says("No such file");
+}
+
+#[test]
+fn what_has_no_meaning_here_is_a_warning_and_the_rest_counts() {
+    let node = need!(Node::with_busybox());
+    let manifests = node.make_dir("manifests");
+    let body = format!("cgroupDriver: systemd\nrotateCertificates: true\nstaticPodPath: {}\n", manifests.display());
+    let config = configure(&node, &body);
+    let mut agent = Agent::prepare_bare(&node, ["--config".into(), config.into_os_string()]);
+    agent.write("web.yaml", keeper("web"));
+    agent.restart();
+    agent.wait_for_words("`cgroupDriver` has no effect");
+    agent.wait_for_words("`rotateCertificates` has no effect");
+    agent.wait_for_running("web");
+    agent.stop();
+}
+
+#[test]
+fn a_container_that_fails_waits_no_longer_than_the_configuration_says() {
+    let node = need!(Node::with_busybox());
+    let mut agent = configured(&node, "crashLoopBackOff: {maxContainerRestartPeriod: 1s}\n");
+    agent.write("fails.yaml", pod("fails", json!({"containers": [shell("c", "exit 1")]})));
+    agent.restart();
+    // By kubelet's own back-off this takes 70 seconds.
+    agent.wait_for("fails", "restarted four times", |pod| e2e::agent::restarts(pod, "c") >= Some(4));
+    agent.stop();
+}
+
+#[test]
+fn sighup_reads_settings_and_manifests_again() {
+    let node = need!(Node::with_busybox());
+    let mut agent = configured(&node, "fileCheckFrequency: 1h\n");
+    agent.restart();
+    configure(&node, "fileCheckFrequency: 1h\ncontainerLogMaxSize: 4Ki\ncontainerLogMaxFiles: 3\nhealthzPort: 10249\n");
+    agent.run().signal(Signal::HUP);
+    agent.wait_for_words("the settings were read again");
+    let later = agent.wait_for_words("count from the agent's next start on");
+    assert!(later.contains("healthzPort") && !later.contains("containerLogMaxSize"), "{later}");
+    agent.write("talks.yaml", pod("talks", json!({"containers": [shell("c", "seq 1 2000; exec sleep 1000")]})));
+    agent.wait_for_running("talks");
+    let files = e2e::inspect::wait_for(|| Some(log_files(&node, "talks")).filter(|files| files.len() == 3));
+    assert!(files.is_some(), "{:?}", log_files(&node, "talks"));
+    agent.stop();
+}
+
+#[test]
+fn sighup_with_a_mistake_changes_nothing() {
+    let node = need!(Node::with_busybox());
+    let mut agent = configured(&node, "containerLogMaxSize: 4Ki\ncontainerLogMaxFiles: 3\n");
+    agent.restart();
+    configure(&node, "containerLogMaxSize: 1Mi\ncontainerLogMaxFile: 2\n");
+    agent.run().signal(Signal::HUP);
+    let told = agent.wait_for_words("unknown field `containerLogMaxFile`");
+    assert!(told.contains("config.yaml:4:1"), "{told}");
+    agent.wait_for_words("the settings stay as they were");
+    agent.write("talks.yaml", pod("talks", json!({"containers": [shell("c", "seq 1 2000; exec sleep 1000")]})));
+    agent.wait_for_running("talks");
+    let files = e2e::inspect::wait_for(|| Some(log_files(&node, "talks")).filter(|files| files.len() == 3));
+    assert!(files.is_some(), "{:?}", log_files(&node, "talks"));
+    agent.stop();
+}
+
+#[test]
+fn messages_are_json_when_they_are_asked_for() {
+    let node = need!(Node::with_busybox());
+    let mut agent = configured(&node, "logging: {format: json}\nrotateCertificates: true\n");
+    agent.write("web.yaml", keeper("web"));
+    agent.restart();
+    agent.wait_for_running("web");
+    let finished = agent.stop();
+    let lines: Vec<Value> = finished.stderr().lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    for line in &lines {
+        assert!(line["ts"].is_string() && line["level"].is_string() && line["msg"].is_string(), "{line}");
+    }
+    let warning = lines.iter().find(|line| line["field"] == "rotateCertificates").expect("the warning is told");
+    assert_eq!(warning["level"], "warn");
+    assert!(lines.iter().any(|line| line["pod"] == "default/web"), "{finished}");
+}
+
+#[test]
+fn messages_go_to_the_journal_when_they_are_asked_for() {
+    let node = need!(Node::with_busybox());
+    let path = std::path::Path::new("/run/systemd/journal/socket");
+    if path.exists() {
+        e2e::skip::announce("this machine has a journal of its own");
+        return;
+    }
+    std::fs::create_dir_all(path.parent().expect("it has a parent")).expect("/run is writable");
+    let journal = std::os::unix::net::UnixDatagram::bind(path).expect("nobody listens there");
+    let _remove = Remove(path);
+    journal.set_read_timeout(Some(e2e::deadline())).expect("a socket has a deadline");
+    let mut agent = Agent::prepare(&node, ["--logging-format", "journald"]);
+    agent.write("web.yaml", keeper("web"));
+    agent.launch();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let length = journal.recv(&mut buffer).expect("the journal is told of the pod");
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        assert!(text.contains("SYSLOG_IDENTIFIER=coracle\n") && text.contains("PRIORITY="), "{text}");
+        if text.contains("CORACLE_POD=default/web\n") {
+            break;
+        }
+    }
+    agent.wait_for_running("web");
+    assert_eq!(agent.stop().stderr(), "");
+}
+
+struct Remove(&'static std::path::Path);
+
+impl Drop for Remove {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.0);
+    }
+}
+
+/// The names of a container's log files.
+fn log_files(node: &Node, pod: &str) -> Vec<String> {
+    let pods = std::fs::read_dir(&node.log_dir).into_iter().flatten().flatten();
+    let pod = pods.map(|it| it.path()).find(|it| it.to_string_lossy().contains(&format!("default_{pod}_")));
+    let files = pod.and_then(|pod| std::fs::read_dir(pod.join("c")).ok());
+    files.into_iter().flatten().flatten().map(|it| it.file_name().to_string_lossy().into_owned()).collect()
+}
