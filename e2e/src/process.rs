@@ -132,6 +132,19 @@ impl Run {
         found.unwrap_or_else(|| self.fail(&format!("no output contained {text:?}")))
     }
 
+    /// Waits at most `limit` until `count` lines contain `text`.
+    pub fn wait_for_lines(&mut self, text: &str, count: usize, limit: Duration) {
+        let (mut looked, mut found) = (0, 0);
+        self.capture.wait(Instant::now() + limit, |captured| {
+            found += captured.lines[looked..].iter().filter(|line| line.text.contains(text)).count();
+            looked = captured.lines.len();
+            found >= count || captured.open == 0
+        });
+        if found < count {
+            self.fail(&format!("{found} lines contained {text:?}, not {count}"));
+        }
+    }
+
     /// Sends a signal; a command that has ended already is an error of the test.
     pub fn signal(&mut self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.command));
@@ -227,6 +240,16 @@ mod tests {
         let said =
             panic_of(|| drop(sh("echo begun; exec sleep 60").wait_for_within("over", Duration::from_millis(300))));
         assert!(said.contains("\"over\"") && said.contains("begun"), "{said}");
+    }
+
+    #[test]
+    fn lines_are_waited_for_until_there_are_enough() {
+        let script = "for n in 1 2 3 4; do echo line $n; echo other; sleep 0.05; done; sleep 60";
+        let mut run = sh(script);
+        run.wait_for_lines("line", 4, deadline());
+        assert!(run.is_running());
+        let said = panic_of(|| sh("echo line").wait_for_lines("line", 2, deadline()));
+        assert!(said.contains("1 lines contained \"line\", not 2"), "{said}");
     }
 
     #[test]

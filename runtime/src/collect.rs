@@ -119,7 +119,7 @@ fn note(report: &mut CollectReport, what: String, outcome: Result<()>) {
 /// removes it after.
 fn orphaned_containers(core: &Core, report: &mut CollectReport) -> Result<()> {
     let containers = container::all(core)?;
-    let sandboxes: BTreeSet<String> = sandbox::all(core)?.into_iter().map(|it| it.id).collect();
+    let sandboxes: BTreeSet<String> = sandbox::all(core)?.iter().map(|it| it.id.clone()).collect();
     for record in containers.into_iter().filter(|it| !sandboxes.contains(&it.sandbox)) {
         let what = format!("container {} ({})", record.request.name, short(&record.id));
         note(report, what, container::remove(core, &record));
@@ -155,14 +155,14 @@ fn half_made(core: &Core, report: &mut CollectReport) -> Result<()> {
         return Ok(());
     }
     orphaned_shims(core, report)?;
-    let known: BTreeSet<String> = container::all(core)?.into_iter().map(|it| it.id).collect();
+    let known: BTreeSet<String> = container::all(core)?.iter().map(|it| it.id.clone()).collect();
     let state = &core.options.state_dir;
     for dir in [core.options.root_dir.join("containers"), state.join("containers")] {
         for id in names(&dir)?.into_iter().filter(|id| is_id(id) && !known.contains(id)) {
             note(report, format!("what was left of container {}", short(&id)), remove_path(&dir.join(&id)));
         }
     }
-    let known: BTreeSet<String> = sandbox::all(core)?.into_iter().map(|it| it.id).collect();
+    let known: BTreeSet<String> = sandbox::all(core)?.iter().map(|it| it.id.clone()).collect();
     let dir = state.join("sandboxes");
     for id in names(&dir)?.into_iter().filter(|id| is_id(id) && !known.contains(id)) {
         note(report, format!("what was left of sandbox {}", short(&id)), remove_path(&dir.join(&id)));

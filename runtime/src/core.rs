@@ -10,7 +10,9 @@ use crate::ids::{boot_id, short};
 use crate::images::{ImageStore, Puller, RegistryOptions};
 use crate::names::Names;
 use crate::network::{self, Network};
+use crate::records::Cache;
 use crate::shim::client::Client;
+use crate::shim::protocol;
 use crate::watch::Watcher;
 use crate::zygote::Zygote;
 
@@ -34,6 +36,17 @@ pub struct Options {
     pub registry: RegistryOptions,
 }
 
+/// Records that were read, by kind.
+#[derive(Default)]
+pub struct Caches {
+    /// `sandbox.json`
+    pub sandboxes: Cache<crate::sandbox::Record>,
+    /// `container.json`
+    pub containers: Cache<crate::container::Record>,
+    /// `status.json` of containers
+    pub statuses: Cache<protocol::Status>,
+}
+
 /// The runtime's inside.
 pub struct Core {
     /// Where things are.
@@ -50,6 +63,8 @@ pub struct Core {
     pub network: Network,
     /// Who follows the shims.
     pub watcher: Watcher,
+    /// The records that were read of late.
+    pub caches: Caches,
     /// What this process is making.
     pub names: Names,
     /// The containers that were sent their stop signal: once is enough.
@@ -79,6 +94,7 @@ impl Core {
             boot_id: options.boot_id.clone().map_or_else(this_boot, Ok)?,
             network: Network::open(options.network.clone(), &options.root_dir, &options.state_dir)?,
             watcher: Watcher::default(),
+            caches: Caches::default(),
             names: Names::default(),
             stopping: Mutex::default(),
             zygote,

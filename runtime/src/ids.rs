@@ -5,6 +5,8 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sys::process;
+
 /// Whose a sandbox or container is. Each owner sees only its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -88,13 +90,12 @@ pub struct Process {
 impl Process {
     /// The process that has this id now.
     pub fn of(pid: i32) -> Option<Self> {
-        Some(Self { pid, start_ticks: crate::sys::process::start_ticks(pid)? })
+        Some(Self { pid, start_ticks: process::look(pid)?.1 })
     }
 
     /// It exists and is no zombie, which has nothing left and only waits for its parent.
     pub fn is_running(self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        self.is_alive() && !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z')
+        self.pid > 0 && process::look(self.pid).is_some_and(|(state, start)| state != 'Z' && start == self.start_ticks)
     }
 
     /// It still exists (as a zombie at least).

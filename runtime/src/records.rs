@@ -1,16 +1,20 @@
 //! Finding the records of sandboxes and containers: one directory an object, named by its id.
 
-use std::path::PathBuf;
+mod cache;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
+
+pub use cache::Cache;
 
 use crate::core::Core;
 use crate::error::{During as _, Error, Result};
 use crate::ids::{Owner, is_id};
-use crate::store::read_json;
 
 /// A record that lies in a directory of its own.
-pub trait Stored: DeserializeOwned {
+pub trait Stored: DeserializeOwned + Clone {
     /// What it is a record of, for messages.
     const WHAT: &'static str;
     /// What clients call its id.
@@ -20,6 +24,8 @@ pub trait Stored: DeserializeOwned {
     /// The file in the object's directory.
     const FILE: &'static str;
 
+    /// Those that were read.
+    fn cache(core: &Core) -> &Cache<Self>;
     /// The object's id.
     fn id(&self) -> &str;
     /// Whose the object is.
@@ -34,13 +40,19 @@ fn missing<R: Stored>(id: &str) -> Error {
     Error::NotFound { what: R::WHAT, id: id.to_owned() }
 }
 
-/// The record of `id`, of whatever owner.
+/// The record of `id`, of whatever owner, to be changed.
 pub fn load<R: Stored>(core: &Core, id: &str) -> Result<R> {
+    read(core, id).map(Arc::unwrap_or_clone)
+}
+
+/// The record of `id`, of whatever owner, to be looked at.
+pub fn read<R: Stored>(core: &Core, id: &str) -> Result<Arc<R>> {
     if !is_id(id) {
         return Err(missing::<R>(id));
     }
     let path = dir::<R>(core).join(id).join(R::FILE);
-    read_json(&path).during(|| format!("read {}", path.display()))?.ok_or_else(|| missing::<R>(id))
+    let record = R::cache(core).read(&path).during(|| format!("read {}", path.display()))?;
+    record.ok_or_else(|| missing::<R>(id))
 }
 
 /// The record whose id begins with `id`, if it is `owner`'s.
@@ -55,25 +67,42 @@ pub fn owned<R: Stored>(core: &Core, owner: &Owner, id: &str) -> Result<R> {
             let why = "is the beginning of several: give more of it";
             return Err(Error::Invalid(format!("{} {id:?} {why}", R::FIELD)));
         }
-        first
+        Arc::unwrap_or_clone(first)
     };
     // What is being made is its maker's alone.
     let shown = record.owner() == owner && !core.names.is_making(record.id());
     if shown { Ok(record) } else { Err(missing::<R>(id)) }
 }
 
+/// The records of every owner of which `wanted` holds, which may only ask for what stays as it is from an object's first
+/// record to its last: the others are not looked at again.
+pub fn select<R: Stored>(core: &Core, wanted: impl Fn(&R) -> bool) -> Result<Vec<Arc<R>>> {
+    let mut records = list(core, |path| R::cache(core).last(path).is_none_or(|it| wanted(&it)))?;
+    records.retain(|it| wanted(it));
+    Ok(records)
+}
+
 /// Every record of every owner. One that cannot be read costs its object alone, and is said in the log.
-pub fn all<R: Stored>(core: &Core) -> Result<Vec<R>> {
+pub fn all<R: Stored>(core: &Core) -> Result<Vec<Arc<R>>> {
+    list(core, |_| true)
+}
+
+/// The records whose files `wanted` holds of.
+fn list<R: Stored>(core: &Core, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Arc<R>>> {
     let dir = dir::<R>(core);
     let mut records = Vec::new();
     for entry in std::fs::read_dir(&dir).during(|| format!("list {}", dir.display()))? {
         let entry = entry.during(|| format!("list {}", dir.display()))?;
-        match read_json(&entry.path().join(R::FILE)) {
+        let path = entry.path().join(R::FILE);
+        if !wanted(&path) {
+            continue;
+        }
+        match R::cache(core).read(&path) {
             Ok(Some(record)) => records.push(record),
             // It is being made or removed, or was when its maker died: `gc` tells.
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(%error, path = %entry.path().display(), "a {}'s record cannot be read", R::WHAT)
+                tracing::warn!(%error, path = %path.display(), "a {}'s record cannot be read", R::WHAT)
             }
         }
     }

@@ -72,7 +72,7 @@ impl Runtime {
     /// Follows the shims of an owner's sandboxes that were started by another process.
     fn adopt(&self, owner: &Owner) -> Result<()> {
         for record in sandbox::all(&self.core)?.into_iter().filter(|it| it.owner == *owner) {
-            if record.shim_lives(&self.core.boot_id) {
+            if record.shim_lives(&self.core) {
                 // One shim that does not answer must not keep the other pods from being served.
                 if let Err(error) = sandbox::follow(&self.core, &record.id) {
                     tracing::warn!(%error, sandbox = record.id, "a sandbox cannot be followed");

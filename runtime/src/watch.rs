@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::broadcast;
 
 use crate::sandbox;
@@ -99,6 +99,15 @@ impl Watcher {
     /// Whether it follows the shim of `sandbox`.
     pub fn follows(&self, sandbox: &str) -> bool {
         lock(&self.shared.shims).contains_key(sandbox)
+    }
+
+    /// Whether the shim of `sandbox` lives, by the connection to it, which ends with it: much cheaper than a look into
+    /// /proc. None if it is not followed.
+    pub fn is_connected(&self, sandbox: &str) -> Option<bool> {
+        let client = lock(&self.shared.shims).get(sandbox).map(Arc::clone)?;
+        let mut fds = [PollFd::new(&*client, PollFlags::empty())];
+        poll(&mut fds, Some(&Timespec::default())).ok()?;
+        Some(!fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
     }
 
     /// Stops following: the shim is about to be ended on purpose.

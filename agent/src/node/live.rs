@@ -108,6 +108,15 @@ impl Live {
         self.seen.borrow().pod.as_deref().map(State::of).unwrap_or_default()
     }
 
+    /// Until its worker has looked at it once, or ended.
+    pub fn first_look(&self) -> impl Future<Output = ()> + use<> {
+        let mut seen = self.seen.clone();
+        async move {
+            // Without a worker there is nothing to wait for.
+            let _ = seen.wait_for(|seen| seen.pod.is_some()).await;
+        }
+    }
+
     /// What its worker last saw.
     pub fn seen(&self) -> Seen {
         self.seen.borrow().clone()

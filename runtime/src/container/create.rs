@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use rustix::process::Pid;
 
-use super::all;
 use super::cdi::{self, Edits};
 use super::mounts::Fds;
 use super::record::Record;
@@ -20,6 +19,7 @@ use crate::ids::{Owner, new_id};
 use crate::images::Image;
 use crate::launch::{ContainerSpec, LaunchSpec, PidNamespace, Place, ProcessSpec, sealed};
 use crate::names::Reserved;
+use crate::records;
 use crate::rootfs;
 use crate::sandbox::{self, NamespaceMode};
 use crate::shim::now;
@@ -32,7 +32,7 @@ use crate::watch::Event;
 /// Makes a container and answers with its id.
 pub fn create(core: &Arc<Core>, owner: &Owner, sandbox: &str, request: Request) -> Result<String> {
     let sandbox = sandbox::owned(core, owner, sandbox)?;
-    if !sandbox.is_ready(&core.boot_id) {
+    if !sandbox.is_ready(core) {
         return Err(Error::Conflict(format!("sandbox {} is not ready: it was stopped, or its shim died", sandbox.id)));
     }
     check(&sandbox, &request)?;
@@ -111,7 +111,7 @@ fn check_user_namespace(sandbox: &sandbox::Record, request: &Request) -> Result<
 /// What fails in a sandbox that was stopped meanwhile fails because of that.
 fn stopped_meanwhile(core: &Core, sandbox: &str, error: Error) -> Error {
     match sandbox::load(core, sandbox) {
-        Ok(sandbox) if sandbox.is_ready(&core.boot_id) => error,
+        Ok(sandbox) if sandbox.is_ready(core) => error,
         _ => Error::Conflict(format!("sandbox {sandbox} was stopped while a container was made in it: {error}")),
     }
 }
@@ -126,7 +126,7 @@ fn reserve<'a>(core: &'a Core, sandbox: &sandbox::Record, request: &Request, id:
     };
     let name = ["container", &sandbox.id, &request.name, &request.attempt.to_string()];
     let reserved = core.names.reserve(&name, id).map_err(|other| refuse(&other, "is being made in its sandbox as"))?;
-    match all(core)?.into_iter().find(same) {
+    match records::select(core, same)?.first() {
         None => Ok(reserved),
         Some(other) => Err(refuse(&other.id, "exists in its sandbox, to be removed first, as")),
     }

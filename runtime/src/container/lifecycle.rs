@@ -105,7 +105,7 @@ fn wait_for_end(core: &Core, record: &Record, patience: Duration) -> bool {
 /// Removes a container, killing it first. One that is not there is success.
 pub fn remove(core: &Core, record: &Record) -> Result<()> {
     let shim_lives = match sandbox::load(core, &record.sandbox) {
-        Ok(sandbox) => sandbox.shim_lives(&core.boot_id),
+        Ok(sandbox) => sandbox.shim_lives(core),
         Err(error) if error.kind() == Kind::NotFound => false,
         Err(error) => return Err(error),
     };
@@ -138,23 +138,23 @@ pub fn settle_all(core: &Core, sandbox: &sandbox::Record) -> Result<Vec<String>>
             Some(status) if status.state == State::Exited => {}
             known => {
                 // Of what has no shim everybody says the same without it: a full disk must not keep a pod from ending.
-                if let Err(error) = settle(core, &record, known) {
+                if let Err(error) = settle(core, &record, known.as_deref()) {
                     tracing::debug!(%error, "the end of a container could not be written down");
                 }
-                settled.push(record.id);
+                settled.push(record.id.clone());
             }
         }
     }
     Ok(settled)
 }
 
-fn settle(core: &Core, record: &Record, known: Option<Status>) -> Result<()> {
+fn settle(core: &Core, record: &Record, known: Option<&Status>) -> Result<()> {
     let status = Status {
         version: 1,
         state: State::Exited,
-        pid: known.as_ref().map_or(0, |it| it.pid),
-        start_ticks: known.as_ref().map_or(0, |it| it.start_ticks),
-        started_at: known.as_ref().map_or(0, |it| it.started_at),
+        pid: known.map_or(0, |it| it.pid),
+        start_ticks: known.map_or(0, |it| it.start_ticks),
+        started_at: known.map_or(0, |it| it.started_at),
         finished_at: now(),
         exit_code: UNKNOWN_EXIT,
         oom_kills: 0,

@@ -26,6 +26,8 @@ pub use request::{Device, ImageSource, LogLimits, Mount, Propagation, Request, S
 pub use status::{Reason, View, view};
 pub use usage::{Disk, DiskUsage, Survey};
 
+use std::sync::Arc;
+
 use crate::core::Core;
 use crate::error::Result;
 use crate::ids::Owner;
@@ -42,7 +44,7 @@ pub fn owned(core: &Core, owner: &Owner, id: &str) -> Result<Record> {
 }
 
 /// Every container of every owner.
-pub fn all(core: &Core) -> Result<Vec<Record>> {
+pub fn all(core: &Core) -> Result<Vec<Arc<Record>>> {
     records::all(core)
 }
 

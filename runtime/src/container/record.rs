@@ -1,5 +1,7 @@
 //! What is known of a container: one record of this boot, beside the one that its shim writes.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::request::Request;
@@ -7,7 +9,7 @@ use crate::core::Core;
 use crate::error::{During as _, Error, Result};
 use crate::ids::Owner;
 use crate::launch::ProcessSpec;
-use crate::records::{Stored, all};
+use crate::records::{Cache, Stored, select};
 use crate::store::{Durability, read_json, write_json};
 
 /// `container.json`.
@@ -84,6 +86,10 @@ impl Stored for Record {
     const DIR: &'static str = "containers";
     const FILE: &'static str = "container.json";
 
+    fn cache(core: &Core) -> &Cache<Self> {
+        &core.caches.containers
+    }
+
     fn id(&self) -> &str {
         &self.id
     }
@@ -94,6 +100,6 @@ impl Stored for Record {
 }
 
 /// Every container of a sandbox.
-pub fn of_sandbox(core: &Core, sandbox: &str) -> Result<Vec<Record>> {
-    Ok(all::<Record>(core)?.into_iter().filter(|it| it.sandbox == sandbox).collect())
+pub fn of_sandbox(core: &Core, sandbox: &str) -> Result<Vec<Arc<Record>>> {
+    select(core, |it: &Record| it.sandbox == sandbox)
 }

@@ -1,11 +1,12 @@
 //! How a container is: its record, its shim's word, and whether that shim still lives.
 
+use std::sync::Arc;
+
 use super::record::Record;
 use crate::core::Core;
 use crate::error::{During as _, Result};
-use crate::sandbox;
 use crate::shim::protocol::{State, Status};
-use crate::store::read_json;
+use crate::{records, sandbox};
 
 /// How a container is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,26 +80,27 @@ fn ordered(created: i64, started: i64, finished: i64) -> (i64, i64) {
 }
 
 fn shim_lives(core: &Core, record: &Record) -> Result<bool> {
-    match sandbox::load(core, &record.sandbox) {
-        Ok(sandbox) => Ok(sandbox.shim_lives(&core.boot_id)),
+    match records::read::<sandbox::Record>(core, &record.sandbox) {
+        Ok(sandbox) => Ok(sandbox.shim_lives(core)),
         Err(error) if error.kind() == crate::error::Kind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
 /// The record that its shim wrote.
-pub fn status(core: &Core, id: &str) -> Result<Option<Status>> {
+pub fn status(core: &Core, id: &str) -> Result<Option<Arc<Status>>> {
     let path = core.container_dir(id).join("status.json");
-    let mut read = read_json(&path);
+    let read = || core.caches.statuses.read(&path);
+    let mut answer = read();
     for _ in 0..3 {
         // On a full disk it is written over, not replaced: half of it may have been read.
-        if !matches!(&read, Err(error) if error.kind() == std::io::ErrorKind::InvalidData) {
+        if !matches!(&answer, Err(error) if error.kind() == std::io::ErrorKind::InvalidData) {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
-        read = read_json(&path);
+        answer = read();
     }
-    read.during(|| format!("read {}", path.display()))
+    answer.during(|| format!("read {}", path.display()))
 }
 
 fn from_status(record: &Record, status: &Status) -> View {

@@ -25,7 +25,7 @@ pub fn sandbox(core: &Core, record: &sandbox::Record) -> HashMap<String, String>
     wrap(&json!({
         "pid": process(&record.init),
         "shimPid": process(&record.shim),
-        "processStatus": if record.is_ready(&core.boot_id) { "running" } else { "deleted" },
+        "processStatus": if record.is_ready(core) { "running" } else { "deleted" },
         "netNamespaceClosed": record.stopped,
         "image": "",
         "runtimeHandler": "",

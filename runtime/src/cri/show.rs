@@ -12,11 +12,7 @@ use crate::shim::protocol::State;
 
 /// A sandbox's state.
 pub fn sandbox_state(core: &Core, record: &sandbox::Record) -> cri::PodSandboxState {
-    if record.is_ready(&core.boot_id) {
-        cri::PodSandboxState::SandboxReady
-    } else {
-        cri::PodSandboxState::SandboxNotready
-    }
+    if record.is_ready(core) { cri::PodSandboxState::SandboxReady } else { cri::PodSandboxState::SandboxNotready }
 }
 
 fn metadata(request: &sandbox::Request) -> cri::PodSandboxMetadata {

@@ -68,7 +68,7 @@ impl Services {
             };
             let ports = request.port.into_iter().map(port).collect::<Result<_>>()?;
             let record = sandbox::owned(core, owner, &request.pod_sandbox_id)?;
-            if !record.is_ready(&core.boot_id) {
+            if !record.is_ready(core) {
                 return Err(Error::Conflict(format!("sandbox {} is not running", record.id)));
             }
             Ok(cri::PortForwardResponse { url: sessions.prepare(Wanted::PortForward { sandbox: record.id, ports })? })

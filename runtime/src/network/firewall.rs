@@ -106,13 +106,13 @@ fn during(operation: &'static str) -> impl FnOnce(nft::Error) -> crate::Error {
 
 /// All that the table shall hold: every pod of this boot that was not stopped.
 fn desired(core: &Core, locked: &Locked) -> Result<Desired> {
-    let here = |it: &sandbox::Record| it.boot_id == core.boot_id && !it.stopped;
-    let records = sandbox::all(core)?.into_iter().filter(here);
+    let records = sandbox::all(core)?;
+    let here = records.iter().filter(|it| it.boot_id == core.boot_id && !it.stopped);
     Ok(Desired {
         ranges: locked.shared.ranges.all(),
         gateways: locked.shared.ranges.gateways(),
         non_masquerade: locked.shared.non_masquerade.clone(),
-        pods: records.filter_map(|it| it.attachment).map(|it| rules(&it)).collect(),
+        pods: here.filter_map(|it| it.attachment.as_ref()).map(rules).collect(),
     })
 }
 

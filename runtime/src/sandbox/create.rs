@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::all;
 use super::record::{NamespaceMode, Record, Request};
 use super::{files, remove};
 use crate::cgroup::Cgroup;
@@ -17,6 +16,7 @@ use crate::error::{During as _, Error, Result};
 use crate::ids::{Owner, Process, new_id, short};
 use crate::names::Reserved;
 use crate::network;
+use crate::records;
 use crate::shim::protocol::{self, CgroupFds, Config, Response, UserFd};
 use crate::shim::{client, now};
 use crate::store::remove_dir;
@@ -129,7 +129,6 @@ fn check_sysctl(name: &str, request: &Request) -> Result<()> {
 /// Two sandboxes of one owner cannot have the same name and attempt: of several that are asked for at once, one is made.
 fn reserve<'a>(core: &'a Core, owner: &Owner, request: &Request, id: &str) -> Result<Reserved<'a>> {
     let (owner, attempt) = (owner.to_string(), request.attempt.to_string());
-    let key = |it: &Request| (it.namespace.clone(), it.name.clone(), it.uid.clone(), it.attempt);
     let refuse = |other: &str, help: &str| {
         Error::Conflict(format!(
             "sandbox {}/{} (uid {}, attempt {attempt}) {help} {other}",
@@ -138,10 +137,16 @@ fn reserve<'a>(core: &'a Core, owner: &Owner, request: &Request, id: &str) -> Re
     };
     let name = ["sandbox", &owner, &request.namespace, &request.name, &request.uid, &attempt];
     let reserved = core.names.reserve(&name, id).map_err(|other| refuse(&other, "is being made as"))?;
-    match all(core)?.into_iter().find(|it| it.owner.to_string() == owner && key(&it.request) == key(request)) {
+    let same = |it: &Record| key(&it.request) == key(request) && it.owner.to_string() == owner;
+    match records::select(core, same)?.first() {
         None => Ok(reserved),
         Some(other) => Err(refuse(&other.id, "exists, to be removed first, as")),
     }
+}
+
+/// What a client calls a sandbox.
+fn key(request: &Request) -> (&str, &str, &str, u32) {
+    (&request.namespace, &request.name, &request.uid, request.attempt)
 }
 
 /// What the request says, else the host's own name.

@@ -9,6 +9,8 @@ pub use create::{CGROUP_PATIENCE, create, follow, hostname};
 pub use record::{Amounts, Dns, NamespaceMode, Namespaces, Record, Request, amounts, update_amounts};
 pub use remove::{bury, remove, stop};
 
+use std::sync::Arc;
+
 use crate::core::Core;
 use crate::error::Result;
 use crate::ids::Owner;
@@ -25,6 +27,6 @@ pub fn owned(core: &Core, owner: &Owner, id: &str) -> Result<Record> {
 }
 
 /// Every sandbox of every owner.
-pub fn all(core: &Core) -> Result<Vec<Record>> {
+pub fn all(core: &Core) -> Result<Vec<Arc<Record>>> {
     records::all(core)
 }

@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::ids::{Owner, Process};
 use crate::network::{Attachment, PortMapping};
-use crate::records::Stored;
+use crate::records::{Cache, Stored};
 use crate::store::{Durability, read_json, write_json};
 use crate::userns::UserNamespace;
 
@@ -128,13 +128,14 @@ pub struct Record {
 
 impl Record {
     /// Its shim runs and it was not stopped.
-    pub fn is_ready(&self, boot_id: &str) -> bool {
-        !self.stopped && self.shim_lives(boot_id)
+    pub fn is_ready(&self, core: &Core) -> bool {
+        !self.stopped && self.shim_lives(core)
     }
 
     /// Its shim runs.
-    pub fn shim_lives(&self, boot_id: &str) -> bool {
-        self.boot_id == boot_id && self.shim.is_some_and(Process::is_running)
+    pub fn shim_lives(&self, core: &Core) -> bool {
+        let look = || self.shim.is_some_and(Process::is_running);
+        self.boot_id == core.boot_id && core.watcher.is_connected(&self.id).unwrap_or_else(look)
     }
 
     /// Writes it.
@@ -174,6 +175,10 @@ impl Stored for Record {
     const FIELD: &'static str = "pod_sandbox_id";
     const DIR: &'static str = "sandboxes";
     const FILE: &'static str = "sandbox.json";
+
+    fn cache(core: &Core) -> &Cache<Self> {
+        &core.caches.sandboxes
+    }
 
     fn id(&self) -> &str {
         &self.id

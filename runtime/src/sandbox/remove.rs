@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::all;
 use super::create::{CGROUP_PATIENCE, remove_dirs};
 use super::record::Record;
 use crate::container;
@@ -10,6 +9,7 @@ use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::ids::{Owner, short};
 use crate::network;
+use crate::records;
 use crate::shim::protocol;
 use crate::userns;
 use crate::watch::Event;
@@ -135,7 +135,7 @@ fn unpin(core: &Core, id: &str) -> Result<()> {
 
 /// The shim of a sandbox has died: what it held ends as Unknown, and the sandbox is not ready.
 pub fn bury(core: &Core, id: &str) -> Result<()> {
-    let Some(record) = all(core)?.into_iter().find(|it| it.id == id) else { return Ok(()) };
+    let Some(record) = records::select(core, |it: &Record| it.id == id)?.pop() else { return Ok(()) };
     if let Some(cgroup) = core.hierarchies.find(&record.cgroup())? {
         cgroup.kill(CGROUP_PATIENCE)?;
     }

@@ -288,7 +288,7 @@ impl Container {
         let (Phase::Creating(conn), true, true) = (&self.phase, self.ready, self.pid.is_some()) else { return None };
         let conn = *conn;
         self.status.pid = self.pid.map_or(0, |pid| pid.as_raw_nonzero().get());
-        self.status.start_ticks = crate::sys::process::start_ticks(self.status.pid).unwrap_or(0);
+        self.status.start_ticks = crate::sys::process::look(self.status.pid).map_or(0, |(_, start)| start);
         if let Err(error) = self.record() {
             let operation = "write the container's record".to_owned();
             return self.failed(LaunchFailure { operation, errno: error.raw_os_error().unwrap_or(0), code: 128 });

@@ -168,11 +168,13 @@ pub fn signal_number(name: &str) -> Option<i32> {
     format!("SIG{bare}").parse::<nix::sys::signal::Signal>().ok().map(|it| it as i32)
 }
 
-/// When a process was started, in clock ticks since boot (proc(5), field 22).
-pub fn start_ticks(pid: i32) -> Option<u64> {
+/// A process's state (proc(5), field 3), and when it was started, in clock ticks since boot (field 22).
+pub fn look(pid: i32) -> Option<(char, u64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in field 2 may hold spaces and parentheses.
-    stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 /// Restores what a program expects of its signals: default dispositions and an empty mask.

@@ -2,13 +2,16 @@
 //!
 //! `cargo build --release && cargo run --release -p e2e --bin bench -- --runs 30`
 
+mod agent;
 mod coracle;
+mod cri;
 mod network;
 mod peers;
 mod pull;
 mod report;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Parser;
@@ -45,6 +48,36 @@ struct Args {
     /// Measure pulling alone
     #[arg(long)]
     only_pull: bool,
+    /// Times that each quick call of the container runtime interface is measured
+    #[arg(long, default_value_t = 100)]
+    cri_runs: usize,
+    /// Sandboxes that are started at once
+    #[arg(long, default_value_t = 100)]
+    cri_parallel: usize,
+    /// Pods that stand while they are listed
+    #[arg(long, default_value_t = 500)]
+    cri_listed: usize,
+    /// MiB that a container writes to its log, and a command to its client
+    #[arg(long, default_value_t = 128)]
+    cri_megabytes: usize,
+    /// Measure the container runtime interface alone
+    #[arg(long, conflicts_with_all = ["only_network", "only_pull"])]
+    only_cri: bool,
+    /// Times that the agent starts one pod
+    #[arg(long, default_value_t = 30)]
+    agent_runs: usize,
+    /// Pods whose manifests are written at once
+    #[arg(long, default_value_t = 50)]
+    agent_pods: usize,
+    /// Pods that the agent shall hold
+    #[arg(long, default_value_t = 500)]
+    agent_many: usize,
+    /// Seconds for which those shall stay
+    #[arg(long, default_value_t = 60)]
+    agent_stay: u64,
+    /// Measure the agent alone
+    #[arg(long, conflicts_with_all = ["only_network", "only_pull", "only_cri"])]
+    only_agent: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -63,7 +96,24 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn cri(args: &Args) -> anyhow::Result<Vec<Row>> {
+    let Args { cri_runs: runs, cri_parallel: parallel, cri_listed: listed, cri_megabytes: megabytes, .. } = *args;
+    cri::rows(&cri::Scale { runs, parallel, listed, megabytes })
+}
+
+fn agent(args: &Args) -> anyhow::Result<Vec<Row>> {
+    let Args { agent_runs: runs, agent_pods: pods, agent_many: many, .. } = *args;
+    ensure!(many >= pods, "--agent-many {many} are fewer than --agent-pods {pods}");
+    agent::rows(&agent::Scale { runs, pods, many, stay: Duration::from_secs(args.agent_stay) })
+}
+
 fn rows(args: &Args) -> anyhow::Result<Vec<Row>> {
+    if args.only_agent {
+        return agent(args);
+    }
+    if args.only_cri {
+        return cri(args);
+    }
     if args.only_network {
         return network::rows(args.runs);
     }
@@ -88,6 +138,8 @@ fn rows(args: &Args) -> anyhow::Result<Vec<Row>> {
     let what = format!("unpack alone of {} MiB, {} files, 2 gzip layers", args.megabytes, args.files);
     rows.push(Row::of(&what, "ms", "umoci", peers::umoci_unpack(&archive, args.imports)));
     rows.extend(pull::rows(args.pull_megabytes, args.pull_files, args.pulls)?);
+    rows.extend(cri(args)?);
+    rows.extend(agent(args)?);
     let memory = coracle::memory()?;
     rows.push(Row::new("private memory of a shim", "KiB", "coracle", memory.shim));
     rows.push(Row::new("of it dirty", "KiB", "coracle", memory.shim_dirty));

@@ -98,7 +98,8 @@ fn available() -> anyhow::Result<f64> {
     field(&text, "MemAvailable").context("/proc/meminfo has no MemAvailable")
 }
 
-fn proportional(pid: i32) -> Option<f64> {
+/// Pss of a process, in KiB.
+pub fn proportional(pid: i32) -> Option<f64> {
     field(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss")
 }
 

@@ -14,6 +14,8 @@ pub struct Row {
     median: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     p90: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p99: Option<f64>,
     /// Why there are no figures.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<String>,
@@ -23,14 +25,14 @@ impl Row {
     /// A row of samples.
     pub fn new(what: &str, unit: &'static str, program: &str, mut samples: Vec<f64>) -> Self {
         samples.sort_by(f64::total_cmp);
-        let (median, p90) = (percentile(&samples, 50), percentile(&samples, 90));
-        Self { what: what.into(), program: program.into(), unit, runs: samples.len(), median, p90, missing: None }
+        let [median, p90, p99] = [50, 90, 99].map(|percent| percentile(&samples, percent));
+        Self { what: what.into(), program: program.into(), unit, runs: samples.len(), median, p90, p99, missing: None }
     }
 
     /// A row without figures.
     pub fn absent(what: &str, unit: &'static str, program: &str, why: &str) -> Self {
         let (what, program) = (what.into(), program.into());
-        Self { what, program, unit, runs: 0, median: None, p90: None, missing: Some(why.into()) }
+        Self { what, program, unit, runs: 0, median: None, p90: None, p99: None, missing: Some(why.into()) }
     }
 
     /// A row of samples, or the reason why there are none.
@@ -51,15 +53,18 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
 /// Prints rows as a table.
 pub fn table(rows: &[Row]) {
     let widest = rows.iter().map(|row| row.what.len()).max().unwrap_or_default();
-    println!("{:widest$}  {:8} {:>9} {:>9}  {:4} {:>4}", "what", "program", "median", "p90", "unit", "runs");
+    println!(
+        "{:widest$}  {:10} {:>9} {:>9} {:>9}  {:4} {:>4}",
+        "what", "program", "median", "p90", "p99", "unit", "runs"
+    );
     for row in rows {
         let Row { what, program, unit, runs, .. } = row;
-        match (row.median, row.p90, &row.missing) {
-            (Some(median), Some(p90), _) => {
-                println!("{what:widest$}  {program:8} {median:9.2} {p90:9.2}  {unit:4} {runs:4}");
+        match (row.median, row.p90, row.p99, &row.missing) {
+            (Some(median), Some(p90), Some(p99), _) => {
+                println!("{what:widest$}  {program:10} {median:9.2} {p90:9.2} {p99:9.2}  {unit:4} {runs:4}");
             }
-            (_, _, why) => {
-                println!("{what:widest$}  {program:8} not measured: {}", why.as_deref().unwrap_or("no runs"))
+            (_, _, _, why) => {
+                println!("{what:widest$}  {program:10} not measured: {}", why.as_deref().unwrap_or("no runs"))
             }
         }
     }
@@ -72,7 +77,7 @@ mod tests {
     #[test]
     fn percentiles_are_of_the_nearest_rank() {
         let ten: Vec<f64> = (1..=10).map(f64::from).collect();
-        assert_eq!((percentile(&ten, 50), percentile(&ten, 90)), (Some(5.0), Some(9.0)));
+        assert_eq!([50, 90, 99].map(|percent| percentile(&ten, percent)), [Some(5.0), Some(9.0), Some(10.0)]);
         assert_eq!((percentile(&[3.0], 50), percentile(&[3.0], 90)), (Some(3.0), Some(3.0)));
         assert_eq!(percentile(&[], 50), None);
     }

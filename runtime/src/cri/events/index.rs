@@ -40,17 +40,17 @@ impl Index {
     pub fn read(core: &Core, owner: &Owner) -> Result<Self> {
         let mut index = Self { owner: owner.clone(), containers: BTreeMap::new(), sandboxes: BTreeMap::new() };
         for record in sandbox::all(core)?.into_iter().filter(|it| it.owner == *owner) {
-            let phase = match record.is_ready(&core.boot_id) {
+            let phase = match record.is_ready(core) {
                 false => Phase::Stopped,
                 true if core.watcher.follows(&record.id) => Phase::Started,
                 // It is being made.
                 true => Phase::Unknown,
             };
-            index.sandboxes.insert(record.id, phase);
+            index.sandboxes.insert(record.id.clone(), phase);
         }
         for record in container::all(core)?.into_iter().filter(|it| it.owner == *owner) {
             let phase = phase(core, &record).unwrap_or(Phase::Unknown);
-            index.containers.insert(record.id, Known { sandbox: record.sandbox, phase });
+            index.containers.insert(record.id.clone(), Known { sandbox: record.sandbox.clone(), phase });
         }
         Ok(index)
     }

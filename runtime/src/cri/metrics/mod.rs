@@ -61,7 +61,7 @@ impl Services {
         let meter = self.meter.clone();
         self.run(move |core, owner| {
             let mut sandboxes = sandbox::all(core)?;
-            sandboxes.retain(|it| it.owner == *owner && it.is_ready(&core.boot_id));
+            sandboxes.retain(|it| it.owner == *owner && it.is_ready(core));
             let pods = Pod::read_all(core, sandboxes, container::all(core)?, &meter.disks.survey())?;
             let (space, sizes) = (space(core)?, hugepage_sizes());
             pods.iter().map(|pod| show_pod(pod, &space, &sizes)).collect()

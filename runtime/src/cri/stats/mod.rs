@@ -4,6 +4,8 @@ pub mod reading;
 mod samples;
 mod show;
 
+use std::sync::Arc;
+
 use cri_proto::cri;
 use tonic::Status;
 
@@ -36,7 +38,7 @@ impl Services {
         let meter = self.meter.clone();
         self.run(move |core, owner| {
             let record = container::owned(core, owner, &id)?;
-            let stats = show_containers(core, vec![record], &meter)?;
+            let stats = show_containers(core, vec![Arc::new(record)], &meter)?;
             stats.into_iter().next().ok_or(crate::Error::NotFound { what: "container", id })
         })
         .await
@@ -67,11 +69,11 @@ impl Services {
         let found = self.run(move |core, owner| {
             let record = sandbox::owned(core, owner, &id)?;
             let id = record.id.clone();
-            if !record.is_ready(&core.boot_id) {
+            if !record.is_ready(core) {
                 return Ok(Err(id));
             }
             let containers = container::of_sandbox(core, &id)?;
-            let pods = Pod::read_all(core, vec![record], containers, &meter.disks.survey())?;
+            let pods = Pod::read_all(core, vec![Arc::new(record)], containers, &meter.disks.survey())?;
             Ok(show_pods(core, &pods, &meter)?.pop().ok_or(id))
         });
         found.await?.map_err(|id| Status::unavailable(format!("sandbox {id} is not ready: it has no statistics")))
@@ -89,7 +91,7 @@ impl Services {
                 it.owner == *owner
                     && it.id.starts_with(&filter.id)
                     && super::show::selects(&filter.label_selector, &it.request.labels)
-                    && it.is_ready(&core.boot_id)
+                    && it.is_ready(core)
             });
             let pods = Pod::read_all(core, sandboxes, container::all(core)?, &meter.disks.survey())?;
             show_pods(core, &pods, &meter)
@@ -98,7 +100,11 @@ impl Services {
     }
 }
 
-fn show_containers(core: &Core, records: Vec<container::Record>, meter: &Meter) -> Result<Vec<cri::ContainerStats>> {
+fn show_containers(
+    core: &Core,
+    records: Vec<Arc<container::Record>>,
+    meter: &Meter,
+) -> Result<Vec<cri::ContainerStats>> {
     let layers = filesystem::of(&core.options.root_dir.join("containers"))?;
     let survey = meter.disks.survey();
     let read = |record| Container::read(core, record, &survey);

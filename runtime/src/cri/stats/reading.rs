@@ -1,6 +1,8 @@
 //! Reading what a container or a pod uses: the one source of both statistics and metrics.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::cgroup::{Cgroup, Cpu, Hugepages, IoDevice, Memory, Pressure, Stats};
 use crate::container::{self, Disk, Survey, View};
@@ -14,7 +16,7 @@ use crate::shim::protocol::State;
 /// A container at one moment.
 pub struct Container {
     /// Its record.
-    pub record: container::Record,
+    pub record: Arc<container::Record>,
     /// How it is.
     pub view: Option<View>,
     /// What its cgroup counts; none of one that has ended.
@@ -43,7 +45,7 @@ pub struct Used {
 /// A sandbox at one moment.
 pub struct Pod {
     /// Its record.
-    pub record: sandbox::Record,
+    pub record: Arc<sandbox::Record>,
     /// When it was read, in nanoseconds since 1970.
     pub at: i64,
     /// What its containers' common cgroup counts.
@@ -56,7 +58,7 @@ pub struct Pod {
 
 impl Container {
     /// A container, and its writable layer as far as `disks` has time for it.
-    pub fn read(core: &Core, record: container::Record, disks: &Survey<'_>) -> Result<Self> {
+    pub fn read(core: &Core, record: Arc<container::Record>, disks: &Survey<'_>) -> Result<Self> {
         let view = container::view(core, &record)?;
         let runs = view.as_ref().is_some_and(|it| it.state != State::Exited);
         let used = if runs { Used::read(core, &record.cgroup)? } else { None };
@@ -123,18 +125,21 @@ impl Pod {
     /// These sandboxes, each with those of the containers that are its own. What is removed meanwhile is left out.
     pub fn read_all(
         core: &Core,
-        sandboxes: Vec<sandbox::Record>,
-        mut containers: Vec<container::Record>,
+        sandboxes: Vec<Arc<sandbox::Record>>,
+        containers: Vec<Arc<container::Record>>,
         disks: &Survey<'_>,
     ) -> Result<Vec<Self>> {
         let pins: Vec<PathBuf> = sandboxes.iter().map(|it| core.pins_dir(&it.id).join("net")).collect();
         let interfaces = counters::read(pins);
         let interfaces = interfaces.map_err(|source| Error::Io { operation: "read pods' counters".into(), source })?;
+        let mut by_sandbox: BTreeMap<String, Vec<Arc<container::Record>>> = BTreeMap::new();
+        for container in containers {
+            by_sandbox.entry(container.sandbox.clone()).or_default().push(container);
+        }
         let mut pods = Vec::with_capacity(sandboxes.len());
         for (record, interfaces) in sandboxes.into_iter().zip(interfaces) {
-            let own = containers.extract_if(.., |it| it.sandbox == record.id);
-            let own = own.collect::<Vec<_>>().into_iter().map(|it| Container::read(core, it, disks));
-            let containers = own.collect::<Result<_>>()?;
+            let own = by_sandbox.remove(&record.id).unwrap_or_default();
+            let containers = own.into_iter().map(|it| Container::read(core, it, disks)).collect::<Result<_>>()?;
             let used = Used::read(core, record.request.cgroup_parent.trim_matches('/'))?;
             let interfaces = interfaces.filter(|_| record.attachment.is_some());
             pods.push(Self { at: now(), used, containers, interfaces, record });
