@@ -57,7 +57,7 @@ fn apply_pod(pod: &mut Pod) {
     }
     volumes.iter_mut().flatten().for_each(apply_volume);
     for debugger in spec.ephemeral_containers.iter_mut().flatten() {
-        let mut container = crate::ephemeral::as_container(debugger);
+        let mut container = crate::as_container(debugger);
         apply_container(&mut container, host_network);
         debugger.env = container.env;
         debugger.image_pull_policy = container.image_pull_policy;

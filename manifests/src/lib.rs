@@ -24,8 +24,8 @@ mod support_table;
 mod validate;
 mod yaml;
 
-pub use ephemeral::as_container;
 pub use diagnostic::{Diagnostic, Severity};
+pub use ephemeral::as_container;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use read::read;

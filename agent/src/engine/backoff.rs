@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use manifests::annotations::{self, Broken};
 use serde::{Deserialize, Serialize};
 
 use super::time::Monotonic;
@@ -24,57 +25,21 @@ impl Default for Policy {
     }
 }
 
-/// Why a back-off policy could not be read.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// A part is not `KEY=DURATION`.
-    #[error("{0:?} is not KEY=DURATION; the keys are initial, max and reset, as in \"initial=1s,max=1m,reset=10m\"")]
-    Part(String),
-    /// The duration of a part cannot be read.
-    #[error("{key} has {value:?}, which is no duration; write it as 500ms, 10s, 5m or 1h30m")]
-    Duration {
-        /// The key.
-        key: String,
-        /// The text given.
-        value: String,
-    },
-    /// The first wait would be longer than the longest.
-    #[error("initial ({initial:?}) is longer than max ({max:?})")]
-    Order {
-        /// The first wait.
-        initial: Duration,
-        /// The longest wait.
-        max: Duration,
-    },
+impl Policy {
+    /// This policy, but for what a pod says itself.
+    pub fn with(self, own: &annotations::Backoff) -> Policy {
+        let initial = own.initial.unwrap_or(self.initial);
+        // A pod that says when to begin alone may begin later than others end.
+        let max = own.max.unwrap_or(self.max.max(initial));
+        Policy { initial: initial.min(max), max, reset: own.reset.unwrap_or(self.reset) }
+    }
 }
 
 impl FromStr for Policy {
-    type Err = PolicyError;
+    type Err = Broken;
 
-    fn from_str(text: &str) -> Result<Self, PolicyError> {
-        let mut policy = Policy::default();
-        let mut max_given = false;
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (key, value) = part.split_once('=').ok_or_else(|| PolicyError::Part(part.to_owned()))?;
-            let field = match key.trim() {
-                "initial" => &mut policy.initial,
-                "max" => {
-                    max_given = true;
-                    &mut policy.max
-                }
-                "reset" => &mut policy.reset,
-                _ => return Err(PolicyError::Part(part.to_owned())),
-            };
-            *field = super::time::parse_duration(value.trim())
-                .ok_or_else(|| PolicyError::Duration { key: key.to_owned(), value: value.to_owned() })?;
-        }
-        if !max_given {
-            policy.max = policy.max.max(policy.initial);
-        }
-        if policy.initial > policy.max {
-            return Err(PolicyError::Order { initial: policy.initial, max: policy.max });
-        }
-        Ok(policy)
+    fn from_str(text: &str) -> Result<Self, Broken> {
+        Ok(Policy::default().with(&text.parse()?))
     }
 }
 
@@ -141,19 +106,31 @@ mod tests {
     }
 
     #[test]
+    fn a_pods_own_policy_goes_before_the_nodes() {
+        let s = Duration::from_secs;
+        let node = Policy { initial: s(10), max: s(300), reset: s(600) };
+        for (text, initial, max, reset) in [
+            ("initial=1s", 1, 300, 600),
+            ("max=20s", 10, 20, 600),
+            ("max=5s", 5, 5, 600),
+            ("initial=400s", 400, 400, 600),
+            ("reset=1m", 10, 300, 60),
+            ("initial=1s,max=2s,reset=3s", 1, 2, 3),
+        ] {
+            let own = text.parse().unwrap_or_default();
+            assert_eq!(node.with(&own), Policy { initial: s(initial), max: s(max), reset: s(reset) }, "{text}");
+        }
+    }
+
+    #[test]
     fn policies_are_read_and_refused() {
-        let read = |text: &str| text.parse::<Policy>();
+        let read = |text: &str| text.parse::<Policy>().map_err(|broken| broken.message);
         let ms = Duration::from_millis;
-        assert_eq!(read(""), Ok(Policy::default()));
         assert_eq!(
             read("initial=1s, max=1m,reset=10m"),
             Ok(Policy { initial: ms(1000), max: ms(60_000), reset: ms(600_000) })
         );
         assert_eq!(read("initial=20ms").map(|policy| policy.initial), Ok(ms(20)));
-        assert_eq!(read("initial=10m").map(|policy| policy.max), Ok(ms(600_000)));
-        assert_eq!(read("first=1s"), Err(PolicyError::Part("first=1s".into())));
-        assert_eq!(read("max"), Err(PolicyError::Part("max".into())));
-        assert_eq!(read("max=5"), Err(PolicyError::Duration { key: "max".into(), value: "5".into() }));
-        assert_eq!(read("initial=2s,max=1s"), Err(PolicyError::Order { initial: ms(2000), max: ms(1000) }));
+        assert!(read("first=1s").is_err_and(|message| message.contains("`first` is not one of")));
     }
 }

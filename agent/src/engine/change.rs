@@ -25,9 +25,6 @@ pub const OBJECTS: &str = "coracle.dev/objects-hash";
 /// How hashes are made; another number is no ground for a restart.
 const VERSION: &str = "1";
 
-/// The pod's annotation that decides about its network.
-const NETWORK: &str = "coracle.dev/network";
-
 /// Fields that mean nothing when they are false.
 const FALSE_IS_UNSET: [&str; 12] = [
     "hostIPC",
@@ -138,7 +135,7 @@ fn sandbox_fields(pod: &Pod) -> Value {
         "hostUsers": spec.host_users,
         "hostname": spec.hostname,
         "hostnameOverride": spec.hostname_override,
-        "network": pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(NETWORK)),
+        "network": pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(manifests::annotations::NETWORK)),
         "hostPorts": ports,
         // The pod's cgroup lies below that of its class.
         "qosClass": Qos::of(spec).as_str(),

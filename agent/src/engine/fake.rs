@@ -46,6 +46,7 @@ pub struct World {
     pub image_user: (Option<i64>, String),
     pub pulls: Pulls,
     pub sandbox_failures: VecDeque<Status>,
+    pub resize_failures: VecDeque<Status>,
     /// Events are not sent.
     pub lossy: bool,
     pub sandboxes: Vec<cri::PodSandboxStatus>,
@@ -118,6 +119,19 @@ impl Fake {
         }
     }
 
+    /// A container ends as by itself.
+    pub fn exit(&self, id: &str, code: i32) {
+        self.end(id, code, if code == 0 { "Completed" } else { "Error" });
+    }
+
+    /// The machine is booted again, and the runtime knows nothing any more.
+    pub fn reboot(&self) {
+        let mut world = self.world();
+        world.sandboxes.clear();
+        world.containers.clear();
+        world.calls.clear();
+    }
+
     fn note(&self, call: String) {
         let second = self.begin.elapsed().as_secs();
         self.world().calls.push((second, call));
@@ -185,6 +199,7 @@ impl RuntimeService for Fake {
             id: id.clone(),
             metadata: Some(metadata),
             labels: config.labels,
+            annotations: config.annotations,
             network: Some(cri::PodSandboxNetworkStatus {
                 ip: "10.9.0.2".into(),
                 additional_ips: vec![cri::PodIp { ip: "fd09::2".into() }],
@@ -250,6 +265,7 @@ impl RuntimeService for Fake {
             metadata: sandbox.metadata.clone(),
             state: sandbox.state,
             labels: sandbox.labels.clone(),
+            annotations: sandbox.annotations.clone(),
             ..Default::default()
         });
         Ok(Response::new(cri::ListPodSandboxResponse { items: items.collect() }))
@@ -278,6 +294,7 @@ impl RuntimeService for Fake {
             id: id.clone(),
             metadata: Some(metadata),
             labels: config.labels.clone(),
+            annotations: config.annotations.clone(),
             ..Default::default()
         };
         world.containers.push(Instance { status, sandbox, config, script, ended: watch::channel(false).0 });
@@ -404,9 +421,15 @@ impl RuntimeService for Fake {
     }
     async fn update_container_resources(
         &self,
-        _: Request<cri::UpdateContainerResourcesRequest>,
+        request: Request<cri::UpdateContainerResourcesRequest>,
     ) -> Answer<cri::UpdateContainerResourcesResponse> {
-        absent()
+        let request = request.into_inner();
+        let linux = request.linux.unwrap();
+        self.note(format!("resize {} {} {}", request.container_id, linux.cpu_quota, linux.memory_limit_in_bytes));
+        match self.world().resize_failures.pop_front() {
+            Some(status) => Err(status),
+            None => Ok(Response::new(cri::UpdateContainerResourcesResponse {})),
+        }
     }
     async fn reopen_container_log(
         &self,

@@ -4,18 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use manifests::annotations::Annotations;
 
 use super::change;
 use super::config::Objects;
 use super::plan::{init_of, spec_of};
 
-/// The annotation.
-const ANNOTATION: &str = "coracle.dev/restart-on-change";
-
 /// The hashes of the objects that each following container refers to, by container; of those that refer to none, too.
 pub fn hashes(pod: &Pod, objects: &Objects) -> BTreeMap<String, String> {
-    let annotation = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(ANNOTATION));
-    if annotation.is_none_or(|value| value != "true") {
+    if !Annotations::of(pod).is_ok_and(|annotations| annotations.restart_on_change) {
         return BTreeMap::new();
     }
     let spec = spec_of(pod);

@@ -110,11 +110,15 @@ impl Drop for Inner {
 impl Engine {
     /// An engine that works through `cri` and tells what happens to `notices`; workers wait while that is full.
     pub async fn new(cri: Cri, options: Options, notices: mpsc::Sender<Notice>) -> Result<Engine, Status> {
+        Engine::at(Clock::start(), cri, options, notices).await
+    }
+
+    async fn at(clock: Clock, cri: Cri, options: Options, notices: mpsc::Sender<Notice>) -> Result<Engine, Status> {
         let request = cri::VersionRequest { version: "0.1.0".into() };
         let runtime_name = cri.runtime.clone().version(request).await?.into_inner().runtime_name;
         let hub = Hub::default();
         let listener = tokio::spawn(hub.clone().listen(cri.clone()));
-        let (creations, clock) = (Semaphore::new(CREATIONS), Clock::start());
+        let creations = Semaphore::new(CREATIONS);
         let objects = RwLock::new(Arc::new(options.objects.clone()));
         let actions = Actions::new(cri.clone());
         let inner = Inner { cri, options, objects, runtime_name, creations, clock, actions, hub, notices, listener };

@@ -186,6 +186,13 @@ impl PodHandle {
         self.stopper().stop(grace);
     }
 
+    /// The worker dies, as with its agent.
+    #[cfg(test)]
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
     /// Waits for the pod's end. A pod that is over waits for another definition or restart until this is called.
     pub async fn outcome(self) -> Outcome {
         let PodHandle { task, orders, wanted, .. } = self;

@@ -293,6 +293,8 @@ pub fn plan(desired: &Desired<'_>, observed: &PodStatusView, now: Monotonic) -> 
     if over {
         planner.wind_up();
     }
+    // What goes on beside the containers keeps the pod from its end.
+    let over = over && !observed.containers.iter().any(ContainerView::running);
     planner.plan.phase = if evicted { Phase::Failed } else { phase::of(&planner, over) };
     planner.plan
 }

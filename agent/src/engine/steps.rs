@@ -100,8 +100,7 @@ impl Steps {
         blocking(move || {
             steps.dir.create()?;
             make_dir(&logs, 0o755)?;
-            let objects = steps.engine.objects();
-            volumes::prepare(&steps.sources(&objects)).map(drop)
+            volumes::prepare(&steps.sources(&steps.engine.objects())).map(drop)
         })
         .await
         .map_err(|error| Problem::new("FailedMount", error))?;
@@ -198,8 +197,7 @@ impl Steps {
     }
 
     fn sources<'a>(&'a self, objects: &'a Objects) -> volumes::Sources<'a> {
-        let Steps { engine, pod, dir, .. } = self;
-        volumes::Sources { pod, objects, settings: engine.settings(), dir }
+        volumes::Sources { pod: &self.pod, objects, settings: self.engine.settings(), dir: &self.dir }
     }
 
     /// The container's volumes, hosts file and termination message, ready to be mounted.
@@ -214,8 +212,7 @@ impl Steps {
         blocking(move || {
             let logs = steps.log_directory().join(&container.name);
             make_dir(&logs, 0o755)?;
-            let objects = steps.engine.objects();
-            let volumes: BTreeMap<String, Ready> = volumes::prepare(&steps.sources(&objects))?;
+            let volumes: BTreeMap<String, Ready> = volumes::prepare(&steps.sources(&steps.engine.objects()))?;
             let mut mounts = volumes::mounts(&container, &volumes, &environment, &steps.dir)?;
             let mut add = |container_path: &str, host_path: PathBuf| {
                 if mounts.iter().all(|mount| mount.container_path != container_path) {
@@ -308,6 +305,13 @@ impl Steps {
             tracing::debug!(pod = self.key.name, why = problem.message, "the pod's limits are not set yet");
         }
         answer.map(drop).map_err(|status| Problem::rpc("ResizeError", &status))
+    }
+
+    /// Brings files of ConfigMaps, Secrets and of the pod's own fields up to date; true when something changed.
+    pub async fn refresh(&self) -> Result<bool, Problem> {
+        let steps = self.clone();
+        let done = blocking(move || volumes::refresh(&steps.sources(&steps.engine.objects()))).await;
+        done.map_err(|error| Problem::new("FailedMount", error))
     }
 
     /// Forgets a container.

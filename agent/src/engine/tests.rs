@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod adoption;
+mod changes;
+mod hooks;
 mod images;
+mod orders;
 
 use super::fake::{Fake, Script, key};
 use super::notice::Event;
@@ -49,6 +53,11 @@ async fn bench_with(change: impl FnOnce(&mut Options)) -> Bench {
     Bench { fake, engine, notices, dir }
 }
 
+/// One whose pods outlive it.
+async fn agent() -> Bench {
+    bench_with(|options| options.keep = true).await
+}
+
 fn pod(name: &str, spec: Value) -> Arc<Pod> {
     let uid = key(name).uid;
     let mut spec = spec;
@@ -78,6 +87,26 @@ fn creations(fake: &Fake) -> Vec<String> {
 }
 
 impl Bench {
+    /// Another agent on the same node, in this boot or the next.
+    async fn next_agent(self, boot: &str) -> Bench {
+        let mut options = self.engine.inner.options.clone();
+        options.settings.boot_id = boot.to_owned();
+        let (sender, notices) = mpsc::channel(1024);
+        // Paused time goes on where it was; the kernel's does not know of it.
+        let clock = self.engine.clock();
+        let engine = Engine::at(clock, Cri::new(self.fake.channel()), options, sender).await.unwrap();
+        Bench { engine, notices, ..self }
+    }
+
+    /// What was asked of the runtime since this was asked last, without its second.
+    fn new_calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.fake.world().calls).into_iter().map(|(_, call)| call).collect()
+    }
+
+    fn container(&self, index: usize) -> Value {
+        self.record()["status"]["containerStatuses"][index].clone()
+    }
+
     fn record(&self) -> Value {
         let path = record::directory(&self.engine.settings().state_dir).join("uid-p.json");
         serde_json::to_value(PodRecord::read(&path).unwrap().pod).unwrap()

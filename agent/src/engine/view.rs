@@ -356,8 +356,8 @@ impl History {
         for (name, wanted) in &definition.containers {
             changed |= self.containers.entry(name.clone()).or_default().note_definition(&wanted.hash);
         }
-        if changed {
-            self.eviction = None;
+        if changed && self.eviction.take().is_some() {
+            (self.active_since, self.active_before) = (None, Duration::ZERO);
         }
     }
 

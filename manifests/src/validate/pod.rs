@@ -57,8 +57,7 @@ pub(super) fn validate(context: &mut Context<'_, '_>, path: &Path, pod: &Pod) {
     security::pod(context, &path, spec);
     volume::validate(context, &path.field("volumes"), spec);
     resources::pod(context, &path.field("resources"), spec);
-    let debuggers: Vec<Container> =
-        spec.ephemeral_containers.iter().flatten().map(crate::ephemeral::as_container).collect();
+    let debuggers: Vec<Container> = spec.ephemeral_containers.iter().flatten().map(crate::as_container).collect();
     containers(context, &path, spec, &debuggers);
 }
 

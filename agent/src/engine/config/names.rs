@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use super::ConfigError;
+
+/// What the kernel takes of a full name.
+const LONGEST_NAME: usize = 64;
+
 /// Label: the pod's name.
 pub const POD_NAME: &str = "io.kubernetes.pod.name";
 /// Label: the pod's namespace.
@@ -92,7 +97,8 @@ pub fn container_annotations(pod: &Pod, container: &Container, attempt: u32) -> 
 
 /// The pod's host name: its own field or its name, cut to what the kernel takes.
 pub fn hostname(pod: &Pod) -> String {
-    let given = pod.spec.as_ref().and_then(|spec| spec.hostname.clone()).filter(|name| !name.is_empty());
+    let own = pod.spec.as_ref().and_then(|spec| spec.hostname_override.clone().or_else(|| spec.hostname.clone()));
+    let given = own.filter(|name| !name.is_empty());
     let name = given.unwrap_or_else(|| pod.metadata.name.clone().unwrap_or_default());
     let cut: String = name.chars().take(63).collect();
     cut.trim_end_matches(['-', '.']).to_owned()
@@ -100,13 +106,52 @@ pub fn hostname(pod: &Pod) -> String {
 
 /// The pod's name in the cluster's DNS, where it has a subdomain: `HOSTNAME.SUBDOMAIN.NAMESPACE.svc.cluster.local`.
 pub fn fqdn(pod: &Pod) -> Option<String> {
-    let subdomain = pod.spec.as_ref()?.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;
+    let spec = pod.spec.as_ref().filter(|spec| spec.hostname_override.is_none())?;
+    let subdomain = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;
     Some(format!("{}.{subdomain}.{}.svc.cluster.local", hostname(pod), PodKey::of(pod).namespace))
+}
+
+/// What the kernel calls the pod: its host name, or its full one where the pod wants that.
+pub fn kernel_hostname(pod: &Pod) -> Result<String, ConfigError> {
+    let full = pod.spec.as_ref().is_some_and(|spec| spec.set_hostname_as_fqdn == Some(true));
+    match fqdn(pod).filter(|_| full) {
+        Some(name) if name.len() > LONGEST_NAME => Err(ConfigError::Value {
+            field: "setHostnameAsFQDN",
+            value: name,
+            expected: "the kernel takes at most 64 characters: choose a shorter hostname or subdomain",
+        }),
+        Some(name) => Ok(name),
+        None => Ok(hostname(pod)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_pod_is_called_as_it_asks_for() {
+        let named = |spec: serde_json::Value| {
+            let pod = serde_json::json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": spec});
+            kernel_hostname(&serde_json::from_value(pod).unwrap()).map_err(|error| error.to_string())
+        };
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        for (spec, name) in [
+            (r#"{"containers": [], "setHostnameAsFQDN": true}"#, "web"),
+            (r#"{"containers": [], "setHostnameAsFQDN": true, "subdomain": "s"}"#, "web.s.ns.svc.cluster.local"),
+            (r#"{"containers": [], "hostname": "h", "subdomain": "s"}"#, "h"),
+            (
+                r#"{"containers": [], "hostname": "h", "subdomain": "s", "hostnameOverride": "a.example.com"}"#,
+                "a.example.com",
+            ),
+        ] {
+            assert_eq!(named(json(spec)).as_deref(), Ok(name), "{spec}");
+        }
+        let long = "a".repeat(50);
+        let spec = serde_json::json!({"containers": [], "setHostnameAsFQDN": true, "subdomain": long});
+        assert!(named(spec).unwrap_err().contains("at most 64 characters"));
+    }
 
     #[test]
     fn host_names_are_cut_as_kubelet_cuts_them() {

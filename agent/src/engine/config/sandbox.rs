@@ -6,7 +6,7 @@ use cri_proto::cri;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::super::plan::spec_of;
-use super::names::{PodKey, hostname};
+use super::names::{PodKey, kernel_hostname};
 use super::{ConfigError, Settings, resources, security};
 
 /// Makes the configuration of a pod's sandbox.
@@ -27,7 +27,7 @@ pub fn config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<cri::PodSa
             attempt,
         }),
         // With the host's network the name is the host's own.
-        hostname: if host_network { String::new() } else { hostname(pod) },
+        hostname: if host_network { String::new() } else { kernel_hostname(pod)? },
         log_directory: key.log_directory(&settings.log_dir).to_string_lossy().into_owned(),
         dns_config: dns(pod),
         port_mappings: if host_network { vec![] } else { ports(pod)? },

@@ -84,8 +84,8 @@ impl<'a> Planner<'a> {
 
     fn worth_another_sandbox(&self) -> bool {
         let void = || {
-            let instances = self.observed.containers.iter();
-            instances.filter(|seen| self.container(&seen.name).is_some()).any(|seen| self.is_void(seen))
+            let latest = names_of(self.spec).filter_map(|name| self.observed.latest(name));
+            latest.into_iter().any(|seen| self.is_void(seen))
         };
         let runs = |container: &Container| match self.observed.latest(&container.name) {
             Some(seen) if self.is_void(seen) => true,
@@ -138,7 +138,7 @@ impl<'a> Planner<'a> {
             .iter()
             .filter(|seen| seen.running() && seen.sandbox == sandbox && names.contains(&seen.name.as_str()))
             .collect();
-        !self.stop_in_order(&running, self.patience(), &Cause::Void)
+        !self.stop_in_order(&running, self.patience(), None)
     }
 
     /// Whether the containers' turn has come once: one of them runs, or has run.
@@ -152,32 +152,29 @@ impl<'a> Planner<'a> {
     fn advance_init(&mut self, sandbox: &str) -> Init {
         let inits = init_of(self.spec);
         let furthest = inits.iter().rposition(|init| self.current_in(&init.name, sandbox).is_some());
-        let next = match furthest {
-            None => 0,
-            Some(index) => {
-                for sidecar in inits.iter().take(index).filter(|init| is_sidecar(init)) {
-                    self.keep(sidecar, sandbox);
-                }
-                let Some(init) = inits.get(index) else { return Init::Done };
-                let done = if is_sidecar(init) { self.keep(init, sandbox) } else { false };
-                let seen = self.current_in(&init.name, sandbox);
-                match seen {
-                    _ if is_sidecar(init) => {
-                        if !done {
-                            return Init::Waiting;
-                        }
-                    }
-                    Some(seen) if seen.running() => return Init::Waiting,
-                    Some(seen) if seen.exit().is_some_and(|exit| exit.code == 0) => {}
-                    Some(seen) if self.stays_ended(init, seen) => return Init::Failed,
-                    _ => {
-                        self.start(&init.name, sandbox);
-                        return Init::Waiting;
-                    }
-                }
-                index + 1
+        let next = furthest.map_or(0, |index| index + 1);
+        if let Some(init) = furthest.and_then(|index| inits.get(index)) {
+            let seen = self.current_in(&init.name, sandbox).filter(|_| !is_sidecar(init));
+            let ended = seen.and_then(ContainerView::exit).map(|exit| exit.code);
+            if ended.is_some_and(|code| code != 0) && seen.is_some_and(|seen| self.stays_ended(init, seen)) {
+                return Init::Failed;
             }
-        };
+            for sidecar in inits.iter().take(next - 1).filter(|init| is_sidecar(init)) {
+                self.keep(sidecar, sandbox);
+            }
+            let through = match ended {
+                _ if is_sidecar(init) => self.keep(init, sandbox),
+                Some(0) => true,
+                Some(_) => {
+                    self.start(&init.name, sandbox);
+                    false
+                }
+                None => false,
+            };
+            if !through {
+                return Init::Waiting;
+            }
+        }
         let Some(init) = inits.get(next) else { return Init::Done };
         self.start(&init.name, sandbox);
         Init::Waiting
@@ -244,7 +241,7 @@ impl<'a> Planner<'a> {
             self.give_resources(seen);
             return true;
         };
-        self.stop_in_order(&[seen], deadline, &cause);
+        self.stop_in_order(&[seen], deadline, Some(&cause));
         false
     }
 
@@ -269,7 +266,7 @@ impl<'a> Planner<'a> {
             .iter()
             .filter(|seen| seen.running() && !wanted.contains(&seen.name.as_str()))
             .collect();
-        self.stop_in_order(&strangers, self.patience(), &Cause::Unwanted);
+        self.stop_in_order(&strangers, self.patience(), Some(&Cause::Unwanted));
     }
 
     /// Sandboxes other than the newest: what still runs in them stops, then they are given back.
@@ -277,19 +274,26 @@ impl<'a> Planner<'a> {
         for sandbox in self.observed.sandboxes.iter().filter(|it| it.id != newest.id) {
             let inside: Vec<&ContainerView> =
                 self.observed.containers.iter().filter(|it| it.running() && it.sandbox == sandbox.id).collect();
-            if self.stop_in_order(&inside, self.patience(), &Cause::Replaced) {
+            if self.stop_in_order(&inside, self.patience(), Some(&Cause::Replaced)) {
                 self.give_back(sandbox);
             }
         }
     }
 
-    /// Starts ephemeral containers that never were, at any time of the pod's life.
+    /// Starts ephemeral containers that never were, at any time of the pod's life; one that has a target when that runs.
     fn start_ephemeral(&mut self, sandbox: &str) {
-        let names: Vec<&str> = ephemeral_of(self.spec).collect();
-        for name in names {
-            let latest = self.observed.latest(name);
-            if latest.is_none_or(|seen| seen.state == State::Created) {
-                self.start(name, sandbox);
+        for ephemeral in self.spec.ephemeral_containers.iter().flatten() {
+            let name = &ephemeral.name;
+            let target = ephemeral.target_container_name.as_deref().filter(|target| !target.is_empty());
+            let absent = target.filter(|target| !self.observed.latest(target).is_some_and(ContainerView::running));
+            if self.observed.latest(name).is_some_and(|seen| seen.state != State::Created) {
+                continue;
+            }
+            match absent {
+                Some(target) => {
+                    self.wait(name, self.creating(), format!("its target container \"{target}\" does not run"));
+                }
+                None => self.start(name, sandbox),
             }
         }
     }

@@ -27,21 +27,29 @@ impl Planner<'_> {
     /// Stops everything in its order; true when nothing runs.
     pub(super) fn stop_running(&mut self, cause: &Cause) -> bool {
         let running: Vec<&ContainerView> = self.observed.containers.iter().filter(|seen| seen.running()).collect();
-        self.stop_in_order(&running, self.patience(), cause)
+        self.stop_in_order(&running, self.patience(), Some(cause))
     }
 
-    /// Stops these instances, sidecars after the others and one after the other; true when there are none.
-    pub(super) fn stop_in_order(&mut self, running: &[&ContainerView], deadline: Monotonic, cause: &Cause) -> bool {
+    /// Stops these instances, sidecars after the others and one after the other, without a `cause` each for its own;
+    /// true when there are none.
+    pub(super) fn stop_in_order(
+        &mut self,
+        running: &[&ContainerView],
+        deadline: Monotonic,
+        cause: Option<&Cause>,
+    ) -> bool {
         let sidecars: Vec<_> = init_of(self.spec).iter().filter(|init| is_sidecar(init)).collect();
         let is_last = |seen: &&ContainerView| sidecars.iter().any(|sidecar| sidecar.name == seen.name);
         let (last, first): (Vec<&ContainerView>, Vec<_>) = running.iter().copied().partition(is_last);
-        self.plan.actions.extend(first.iter().map(|seen| stop(seen, deadline, cause)));
+        for seen in &first {
+            self.plan.actions.push(self.stop(seen, deadline, cause));
+        }
         if first.is_empty() {
             let next = sidecars.iter().rev().find_map(|sidecar| last.iter().find(|seen| seen.name == sidecar.name));
             if let Some(sidecar) = next {
                 let killed = self.desired.stop.is_some_and(|stop| stop.grace.is_zero());
                 let deadline = if killed { deadline } else { deadline.max(self.now + LEAST) };
-                self.plan.actions.push(stop(sidecar, deadline, cause));
+                self.plan.actions.push(self.stop(sidecar, deadline, cause));
             }
         }
         if !running.is_empty() {
@@ -91,8 +99,9 @@ impl Planner<'_> {
             (None, None) => self.now + grace_of(self.desired.pod),
         }
     }
-}
 
-fn stop(container: &ContainerView, deadline: Monotonic, cause: &Cause) -> Action {
-    Action::StopContainer { id: container.id.clone(), name: container.name.clone(), deadline, cause: cause.clone() }
+    fn stop(&self, seen: &ContainerView, deadline: Monotonic, cause: Option<&Cause>) -> Action {
+        let cause = cause.cloned().or_else(|| self.why_void(seen)).unwrap_or(Cause::Void);
+        Action::StopContainer { id: seen.id.clone(), name: seen.name.clone(), deadline, cause }
+    }
 }

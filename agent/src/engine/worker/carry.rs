@@ -14,6 +14,7 @@ impl Worker {
     /// Does the plan's steps in order; orders that come meanwhile come first.
     pub(super) async fn carry_out(&mut self, view: &PodStatusView, actions: Vec<Action>) -> Progress {
         let mut progress = Progress::None;
+        self.refresh().await;
         for action in actions {
             if self.orders.has_changed().unwrap_or(false) {
                 return Progress::Some;
@@ -198,11 +199,18 @@ impl Worker {
         }
     }
 
-    /// The pod's own back-off, or the node's.
+    /// Brings the files in the pod's volumes up to date, once for each change of what they are made from.
+    pub(super) async fn refresh(&mut self) {
+        if std::mem::take(&mut self.stale)
+            && let Err(problem) = self.steps.refresh().await
+        {
+            self.tell_problem(None, &problem, false).await;
+        }
+    }
+
+    /// The node's back-off, but for what the pod says itself.
     pub(super) fn backoff(&self) -> Policy {
-        let annotations = self.pod.metadata.annotations.as_ref();
-        let own = annotations.and_then(|annotations| annotations.get("coracle.dev/restart-backoff"));
-        own.and_then(|text| text.parse().ok()).unwrap_or_else(|| self.engine.backoff())
+        self.engine.backoff().with(&self.annotations.restart_backoff)
     }
 
     /// Waits a little after a step that failed beside the others.

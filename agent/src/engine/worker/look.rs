@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use manifests::annotations::Annotations;
 
 use super::super::change::Definition;
 use super::super::config::resources::limit;
@@ -104,11 +106,13 @@ impl Worker {
             self.pod = orders.pod.clone();
             self.steps = self.steps.of(self.pod.clone());
             self.definition = Definition::of(&self.pod);
+            self.annotations = annotations_of(&self.pod);
         }
         let objects = self.engine.objects();
         if redefined || !Arc::ptr_eq(&self.objects, &objects) {
             self.followed = follow::hashes(&self.pod, &objects);
             self.objects = objects;
+            self.stale = true;
         }
         self.history.note_definition(&self.definition);
         // A pod that is held back is not active yet.
@@ -192,4 +196,9 @@ impl Worker {
     fn memory_limit(&self, name: &str) -> Option<i64> {
         quantity::value(limit(&*container_of(spec_of(&self.pod), name)?, "memory")?)
     }
+}
+
+/// What a pod's annotations say; those that mean nothing were refused before the pod got here.
+pub(super) fn annotations_of(pod: &Pod) -> Annotations {
+    Annotations::of(pod).unwrap_or_default()
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
+use manifests::annotations::Annotations;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -64,9 +65,12 @@ pub(super) struct Worker {
     engine: Engine,
     pod: Arc<Pod>,
     definition: Definition,
+    annotations: Annotations,
     /// The objects as of the last look, and the hashes of what containers follow among them.
     objects: Arc<Objects>,
     followed: BTreeMap<String, String>,
+    /// What is in the pod's volumes may be older than the objects.
+    stale: bool,
     key: PodKey,
     steps: Steps,
     observer: Observer,
@@ -133,8 +137,10 @@ impl Worker {
             observer: Observer::new(engine.cri().clone(), key.uid.clone()),
             probes: Probes::new(engine.actions().clone(), bell.clone(), engine.clock()),
             definition: Definition::of(&pod),
+            annotations: look::annotations_of(&pod),
             objects: Arc::default(),
             followed: BTreeMap::new(),
+            stale: false,
             memory: Memory::new(&engine.settings().boot_id, started.as_second()),
             bell,
             engine,
@@ -179,6 +185,9 @@ impl Worker {
                     continue;
                 }
             };
+            if plan.finished {
+                self.settle_all().await;
+            }
             self.note(&view, &plan).await;
             if plan.finished {
                 if !rested {

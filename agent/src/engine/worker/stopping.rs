@@ -13,7 +13,7 @@ use super::super::notice::Event;
 use super::super::plan::{Cause, spec_of};
 use super::super::steps::{Problem, Sandbox, Steps, container_of};
 use super::super::time::Monotonic;
-use super::Worker;
+use super::{RETRY, Worker};
 
 /// What a container gets at least to end by itself after its preStop hook, as in kubelet: however long that took.
 const LEAST: Duration = Duration::from_secs(2);
@@ -107,6 +107,16 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Hears what ran beside the worker of a pod that is over; what does not end soon has nothing more to say.
+    pub(super) async fn settle_all(&mut self) {
+        let until = tokio::time::Instant::now() + RETRY;
+        while let Ok(Some(Ok(done))) = tokio::time::timeout_at(until, self.tasks.join_next()).await {
+            self.settle(done).await;
+        }
+        self.tasks.abort_all();
+        self.stopping.clear();
     }
 
     async fn tell_hook(&self, name: &str, hook: Hook, failure: &HookFailure) {

@@ -1,0 +1,262 @@
+//! Every example is run, and does what it says.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use e2e::{Finished, Node, Run, need};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Run by tests of their own: of the first steps, of published ports, and of the agent.
+const ELSEWHERE: [&str; 4] = ["hello", "host-port", "order", "restart-on-change"];
+
+/// Run here.
+const HERE: [&str; 20] = [
+    "claim",
+    "deadline",
+    "debug",
+    "hooks",
+    "host-network",
+    "host-path",
+    "image-volume",
+    "init-and-volumes",
+    "last-words",
+    "names",
+    "probes",
+    "projected",
+    "registry",
+    "resources",
+    "restart",
+    "restart-rules",
+    "security",
+    "shared-pid",
+    "sidecar",
+    "variables",
+];
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/examples")
+}
+
+fn start(node: &Node, name: &str) -> Run {
+    node.start(["run".into(), directory().join(format!("{name}.yaml"))])
+}
+
+fn run(node: &Node, name: &str) -> Finished {
+    start(node, name).wait()
+}
+
+fn stop(mut run: Run) -> Finished {
+    run.signal(Signal::TERM);
+    run.wait()
+}
+
+/// The status of a container.
+fn container<'a>(pod: &'a Value, list: &str, name: &str) -> &'a Value {
+    let statuses = pod["status"][list].as_array().expect("there are statuses");
+    statuses.iter().find(|status| status["name"] == name).expect("the container has a status")
+}
+
+#[test]
+fn every_example_is_run_by_some_test() {
+    let files: BTreeSet<String> = std::fs::read_dir(directory())
+        .expect("there are examples")
+        .map(|entry| entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    let named: BTreeSet<String> = HERE.iter().chain(&ELSEWHERE).map(|name| (*name).to_owned()).collect();
+    assert_eq!(files, named);
+}
+
+#[test]
+fn a_claim_keeps_what_it_holds() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    run(&node, "claim").exits(0).says("claim/reader | kept by the claim");
+    run(&node, "claim").exits(0);
+    let file = node.root_dir.join("claims/default/data/file");
+    assert_eq!(std::fs::read_to_string(file).expect("it is kept"), "kept by the claim\n");
+}
+
+#[test]
+fn a_deadline_ends_its_pod() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let run = start(&node, "deadline");
+    let finished = run.wait();
+    assert!(finished.text().contains("DeadlineExceeded"), "{finished}");
+}
+
+#[test]
+fn a_debugger_sees_the_processes_of_its_target() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let finished = run(&node, "debug").exits(0);
+    assert!(finished.text().contains("debug/debugger | /bin/coracle\0tool\0sleep"), "{finished}");
+}
+
+#[test]
+fn hooks_are_run_at_start_and_before_the_stop() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let run = start(&node, "hooks");
+    node.wait_for_phase("hooks", "Running");
+    node.exec("hooks", "web", &["/bin/coracle", "tool", "cat", "/tmp/started"]).exits(0).says("by the hook");
+    stop(run).exits(0);
+}
+
+#[test]
+fn a_server_on_the_hosts_network_answers() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let run = start(&node, "host-network");
+    node.wait_for_phase("host-network", "Running");
+    let args = ["/bin/coracle", "tool", "fetch", "--timeout", "5s", "http://127.0.0.1:8080/"];
+    node.exec("host-network", "web", &args).exits(0).says("hello from host-network at ");
+    stop(run);
+}
+
+#[test]
+fn files_of_the_host_are_read() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("the host has a name");
+    run(&node, "host-path").exits(0).says(&format!("host-path/reader | {}", name.trim()));
+}
+
+#[test]
+fn a_program_is_run_from_an_image_volume() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    run(&node, "image-volume").exits(0).says("image-volume/reader | run from the volume");
+}
+
+#[test]
+fn variables_and_files_reach_their_containers() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    run(&node, "init-and-volumes")
+        .exits(0)
+        .says("prepared by init-and-volumes")
+        .says("init-and-volumes/variables | MESSAGE=blue boat")
+        .says("init-and-volumes/variables | SECRET_password=0644");
+}
+
+#[test]
+fn last_words_are_in_the_status() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let mut run = start(&node, "last-words");
+    run.wait_for("last-words/logs: exited");
+    run.wait().exits(1);
+}
+
+#[test]
+fn a_pod_has_its_names() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    run(&node, "names")
+        .exits(0)
+        .says("names/names | boat.harbour.default.svc.cluster.local")
+        .says("192.0.2.10\tlighthouse")
+        .says("nameserver 192.0.2.53")
+        .says("search example.com")
+        .says("options ndots:2");
+}
+
+#[test]
+fn a_probed_server_becomes_ready() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let run = start(&node, "probes");
+    let pod = node.wait_for_pod("probes", "ready", |pod| {
+        pod["status"]["conditions"].as_array().is_some_and(|conditions| {
+            conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        })
+    });
+    let web = container(&pod, "containerStatuses", "web");
+    assert_eq!((&web["started"], &web["ready"], &web["restartCount"]), (&true.into(), &true.into(), &0.into()));
+    stop(run);
+}
+
+#[test]
+fn sources_are_projected() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let finished = run(&node, "projected").exits(0);
+    assert!(finished.text().contains("projected/reader | blues3cretapp=\"example\"64"), "{finished}");
+}
+
+#[test]
+fn an_image_is_there_without_its_registry() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    run(&node, "registry").exits(0).says("registry/pulled | pulled if not present");
+}
+
+#[test]
+fn a_bounded_pod_is_burstable() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let finished = run(&node, "resources").exits(0);
+    let score = finished.of("resources/bounded").first().and_then(|line| line.parse::<i32>().ok());
+    assert!(score.is_some_and(|score| (3..1000).contains(&score)), "{finished}");
+}
+
+#[test]
+fn what_fails_is_started_again() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let run = start(&node, "restart");
+    let pod =
+        node.wait_for_pod("restart", "restarted", |pod| pod["status"]["containerStatuses"][0]["restartCount"] == 1);
+    assert_eq!(pod["spec"]["restartPolicy"], "OnFailure");
+    stop(run);
+}
+
+#[test]
+fn rules_decide_about_a_restart() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    run(&node, "restart-rules").exits(7).never_says("restart 1");
+    let text = std::fs::read_to_string(directory().join("restart-rules.yaml")).expect("it is there");
+    let again = node.run(text.replace("\"7\"", "\"42\""));
+    node.wait_for_pod("restart-rules", "restarted", |pod| {
+        pod["status"]["containerStatuses"][0]["restartCount"].as_i64().is_some_and(|count| count >= 2)
+    });
+    stop(again);
+}
+
+#[test]
+fn a_confined_server_serves() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let run = start(&node, "security");
+    node.wait_for_phase("security", "Running");
+    let args = ["/bin/coracle", "tool", "fetch", "--timeout", "5s", "http://127.0.0.1:80/"];
+    node.exec("security", "confined", &args).exits(0);
+    stop(run);
+}
+
+#[test]
+fn containers_share_their_processes() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let mut run = start(&node, "shared-pid");
+    run.wait_for("shared-pid/second: started");
+    node.wait_for_phase("shared-pid", "Running");
+    run.wait().exits(0);
+}
+
+#[test]
+fn a_sidecar_is_there_before_the_others() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    run(&node, "sidecar").exits(0).says("sidecar/main | hello from the sidecar");
+}
+
+#[test]
+fn a_variable_from_a_file_names_a_part_of_a_volume() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    run(&node, "variables").exits(0).says("variables/reader | for blue");
+}
