@@ -1,9 +1,12 @@
 //! The way to a container runtime: one channel type, whatever lies behind it.
 
+use std::path::PathBuf;
+
 use cri_proto::MAX_MESSAGE_BYTES;
 use cri_proto::cri::image_service_client::ImageServiceClient;
 use cri_proto::cri::runtime_service_client::RuntimeServiceClient;
 use cri_proto::node::node_service_client::NodeServiceClient;
+use hyper_util::rt::TokioIo;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
 /// A gRPC transport: in memory for Coracle's own runtime, a unix socket for a foreign one.
@@ -20,6 +23,22 @@ pub struct ChannelError(#[source] pub tower::BoxError);
 pub fn in_memory(routes: tonic::service::Routes) -> Channel {
     let service =
         ServiceExt::<http::Request<tonic::body::Body>>::map_err(routes.prepare(), |error| ChannelError(error.into()));
+    BoxCloneSyncService::new(service)
+}
+
+/// Makes the channel to a runtime that serves on a unix socket. It connects when it is first used, and again whenever
+/// the connection was lost.
+pub fn unix(socket: PathBuf) -> Channel {
+    // The address is never looked at: what connects knows the way.
+    let endpoint = tonic::transport::Endpoint::from_static("http://localhost");
+    let connect = tower::service_fn(move |_: http::Uri| {
+        let socket = socket.clone();
+        async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    let service = ServiceExt::<http::Request<tonic::body::Body>>::map_err(
+        endpoint.connect_with_connector_lazy(connect),
+        |error: tonic::transport::Error| ChannelError(error.into()),
+    );
     BoxCloneSyncService::new(service)
 }
 

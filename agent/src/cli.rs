@@ -72,12 +72,28 @@ pub enum Verb {
     Top(verbs::top::Args),
     /// Print a container's log
     Logs(verbs::logs::Args),
+    /// Show what manifests would change of what the agent runs
+    Diff(verbs::diff::Args),
+    /// Restart a pod of the agent, or one of its containers
+    Restart(verbs::restart::Args),
+    /// Say why a pod is not what it should be, and what to do
+    Why(verbs::why::Args),
     /// Check manifests and show everything that is wrong with them
     Validate(verbs::validate::Args),
     /// Pull, import, export, list, inspect and remove images
     Image(verbs::image::Args),
     /// Run a command in a container of a running pod
     Exec(verbs::exec::Args),
+    /// Join a terminal with a container that runs
+    Attach(verbs::attach::Args),
+    /// Reach a pod's ports from here
+    PortForward(verbs::port_forward::Args),
+    /// Show all about a pod
+    Describe(verbs::describe::Args),
+    /// Show what happened
+    Events(verbs::events::Args),
+    /// Stop a pod of the agent; it starts anew unless its manifest goes too
+    Delete(verbs::delete::Args),
     /// Say what this host lacks and what follows from it
     Doctor(verbs::doctor::Args),
     /// Remove what runs that are gone have left behind
@@ -111,9 +127,17 @@ impl Cli {
             Verb::Get(args) => verbs::get::main(args, &global),
             Verb::Top(args) => verbs::top::main(args, &global),
             Verb::Logs(args) => verbs::logs::main(args, &global),
+            Verb::Diff(args) => verbs::diff::main(args, &global),
+            Verb::Restart(args) => verbs::restart::main(args, &global),
+            Verb::Why(args) => verbs::why::main(args, &global),
             Verb::Validate(args) => verbs::validate::main(args, &global),
             Verb::Image(args) => verbs::image::main(args, &global),
             Verb::Exec(args) => verbs::exec::main(args, &global),
+            Verb::Attach(args) => verbs::attach::main(args, &global),
+            Verb::PortForward(args) => verbs::port_forward::main(args, &global),
+            Verb::Describe(args) => verbs::describe::main(args, &global),
+            Verb::Events(args) => verbs::events::main(args, &global),
+            Verb::Delete(args) => verbs::delete::main(args, &global),
             Verb::Doctor(args) => verbs::doctor::main(args, &global),
             Verb::Gc(args) => verbs::gc::main(args, &global),
             Verb::Version(args) => verbs::version::main(args, &global),

@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::cli::Global;
+use crate::engine::memory;
 use crate::engine::record::{self, PodRecord, RecordError};
 use crate::host::{teardown, volumes};
 use crate::node::desired::disk;
@@ -62,7 +63,7 @@ pub fn sweep(global: &Global, all: bool, claims: bool) -> anyhow::Result<Swept> 
             kept.insert(uid);
         }
     }
-    sweep_orphans(global, &kept, all || runs.is_empty(), &mut swept)?;
+    sweep_orphans(global, &kept, all, runs.is_empty(), &mut swept)?;
     let desired = disk::directory(&global.root_dir);
     if all && desired.exists() {
         // An agent would start all of it again.
@@ -72,6 +73,12 @@ pub fn sweep(global: &Global, all: bool, claims: bool) -> anyhow::Result<Swept> 
     }
     if claims {
         sweep_claims(global, &mounted, &mut swept)?;
+    }
+    let identity = crate::api::Identity::directory(&global.root_dir);
+    if all && identity.exists() {
+        swept.note("the authority and token of the agent's API".into(), || {
+            std::fs::remove_dir_all(&identity).with_context(|| format!("remove {}", identity.display()))
+        });
     }
     Ok(swept)
 }
@@ -111,11 +118,21 @@ fn uid_of(error: &RecordError) -> String {
 }
 
 /// Pod directories without a record. A run that is just starting may be about to write its records, so they are only
-/// removed when there is none.
-fn sweep_orphans(global: &Global, kept: &BTreeSet<String>, quiet: bool, swept: &mut Swept) -> anyhow::Result<()> {
+/// removed when there is none. Records are of this boot: an agent's pods, which outlive it, are known by their memory.
+fn sweep_orphans(
+    global: &Global,
+    kept: &BTreeSet<String>,
+    all: bool,
+    quiet: bool,
+    swept: &mut Swept,
+) -> anyhow::Result<()> {
     for uid in teardown::orphans(&global.root_dir, kept)? {
         let what = format!("pod directory {uid}");
-        if !quiet {
+        if !all && global.root_dir.join("pods").join(&uid).join(memory::FILE).exists() {
+            swept.spared.push((what, "it is an agent's, which goes on with it; --all removes it".into()));
+            continue;
+        }
+        if !all && !quiet {
             swept.spared.push((what, "a run is going on, it may be that run's".into()));
             continue;
         }
@@ -202,20 +219,23 @@ mod tests {
         pod(&global, "live", Some("run:2"));
         pod(&global, "agents", Some("agent"));
         pod(&global, "orphan", None);
+        pod(&global, "rebooted", None);
+        fs::write(global.root_dir.join("pods/rebooted").join(memory::FILE), "{}").unwrap();
         fs::create_dir_all(global.state_dir.join("runs")).unwrap();
         fs::write(global.state_dir.join("runs/2.json"), "{}").unwrap();
 
         let swept = sweep(&global, false, false).unwrap();
         assert_eq!(swept.removed, ["record and files of pod default/dead"], "{swept:?}");
-        assert_eq!(swept.spared.len(), 1, "{swept:?}");
-        assert_eq!(left(&global.root_dir.join("pods")), ["agents", "live", "orphan"]);
+        assert_eq!(swept.spared.len(), 2, "{swept:?}");
+        assert_eq!(left(&global.root_dir.join("pods")), ["agents", "live", "orphan", "rebooted"]);
         assert_eq!(left(&global.state_dir.join("pods")), ["agents.json", "live.json"]);
-        assert_eq!(left(&global.log_dir), ["default_web_agents", "default_web_live", "default_web_orphan"]);
+        let logs = ["default_web_agents", "default_web_live", "default_web_orphan", "default_web_rebooted"];
+        assert_eq!(left(&global.log_dir), logs);
 
         fs::remove_file(global.state_dir.join("runs/2.json")).unwrap();
         let swept = sweep(&global, false, false).unwrap();
         assert_eq!(swept.removed, ["record and files of pod default/live", "pod directory orphan"]);
-        assert_eq!(left(&global.log_dir), ["default_web_agents"]);
+        assert_eq!(left(&global.log_dir), ["default_web_agents", "default_web_rebooted"]);
 
         sweep(&global, true, false).unwrap();
         assert!(left(&global.root_dir.join("pods")).is_empty() && left(&global.state_dir.join("pods")).is_empty());

@@ -117,6 +117,15 @@ impl<'n> Agent<'n> {
         finished.exits(0)
     }
 
+    /// Stops it and asserts that nothing is left, as it must be when no manifest is. What the node has for pods as such
+    /// goes with `gc`.
+    #[track_caller]
+    pub fn stop_with_nothing_left(&mut self) {
+        self.stop();
+        self.node.coracle(["gc"]).exits(0);
+        self.node.assert_nothing_left();
+    }
+
     /// Waits for its end by itself.
     #[track_caller]
     pub fn wait(&mut self) -> Finished {

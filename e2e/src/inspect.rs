@@ -55,6 +55,13 @@ pub fn parent(pid: Pid) -> Option<Pid> {
     Pid::from_raw(status(pid, "PPid")?.parse().ok()?)
 }
 
+/// The children of a process.
+pub fn children(of: Pid) -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    pids.filter(|pid| parent(*pid) == Some(of)).collect()
+}
+
 /// The command line of a process, with blanks between the arguments.
 pub fn command_line(pid: Pid) -> String {
     let bytes = fs::read(proc_file(pid, "cmdline")).unwrap_or_default();

@@ -12,6 +12,7 @@ pub mod debian;
 pub mod finished;
 pub mod fixtures;
 pub mod inspect;
+pub mod kubectl;
 pub mod leaks;
 pub mod loopfs;
 pub mod manifest;

@@ -27,7 +27,7 @@ impl Session {
     }
 
     /// Starts any command like that.
-    fn of(host: &Host, inner: &Command) -> Self {
+    pub fn of(host: &Host, inner: &Command) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("the pty can be unlocked");
         tcsetwinsize(&master, Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 }).expect("a size");
@@ -39,6 +39,12 @@ impl Session {
         // A test run that was started in the background ignores interrupts, and so would everything below it.
         command.args(["--ctty", "--wait", "--", "env", "--default-signal=INT,QUIT,HUP,TERM"]);
         command.arg(inner.get_program()).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         // Colours are for terminals that say what they are, where nobody has said that none are wanted.
         command.env("TERM", "xterm").env_remove("NO_COLOR").stdin(open()).stdout(open()).stderr(open());
         let child = host.within(|| command.spawn()).expect("setsid starts");

@@ -3,7 +3,9 @@
 mod agent_node {
     pub mod bad_input;
     pub mod changes;
+    pub mod foreign;
     pub mod order;
     pub mod sources;
     pub mod survival;
+    pub mod verbs;
 }

@@ -29,12 +29,14 @@ fn pods_and_containers_show_what_they_use() {
         "initContainers": [with(tool("beside", &["sleep", "inf"]), json!({"restartPolicy": "Always"}))],
         "containers": [tool("spin", &["spin"]), tool("eat", &["eat", "40Mi"])],
     });
-    let idle = json!({"containers": [tool("c", &["sleep", "inf"])]});
+    let idle = json!({"containers": [tool("c", &["eat", "1Mi"])]});
     let mut other = pod("elsewhere", idle.clone());
     other["metadata"]["namespace"] = "other".into();
     let mut run = node.run(several(&[pod("busy", busy), pod("idle", idle), other]));
     run.wait_for("busy/eat | holding");
-    for name in ["busy", "idle", "elsewhere"] {
+    run.wait_for("idle/c | holding");
+    run.wait_for("elsewhere/c | holding");
+    for name in ["busy", "idle"] {
         node.wait_for_phase(name, "Running");
     }
 
@@ -59,7 +61,7 @@ fn pods_and_containers_show_what_they_use() {
     assert!(table.iter().any(|row| row[..2] == ["other", "elsewhere"]), "{all}");
     assert!(number(&table[3][1], "Mi") >= number(&table[0][3], "Mi"), "{all}");
 
-    node.coracle(["top", "pods", "nobody"]).exits(1).says("pods \"nobody\" not found");
+    node.coracle(["top", "pods", "nobody"]).exits(125).says("pods \"nobody\" not found");
     run.signal(Signal::TERM);
     run.wait();
     node.coracle(["top"]).exits(0).says("No resources found in default namespace.");

@@ -31,6 +31,9 @@ async fn decide(api: &Arc<Inner>, request: Request<Incoming>) -> Result<Response
     match (request.method().clone(), route) {
         (Method::GET, route) if !matches!(route, Route::Pod { .. }) => look(api, &request, &query, route),
         (Method::GET, Route::Pod { namespace, name, part: Part::Log }) => logs::answer(api, &query, &namespace, &name),
+        (Method::GET, Route::Pod { namespace, name, part: Part::Why }) => {
+            body::json(&api.control.why(&namespace, &name).await?)
+        }
         (
             Method::GET | Method::POST,
             Route::Pod { namespace, name, part: part @ (Part::Exec | Part::Attach | Part::PortForward) },

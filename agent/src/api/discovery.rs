@@ -42,6 +42,7 @@ pub fn resources() -> Value {
             Part::Attach => ("PodAttachOptions", json!(["create", "get"])),
             Part::PortForward => ("PodPortForwardOptions", json!(["create", "get"])),
             Part::Restart => ("Pod", json!(["create"])),
+            Part::Why => ("Pod", json!(["get"])),
         };
         let name = format!("{}/{}", Kind::Pod.plural(), part.name());
         resources.push(json!({"name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": verbs}));

@@ -34,6 +34,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Where it is kept, below a root directory.
+    pub fn directory(root: &Path) -> PathBuf {
+        root.join("api")
+    }
+
     /// Reads what is in a directory, and makes what is not.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         fs::DirBuilder::new()

@@ -11,6 +11,7 @@
 
 mod answer;
 mod body;
+pub mod client;
 mod discovery;
 mod error;
 mod identity;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::Runtime;
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::error::Error;
@@ -54,7 +56,7 @@ const SESSIONS: usize = 256;
 /// What an answer of [`Control`] is: boxed, for the control is known only when the program runs.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// What clients may do to pods.
+/// What clients may ask of whoever runs the pods.
 pub trait Control: Send + Sync {
     /// Begins to stop a pod, after which it is started anew if its manifest is still there. Its object goes away when it
     /// has stopped. The answer is what the client has to be told: where the manifest is.
@@ -62,6 +64,9 @@ pub trait Control: Send + Sync {
 
     /// Starts a pod's containers, or one of them, anew.
     fn restart<'a>(&'a self, namespace: &'a str, name: &'a str, container: Option<&'a str>) -> Doing<'a, ()>;
+
+    /// Why a pod is as it is.
+    fn why<'a>(&'a self, namespace: &'a str, name: &'a str) -> Doing<'a, Value>;
 }
 
 /// What the API is served from. Cheap to clone.

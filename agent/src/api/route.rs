@@ -59,11 +59,13 @@ pub enum Part {
     PortForward,
     /// Coracle's own: start it, or one container, anew.
     Restart,
+    /// Coracle's own: why it is as it is.
+    Why,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Log, Self::Exec, Self::Attach, Self::PortForward, Self::Restart];
+    pub const ALL: [Self; 6] = [Self::Log, Self::Exec, Self::Attach, Self::PortForward, Self::Restart, Self::Why];
 
     /// As in addresses.
     pub fn name(self) -> &'static str {
@@ -73,6 +75,7 @@ impl Part {
             Self::Attach => "attach",
             Self::PortForward => "portforward",
             Self::Restart => "restart",
+            Self::Why => "why",
         }
     }
 }

@@ -13,8 +13,9 @@ use hyper::header::AUTHORIZATION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
@@ -86,9 +87,7 @@ impl Tcp {
             };
             let (api, identity, tls) = (api.clone(), Arc::clone(&self.identity), self.tls.clone());
             tokio::spawn(async move {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "an API client's connection takes no options");
-                }
+                keep_alive(&stream);
                 match tokio::time::timeout(PATIENCE, tls.accept(stream)).await {
                     Ok(Ok(stream)) => connection(api, stream, Some(identity), place).await,
                     Ok(Err(error)) => tracing::debug!(%error, "an API client could not be encrypted with"),
@@ -99,8 +98,20 @@ impl Tcp {
     }
 }
 
+/// A machine that vanishes says nothing: after half a minute its connections, watches and sessions are known to be dead.
+fn keep_alive(stream: &TcpStream) {
+    let set = sockopt::set_socket_keepalive(stream, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(stream, Duration::from_secs(10)))
+        .and_then(|()| sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5)))
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, 3))
+        .and_then(|()| sockopt::set_tcp_nodelay(stream, true));
+    if let Err(error) = set {
+        tracing::debug!(%error, "an API client's connection cannot be kept alive");
+    }
+}
+
 /// Requests of one connection, of clients that have to say who they are if there is an identity.
-async fn connection(
+pub(super) async fn connection(
     api: Api,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     identity: Option<Arc<Identity>>,

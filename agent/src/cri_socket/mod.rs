@@ -5,6 +5,7 @@
 //! under another name and moved into its place when everything behind it is ready.
 
 mod authority;
+mod server;
 
 use std::fs::File;
 use std::io;
@@ -20,6 +21,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use tokio::net::{UnixListener, UnixStream};
 
 pub use authority::Lenient;
+pub use server::Server;
 
 /// How long no connection is accepted after one could not be: descriptors may be short for a while.
 const PAUSE: Duration = Duration::from_millis(50);

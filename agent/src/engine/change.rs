@@ -4,6 +4,9 @@
 //! listed here one by one, so that a field that Kubernetes adds, or one that has no part in how a process runs, restarts
 //! nothing; and the hash has a version, so that another agent's way to count restarts nothing either.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 

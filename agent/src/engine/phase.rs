@@ -43,18 +43,19 @@ pub(super) fn of(rules: &Planner<'_>, over: bool) -> Phase {
     let began = |name: &str| observed.instances(name).any(|seen| seen.state != State::Created);
     // A pod that was initialized once is not set back by a sidecar that restarts.
     if !spec.containers.iter().any(|container| began(&container.name)) {
-        for init in init_of(spec) {
-            match progress(rules, init) {
-                Progress::Done => {}
-                Progress::Pending => return Phase::Pending,
-                Progress::Lost => return Phase::Failed,
-            }
+        let inits: Vec<Progress> = init_of(spec).iter().map(|init| progress(rules, init)).collect();
+        if inits.contains(&Progress::Lost) {
+            return Phase::Failed;
+        }
+        if inits.contains(&Progress::Pending) {
+            return Phase::Pending;
         }
     }
     let all = spec.containers.iter().all(|container| began(&container.name));
     if all { Phase::Running } else { Phase::Pending }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Done,
     Pending,

@@ -120,12 +120,6 @@ impl Events {
         }
     }
 
-    /// Records what happened to a pod.
-    pub fn pod(&self, key: &PodKey, happening: Happening) {
-        let pod = self.inner.store.get::<Pod>(&key.namespace, &key.name);
-        self.of_pod(key, pod.as_deref(), happening);
-    }
-
     /// Records what happened to the node.
     pub fn node(&self, happening: Happening) {
         let node = &self.inner.node;
@@ -282,10 +276,10 @@ mod tests {
         let store = Store::new(0);
         let events = Events::new(store.clone(), "here");
         for _ in 0..3 {
-            events.pod(&key("p"), warning("m"));
+            events.of_pod(&key("p"), None, warning("m"));
         }
-        events.pod(&key("p"), warning("other"));
-        events.pod(&key("q"), warning("m"));
+        events.of_pod(&key("p"), None, warning("other"));
+        events.of_pod(&key("q"), None, warning("m"));
         events.node(warning("m"));
         let counts: Vec<_> = all(&store).iter().map(|it| (it.involved_object.name.clone(), it.count)).collect();
         let expected = [("here", 1), ("p", 3), ("p", 1), ("q", 1)];
@@ -301,13 +295,13 @@ mod tests {
     fn events_go_an_hour_after_they_happened_last() {
         let store = Store::new(0);
         let events = Events::new(store.clone(), "here");
-        events.pod(&key("p"), warning("m"));
+        events.of_pod(&key("p"), None, warning("m"));
         let now = Instant::now();
         events.forget_old(now + KEPT - Duration::from_secs(60));
         assert_eq!(all(&store).len(), 1);
         events.forget_old(now + KEPT + Duration::from_secs(60));
         assert_eq!(all(&store).len(), 0);
-        events.pod(&key("p"), warning("m"));
+        events.of_pod(&key("p"), None, warning("m"));
         assert_eq!(all(&store)[0].count, Some(1));
     }
 
@@ -315,15 +309,15 @@ mod tests {
     fn there_are_never_more_than_the_limits() {
         let store = Store::new(0);
         let events = Events::new(store.clone(), "here");
-        events.pod(&key("quiet"), warning("kept"));
+        events.of_pod(&key("quiet"), None, warning("kept"));
         for number in 0..OF_ONE * 2 {
-            events.pod(&key("loud"), warning(&number.to_string()));
+            events.of_pod(&key("loud"), None, warning(&number.to_string()));
         }
         let messages: Vec<_> = all(&store).iter().map(|it| it.message.clone().unwrap()).collect();
         assert_eq!(messages.len(), OF_ONE + 1);
         assert!(messages.contains(&"kept".into()) && !messages.contains(&"0".into()));
         for number in 0..OF_ALL {
-            events.pod(&key(&format!("p{number}")), warning("m"));
+            events.of_pod(&key(&format!("p{number}")), None, warning("m"));
         }
         assert_eq!(all(&store).len(), OF_ALL);
     }

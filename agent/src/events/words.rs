@@ -40,10 +40,11 @@ pub fn of(notice: &Notice, pod: Option<&Pod>) -> Vec<Happening> {
         Event::HookFailed { container, hook, message } => vec![warning(hook.failed(), message.clone()).of(container)],
         Event::Killing { container, message } => vec![normal("Killing", message.clone()).of(container)],
         Event::Resized { container } => {
-            vec![normal("ResizeCompleted", "Container resources are those asked for".into()).of(container)]
+            vec![normal("ResizeCompleted", format!("Pod resize completed: container {container}")).of(container)]
         }
         Event::BeginsAgain { because } => {
-            vec![normal("RestartingAllContainers", format!("All containers begin again because of {because}"))]
+            let message = format!("The pod's containers begin again, because of container {because}");
+            vec![normal("RestartAllContainers", message)]
         }
         Event::Evicted { reason, message } => vec![warning(reason, message.clone())],
         Event::Warning(message) => vec![warning("Ignored", message.clone())],

@@ -97,6 +97,8 @@ impl Desired {
             let stray = |file: &File| !self.sources.contains(&file.source);
             changes.removed.extend(self.files.iter().filter(|(_, file)| stray(file)).map(|(name, _)| name.clone()));
         }
+        let hides = |name: &String| self.files.get(name).is_some_and(|file| file.invalid.is_some());
+        changes.judged |= changes.removed.iter().any(hides);
         self.files.retain(|name, _| !changes.removed.contains(name));
         // What another source's file was refused for may be gone now.
         open.extend(self.files.iter().filter(|(_, file)| file.invalid.is_some()).map(|(name, _)| name.clone()));
@@ -181,6 +183,12 @@ impl Desired {
             _ => None,
         };
         objects.filter_map(pod).collect()
+    }
+
+    /// One object.
+    pub fn find(&self, kind: &str, name: &Name) -> Option<&Object> {
+        let objects = self.by_precedence().flat_map(|file| &file.good).map(|located| &located.object);
+        objects.filter(|object| object.kind() == kind && name_of(object) == *name).last()
     }
 
     /// What pods may refer to.

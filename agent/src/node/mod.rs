@@ -24,14 +24,15 @@ pub mod sources;
 mod strays;
 pub mod why;
 
-use std::path::Path;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use runtime::zygote::Zygote;
-use runtime::{Owner, Runtime};
+use runtime::{Owner, Runtime, streaming};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
@@ -45,14 +46,15 @@ pub use self::serving::Listen;
 use self::serving::Serving;
 use self::shown::Shown;
 use self::sources::{Pace, Place};
-use crate::channel::Cri;
+use crate::channel::{self, Cri};
 use crate::cli::Global;
+use crate::cri_socket::Server;
 use crate::engine::backoff::Policy;
 use crate::engine::config::names::PodKey;
 use crate::engine::config::{Objects, Settings};
 use crate::engine::notice::{Event, Notice};
 use crate::engine::{Engine, Options};
-use crate::events::Events;
+use crate::events::{Events, Happening, Severity};
 use crate::host::qos::PodCgroups;
 use crate::local;
 use crate::store::Store;
@@ -62,6 +64,9 @@ const NOTICES: usize = 1024;
 
 /// Snapshots that wait to be worked on; sources wait beyond that.
 const SNAPSHOTS: usize = 8;
+
+/// Label, on a runtime that others use too: which agent's a sandbox or container is.
+pub const AGENT: &str = "coracle.dev/agent";
 
 /// What an agent is told on its command line.
 #[derive(Clone, Debug)]
@@ -84,11 +89,16 @@ pub struct Wish {
     pub api: Listen,
     /// How often the node is looked at.
     pub housekeeping: Duration,
+    /// The socket of another container runtime; Coracle's own when none.
+    pub endpoint: Option<PathBuf>,
+    /// Where to serve CRI clients beside the agent's pods.
+    pub cri_socket: Option<PathBuf>,
 }
 
 /// What lasts as long as the process: dropped earlier, another agent could begin while this one's threads still work.
 #[derive(Debug)]
-pub struct Held(#[allow(dead_code, reason = "the lock ends with it")] Option<runtime::Serving>);
+#[allow(dead_code, reason = "the locks end with them")]
+pub struct Held(runtime::Serving, Option<runtime::Serving>);
 
 /// Runs the agent until it is told to end.
 pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
@@ -102,8 +112,17 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     settings.cgroups = care::cgroups(&wish.operations.config);
     let cgroups = PodCgroups::open(Path::new("/proc"), &settings).context("find the cgroups of pods")?;
     let (runtime, channel) = local::open(&wish.global, Owner::Agent, zygote)?;
-    let held = serve(&runtime).await?;
-    let serving = Serving::prepare(&wish.settings, &wish.api).await?;
+    let mut held = serve(&runtime).await?;
+    let channel = match &wish.endpoint {
+        Some(socket) => {
+            // Others use that runtime too: the labels say what is this agent's.
+            let id = disk.id().context("name this agent")?;
+            settings.labels.insert(AGENT.to_owned(), id);
+            channel::unix(socket.clone())
+        }
+        None => channel,
+    };
+    let serving = Serving::prepare(&settings, &wish.api).await?;
     let (told, notices) = mpsc::channel(NOTICES);
     // Of an agent before this one nobody shall take a version for one of this one's.
     let store = Store::new(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0));
@@ -120,18 +139,24 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let shown = Shown::new(store.clone(), told.clone(), options.owner.clone());
     shown.forget_former(&settings).context("look through the records of pods")?;
     let cri = Cri::new(operations.counted(channel));
-    let engine = Engine::new(cri.clone(), options, told).await.context("reach the container runtime")?;
+    let engine = Engine::new(cri.clone(), options, told).await.with_context(|| match &wish.endpoint {
+        Some(socket) => format!("reach the container runtime at {}", socket.display()),
+        None => "reach the container runtime".to_owned(),
+    })?;
     let events = Events::new(store.clone(), &settings.node.name);
+    events.node(Happening::new(Severity::Normal, "Starting", "Starting the node agent."));
     let listener = operations.listener();
-    let telling = tokio::spawn(serving::tell(notices, events, store.clone(), move |notice| {
+    let telling = tokio::spawn(serving::tell(notices, events.clone(), store.clone(), move |notice| {
         listener(notice);
         tell(notice);
     }));
     let (control, commands) = Control::new();
-    let api = serving.begin(serving::api(store.clone(), cri.clone(), Some(runtime), control.clone(), &settings))?;
+    // What runs behind another endpoint has its sessions there, too.
+    let own = wish.endpoint.is_none().then(|| runtime.clone());
+    let api = serving.begin(serving::api(store.clone(), cri.clone(), own, control.clone(), &settings))?;
     let config = operations.settings();
     let (node_name, log_dir) = (settings.node.name.clone(), settings.log_dir.clone());
-    let working = operations.begin(control.clone(), cri.clone(), node_name, log_dir, true).await?;
+    let working = operations.begin(control.clone(), cri.clone(), node_name, log_dir, wish.endpoint.is_none()).await?;
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let look = Arc::new(Notify::new());
     let registry = Registry::default();
@@ -149,7 +174,17 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let caring = tokio::spawn(Care::new(cri, store, options).run(Arc::new(pods)));
     tracing::info!(sources = ?wish.places.iter().map(Place::name).collect::<Vec<_>>(), "the agent is ready");
     working.ready();
-    reconciler.run(looks, commands, signals.next()).await;
+    let mut client = match &wish.cri_socket {
+        Some(path) => Some(Server::start(&runtime, path, &streaming_options()).await?),
+        None => None,
+    };
+    let end = async {
+        tokio::select! {
+            () = signals.next() => Ok(()),
+            ended = cri_ended(client.as_mut()) => ended,
+        }
+    };
+    let outcome = reconciler.run(looks, commands, end).await;
     working.stopping(wish.shutdown_pods);
     if wish.shutdown_pods {
         reconciler.shut_down(signals.next()).await;
@@ -158,7 +193,23 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     following.into_iter().for_each(|task| task.abort());
     telling.abort();
     caring.abort();
-    Ok(held)
+    if let Some(client) = client {
+        held.1 = Some(client.finish().await?);
+    }
+    outcome.map(|()| held)
+}
+
+/// Where sessions of CRI clients are served: a free port of this host alone.
+fn streaming_options() -> streaming::Options {
+    streaming::Options { address: Ipv4Addr::LOCALHOST.into(), port: 0, tls: None }
+}
+
+/// Waits until CRI clients are served no more, which nobody has asked for.
+async fn cri_ended(server: Option<&mut Server>) -> anyhow::Result<()> {
+    match server {
+        Some(server) => server.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Says what happens to the node.
@@ -170,18 +221,16 @@ fn hear(pod: Option<PodKey>, told: &care::Told) {
 async fn serve(runtime: &Runtime) -> anyhow::Result<Held> {
     let serving = runtime.clone();
     let serving = tokio::task::spawn_blocking(move || serving.serve(&Owner::Agent)).await?;
-    Ok(Held(Some(serving.context("take over the pods of the agent")?)))
+    Ok(Held(serving.context("take over the pods of the agent")?, None))
 }
 
 /// Says what happens to pods.
 fn tell(Notice { pod, event }: &Notice) {
     let pod = format!("{}/{}", pod.namespace, pod.name);
     match event {
-        Event::Failed { container, reason, message, .. } => {
-            tracing::warn!(pod, container, reason, message, "a step failed");
-        }
-        Event::Warning(message) => tracing::warn!(pod, message, "a warning"),
-        event => tracing::info!(pod, ?event, "the pod has changed"),
+        Event::Failed { container, reason, message, .. } => tracing::warn!(pod, container, reason, "{message}"),
+        Event::Warning(message) => tracing::warn!(pod, "{message}"),
+        event => tracing::info!(pod, "{event:?}"),
     }
 }
 

@@ -151,15 +151,15 @@ impl Reconciler {
         &mut self,
         mut looks: mpsc::Receiver<Snapshot>,
         mut commands: mpsc::Receiver<Command>,
-        end: impl Future<Output = ()>,
-    ) {
+        end: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
         tokio::pin!(end);
         loop {
             let failed = self.unstarted || !self.unwritten.is_empty();
             let retry = async { if failed { tokio::time::sleep(RETRY).await } else { std::future::pending().await } };
             let bell = self.bell.clone();
             tokio::select! {
-                () = &mut end => return,
+                ended = &mut end => return ended,
                 Some(snapshot) = looks.recv() => self.merge(snapshot).await,
                 Some(command) = commands.recv() => self.obey(command).await,
                 Some(ended) = self.endings.join_next() => self.ended(ended).await,

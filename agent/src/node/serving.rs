@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use runtime::Runtime;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -43,7 +44,7 @@ impl Serving {
         let socket = Place::take(&settings.state_dir.join("agent.sock"))?;
         let mut tcp = None;
         if let Some(address) = listen.address {
-            let identity = Identity::open(&settings.root_dir.join("api"))?;
+            let identity = Identity::open(&Identity::directory(&settings.root_dir))?;
             let listening = Tcp::listen(address, identity).await?;
             if let Some(path) = &listen.kubeconfig {
                 listening.write_kubeconfig(path, &settings.node.name).context("tell kubectl of the API")?;
@@ -106,12 +107,16 @@ impl api::Control for Control {
     fn restart<'a>(&'a self, namespace: &'a str, name: &'a str, container: Option<&'a str>) -> Doing<'a, ()> {
         Box::pin(async move { Control::restart(self, namespace, name, container).await.map_err(refusal) })
     }
+
+    fn why<'a>(&'a self, namespace: &'a str, name: &'a str) -> Doing<'a, Value> {
+        Box::pin(async move { Ok(json!(Control::why(self, namespace, name).await.map_err(refusal)?)) })
+    }
 }
 
 fn refusal(refusal: Refusal) -> Error {
     match refusal {
         Refusal::NotFound { name, .. } => Error::NotFound { kind: Kind::Pod, name },
-        Refusal::NoContainer { .. } => Error::BadRequest(refusal.to_string()),
+        Refusal::NoContainer(_) => Error::BadRequest(refusal.to_string()),
         Refusal::Stopping => Error::Conflict(refusal.to_string()),
         Refusal::Failed(_) => Error::Internal(refusal.to_string()),
     }

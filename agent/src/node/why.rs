@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::desired::Name;
 use super::order::Order;
 use super::reconcile::View;
+use super::shown;
 use crate::engine::plan::Waiting;
 use crate::engine::time::{Monotonic, format_duration};
 
@@ -61,6 +62,27 @@ pub fn of(name: &Name, view: &View<'_>) -> Option<Why> {
     explain(name, view, DEEPEST)
 }
 
+/// Why a pod was as it was when its record was written.
+pub fn of_record(pod: &Pod) -> Why {
+    if shown::is_shown(pod) {
+        return of_manifest(pod);
+    }
+    let status = pod.status.clone().unwrap_or_default();
+    let containers = containers(&status).filter_map(|it| of_container(pod, it, None, Monotonic::default()));
+    let causes = of_pod(&status).into_iter().chain(containers).collect();
+    Why { pod: show(pod), status: word(&status), file: super::file_of(pod), causes }
+}
+
+fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    lists.into_iter().flatten().flatten()
+}
+
+/// What kubectl says of a pod.
+fn word(status: &PodStatus) -> String {
+    status.reason.clone().or_else(|| status.phase.clone()).unwrap_or_else(|| "Pending".into())
+}
+
 /// An object that stands for a manifest that is not good.
 fn of_manifest(pod: &Pod) -> Why {
     let status = pod.status.clone().unwrap_or_default();
@@ -103,13 +125,11 @@ fn explain(name: &Name, view: &View<'_>, depth: usize) -> Option<Why> {
         causes.extend(gate(name, view, depth));
     }
     causes.extend(of_pod(&status));
-    let statuses = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
-    for container in statuses.into_iter().flatten().flatten() {
+    for container in containers(&status) {
         let waiting = seen.waiting.get(&container.name);
         causes.extend(of_container(&pod, container, waiting, view.now));
     }
-    let word = status.reason.clone().or(status.phase.clone()).unwrap_or_else(|| "Pending".into());
-    Some(Why { pod: show(&pod), status: word, file, causes })
+    Some(Why { pod: show(&pod), status: word(&status), file, causes })
 }
 
 /// What it waits for, and why that is not there.

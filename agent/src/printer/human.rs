@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// Bytes with three significant digits and decimal units: `4.63MB`, `712kB`, `12B`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
@@ -24,7 +26,6 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// A time span by kubectl's rules: finer while it is short, `<invalid>` never, for a span is not negative.
-#[allow(dead_code)] // for tables with an AGE
 pub fn age(span: Duration) -> String {
     let seconds = span.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
@@ -43,6 +44,12 @@ pub fn age(span: Duration) -> String {
         () if days < 365 * 8 => two(days / 365, "y", days % 365, "d"),
         () => format!("{}y", days / 365),
     }
+}
+
+/// The time since an instant by kubectl's rules; one that is unknown or to come shows as such.
+pub fn since(time: Option<Timestamp>, now: Timestamp) -> String {
+    let Some(time) = time else { return "<unknown>".into() };
+    age(Duration::try_from(now.duration_since(time)).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -122,6 +122,7 @@ impl Store {
     }
 
     /// All objects of a type, or those of one namespace.
+    #[cfg(test)]
     pub fn list<T: Stored>(&self, namespace: Option<&str>) -> Vec<Arc<T>> {
         self.lock().of(T::KIND, namespace).filter_map(|it| T::of(it).cloned()).collect()
     }

@@ -7,7 +7,7 @@ mod dns;
 mod fetch;
 mod health;
 mod hold;
-mod http;
+pub mod http;
 mod plain;
 mod resolve;
 mod serve;

@@ -6,16 +6,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use http::{HeaderName, HeaderValue};
 use runtime::zygote::Zygote;
 
 use crate::cli::Global;
 use crate::engine::backoff::Policy;
 use crate::engine::config::Settings;
+use crate::engine::time::parse_duration;
 use crate::failure::BAD_INPUT;
 use crate::host::node::facts;
 use crate::logging;
 use crate::node::config::{self, Flags, Unusable};
-use crate::node::sources::{Pace, Place};
+use crate::node::sources::{self, Address, Pace, Place};
 use crate::node::{self, Listen, Wish, operations};
 use crate::privilege::require_root;
 
@@ -31,6 +33,24 @@ pub struct Args {
     /// How often memory, disks and process ids are looked at
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     housekeeping_interval: Duration,
+    /// Address that answers with manifests
+    #[arg(long, value_name = "URL", value_parser = sources::address)]
+    manifest_url: Option<String>,
+    /// Header that is sent to it; may be given several times
+    #[arg(long, value_name = "NAME:VALUE", value_parser = sources::header, requires = "manifest_url")]
+    manifest_url_header: Vec<(HeaderName, HeaderValue)>,
+    /// How often files are looked at without cause [default: 20s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    file_check_frequency: Option<Duration>,
+    /// How often that address is asked [default: 20s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    http_check_frequency: Option<Duration>,
+    /// Socket of another container runtime, such as unix:///run/containerd/containerd.sock; Coracle's own by default
+    #[arg(long, value_name = "SOCKET", value_parser = endpoint)]
+    container_runtime_endpoint: Option<PathBuf>,
+    /// Serve the container runtime interface on this socket, too, for pods that are none of the agent's
+    #[arg(long, value_name = "PATH")]
+    cri_socket: Option<PathBuf>,
     /// Stop the pods when the agent is stopped
     #[arg(long)]
     shutdown_pods: bool,
@@ -51,6 +71,16 @@ pub struct Args {
     flags: Flags,
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    let positive = parse_duration(text).filter(|duration| !duration.is_zero());
+    positive.ok_or_else(|| "write it as 500ms, 20s or 1m".to_owned())
+}
+
+fn endpoint(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("unix://").unwrap_or(text);
+    if path.starts_with('/') { Ok(path.into()) } else { Err("write it as unix:///PATH".to_owned()) }
+}
+
 /// Runs the agent until it is told to stop. What runs goes on running.
 pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>) -> anyhow::Result<ExitCode> {
     let (config, warnings) = match args.flags.load() {
@@ -65,9 +95,12 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         let path = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
         places.push(Place::Path(path));
     }
+    if let Some(url) = args.manifest_url {
+        places.push(Place::Url(Address { url, headers: args.manifest_url_header }));
+    }
     if places.is_empty() {
         bail!(
-            "there is nothing to run pods from; give a directory of manifests with --pod-manifest-path, or as staticPodPath in --config"
+            "there is nothing to run pods from; give a directory of manifests with --pod-manifest-path, or as staticPodPath in --config, or --manifest-url"
         );
     }
     require_root("running pods")?;
@@ -76,7 +109,10 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         global: global.clone(),
         settings: Settings::of(global, facts())?,
         places,
-        pace: Pace { files: config.file_check_frequency },
+        pace: Pace {
+            files: args.file_check_frequency.unwrap_or(config.file_check_frequency),
+            urls: args.http_check_frequency.unwrap_or(config.http_check_frequency),
+        },
         backoff: args.restart_backoff.unwrap_or_else(|| back_off(&config)),
         operations: operations::Wish {
             flags: args.flags,
@@ -86,6 +122,8 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         shutdown_pods: args.shutdown_pods,
         api: Listen { address: args.api_listen, kubeconfig: args.write_kubeconfig },
         housekeeping: args.housekeeping_interval,
+        endpoint: args.container_runtime_endpoint,
+        cri_socket: args.cri_socket,
     };
     let rt = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -100,11 +138,6 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         std::mem::forget(held);
         ExitCode::SUCCESS
     })
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let read = crate::engine::time::parse_duration(text).filter(|duration| !duration.is_zero());
-    read.ok_or_else(|| "not a duration such as 10s or 1m30s".into())
 }
 
 /// Kubelet's back-off, with the configuration's longest wait.

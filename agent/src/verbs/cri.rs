@@ -12,7 +12,7 @@ use runtime::{Owner, Serving, streaming};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
-use crate::cri_socket::Place;
+use crate::cri_socket::Server;
 use crate::local;
 use crate::privilege::require_root;
 
@@ -35,9 +35,6 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "streaming_tls_cert_file")]
     streaming_tls_key_file: Option<PathBuf>,
 }
-
-/// How long calls that are being answered may take once the end was asked for. Streams of events have none.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How long work that nobody waits for any more may take then.
 const LAST_WORK: Duration = Duration::from_secs(2);
@@ -76,32 +73,13 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for signals")?;
     let (runtime, _) = local::open(global, Owner::Cri, zygote)?;
-    let place = Place::take(path)?;
-    let serving = runtime.clone();
-    let serving = tokio::task::spawn_blocking(move || serving.serve(&Owner::Cri)).await?;
-    let held = serving.context("take over the pods of the container runtime interface")?;
-    let routes = runtime.services(Owner::Cri);
-    tokio::spawn(runtime.streaming(options).await?.serve());
-    let socket = place.listen()?;
+    let mut server = Server::start(&runtime, path, options).await?;
     // Nobody may be there to read it.
-    let _ = writeln!(std::io::stdout(), "serving the container runtime interface on {}", socket.path().display());
-    let (asked, ask) = tokio::sync::oneshot::channel::<()>();
-    let serving = tonic::transport::Server::builder().add_routes(routes).serve_with_incoming_shutdown(
-        socket.connections(),
-        async {
-            let _ = ask.await;
-        },
-    );
-    tokio::pin!(serving);
+    let _ = writeln!(std::io::stdout(), "serving the container runtime interface on {}", path.display());
     tokio::select! {
-        ended = &mut serving => return ended.map(|()| held).context("serve the container runtime interface"),
+        ended = server.ended() => ended?,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    drop(asked);
-    match tokio::time::timeout(LAST_ANSWERS, serving).await {
-        Ok(ended) => ended.map(|()| held).context("serve the container runtime interface"),
-        // Streams of events are open for as long as their clients like.
-        Err(_) => Ok(held),
-    }
+    server.finish().await
 }

@@ -1,18 +1,26 @@
 //! The verbs, one module each: `Args` and `main`.
 
 pub mod agent;
+pub mod attach;
 pub mod completion;
 pub mod cri;
+pub mod delete;
+pub mod describe;
+pub mod diff;
 pub mod doctor;
+pub mod events;
 pub mod exec;
 pub mod gc;
 pub mod get;
 pub mod image;
 pub mod logs;
+pub mod port_forward;
+pub mod restart;
 pub mod run;
 pub mod top;
 pub mod validate;
 pub mod version;
+pub mod why;
 
 use anyhow::Context as _;
 

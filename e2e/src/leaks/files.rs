@@ -19,6 +19,8 @@ pub(super) fn find(scope: &Scope, after: After) -> Vec<Leak> {
             match name.as_str() {
                 "images" => unfinished(&path, 0, &mut leaks),
                 "network" => network(&path, after, &mut leaks),
+                // Two directories of records.
+                "desired" => entries(&path).iter().for_each(|(_, path)| everything(path, &mut leaks)),
                 // The administrator's profiles, and what users keep.
                 "seccomp" | "claims" => {}
                 _ if path.is_dir() && !path.is_symlink() => everything(&path, &mut leaks),

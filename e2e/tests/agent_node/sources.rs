@@ -135,3 +135,55 @@ fn a_single_file_is_followed() {
     agent.remove("node.yaml");
     agent.wait_until_gone("web");
 }
+
+/// Answers every request with what is in the file, or with a failure while there is none.
+fn serve(listener: std::net::TcpListener, file: std::path::PathBuf) {
+    use std::io::Read as _;
+    for mut stream in listener.incoming().flatten() {
+        let mut request = [0; 4096];
+        let Ok(count) = stream.read(&mut request) else { continue };
+        let asked = String::from_utf8_lossy(&request[..count]).to_lowercase();
+        let answer = match fs::read_to_string(&file) {
+            Ok(text) if asked.contains("x-token: secret") => {
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+            }
+            _ => "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".into(),
+        };
+        // Who asked may have been killed.
+        let _ = stream.write_all(answer.as_bytes());
+    }
+}
+
+#[test]
+fn an_address_is_asked_again_and_again_and_its_failures_stop_nothing() {
+    let node = need!(Node::with_busybox());
+    let listener = node.host().within(|| std::net::TcpListener::bind("127.0.0.1:0")).expect("a loopback");
+    let url = format!("http://{}/pods", listener.local_addr().expect("it is bound"));
+    let file = node.dir().join("answer.yaml");
+    let answer = file.clone();
+    std::thread::spawn(move || serve(listener, answer));
+    let args = ["--manifest-url", &url, "--manifest-url-header", "X-Token: secret", "--http-check-frequency", "100ms"];
+    let mut agent = Agent::prepare_bare(&node, args);
+    agent.restart();
+    let unreadable = |pod: &Value| pod["status"]["reason"] == "Unreadable";
+    let failed = agent.wait_for("pods", "unreadable", unreadable);
+    assert!(failed.to_string().contains("503"), "{failed:#}");
+    let publish = |number: u32| {
+        fs::write(file.with_extension("new"), version(number).to_string()).expect("the directory is writable");
+        fs::rename(file.with_extension("new"), &file).expect("the directory is writable");
+    };
+    publish(1);
+    let first = container_id(&wait_for_version(&agent, 1), "c");
+    agent.wait_until_gone("pods");
+    publish(2);
+    wait_for_version(&agent, 2);
+    let before = agent.wait_for("web", "another instance", |pod| {
+        container_id(pod, "c").is_some_and(|id| Some(id) != first)
+            && pod["status"]["containerStatuses"][0]["state"]["running"].is_object()
+    });
+    fs::remove_file(&file).expect("it is there");
+    agent.wait_for("pods", "unreadable", unreadable);
+    agent.kill();
+    agent.restart();
+    assert_eq!(container_id(&before, "c"), container_id(&wait_for_version(&agent, 2), "c"));
+}

@@ -1,11 +1,12 @@
 //! What runs is not touched by what becomes of the agent.
 
 use std::fs;
+use std::path::PathBuf;
 
 use e2e::agent::{Agent, container_id, restarts};
 use e2e::manifest::{keeper, pod, shell};
-use e2e::{Node, StateDir, need};
-use rustix::process::Signal;
+use e2e::{Node, StateDir, inspect, need};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 /// A pod that runs for ever and is restarted.
@@ -21,8 +22,7 @@ fn a_pod_runs_as_long_as_its_manifest_is_there() {
     agent.wait_for_running("web");
     agent.remove("web.yaml");
     agent.wait_until_gone("web");
-    agent.stop();
-    node.assert_nothing_left();
+    agent.stop_with_nothing_left();
 }
 
 #[test]
@@ -82,8 +82,7 @@ fn a_pod_that_was_being_stopped_is_stopped_by_the_next_agent() {
     agent.kill();
     agent.restart();
     agent.wait_until_gone("stubborn");
-    agent.stop();
-    node.assert_nothing_left();
+    agent.stop_with_nothing_left();
 }
 
 #[test]
@@ -166,4 +165,48 @@ fn two_agents_of_one_node_are_one_too_many() {
     agent.wait_for_running("web");
     agent.run().signal(Signal::INT);
     agent.wait().exits(0);
+}
+
+/// The hierarchies of cgroups, by where they are mounted.
+fn hierarchies() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("procfs is there");
+    let is_one = |line: &&str| line.contains(" - cgroup ") || line.contains(" - cgroup2 ");
+    mounts.lines().filter(is_one).filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
+}
+
+#[test]
+fn when_the_agents_whole_cgroup_is_killed_its_pods_live() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::start(&node);
+    let pid = agent.run().pid();
+    let zygote = inspect::children(pid);
+    let mut cgroups = Vec::new();
+    for hierarchy in hierarchies() {
+        let cgroup = hierarchy.join(format!("{}-service", node.cgroup_root));
+        // One that takes no process without more ado (cpuset) is none that a service manager uses.
+        if fs::create_dir(&cgroup).is_ok() {
+            let all = zygote.iter().chain([&pid]);
+            let moved = all
+                .map(|pid| fs::write(cgroup.join("cgroup.procs"), pid.as_raw_nonzero().to_string()))
+                .all(|it| it.is_ok());
+            cgroups.push((cgroup, moved));
+        }
+    }
+    assert!(cgroups.iter().any(|(_, moved)| *moved), "no cgroup takes the agent: {cgroups:?}");
+    agent.write("web.yaml", server("web"));
+    let before = agent.wait_for_running("web");
+    for (cgroup, _) in &cgroups {
+        for line in fs::read_to_string(cgroup.join("cgroup.procs")).expect("it is there").lines() {
+            let pid = line.parse().ok().and_then(Pid::from_raw).expect("a process id");
+            // ESRCH: it was in another one of them, too.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    agent.wait();
+    assert_eq!(node.exec("web", "c", &["echo", "alive"]).exits(0).stdout(), "alive\n");
+    agent.restart();
+    assert_eq!(container_id(&before, "c"), container_id(&agent.wait_for_running("web"), "c"));
+    for (cgroup, _) in cgroups {
+        inspect::wait_for(|| fs::remove_dir(&cgroup).ok()).expect("nobody is in it any more");
+    }
 }

@@ -51,7 +51,7 @@ pub use import::{Imported, Progress};
 pub use pull::{Event as PullEvent, LayerState, Phase, PullRequest, Puller, Subscription};
 pub use record::ImageConfig;
 pub use reference::Reference;
-pub use registry::{RegistryAuth, RegistryOptions, Timeouts};
+pub use registry::{RegistryAuth, RegistryOptions, Timeouts, host_tls};
 pub use resolve::Image;
 pub use store::{ImageStore, Usage};
 pub use sweep::Findings;

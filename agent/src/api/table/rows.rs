@@ -1,15 +1,13 @@
 //! The columns of each kind, by the rules of an API server.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Value, json};
 
 use super::{AGE, Column, NAME, column, wide};
 use crate::printer::Columns;
-use crate::printer::human::age;
+use crate::printer::human::since;
 use crate::store::{Kind, Object};
 
 const NONE: &str = "<none>";
@@ -32,7 +30,7 @@ pub fn columns(kind: Kind) -> &'static [Column] {
 pub fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
     let meta = object.metadata();
     let name = meta.name.clone().unwrap_or_default();
-    let age = since(meta.creation_timestamp.as_ref(), now);
+    let age = since(meta.creation_timestamp.as_ref().map(|it| it.0), now);
     match object {
         Object::Pod(object) => pod(object, now),
         Object::Event(object) => event(object, now),
@@ -226,12 +224,8 @@ fn claim(claim: &PersistentVolumeClaim, age: String) -> Vec<Value> {
     ]
 }
 
-fn since(time: Option<&Time>, now: Timestamp) -> String {
-    time.map_or_else(|| UNKNOWN.into(), |time| span(time.0, now))
-}
-
 fn span(time: Timestamp, now: Timestamp) -> String {
-    age(Duration::try_from(now.duration_since(time)).unwrap_or_default())
+    since(Some(time), now)
 }
 
 #[cfg(test)]

@@ -23,6 +23,16 @@ impl Exec {
     pub fn code(code: i32) -> Self {
         Exec::Ends { after: Duration::ZERO, code, output: "" }
     }
+
+    /// A command without a script: `sleep N` and `exit N` do what they say, any other one is done at once.
+    fn by_its_words(words: &[String]) -> Self {
+        let number = words.get(1).and_then(|word| word.parse::<u32>().ok()).unwrap_or(0);
+        match words[0].as_str() {
+            "sleep" => Exec::Ends { after: Duration::from_secs(number.into()), code: 0, output: "" },
+            "exit" => Exec::code(i32::try_from(number).unwrap()),
+            _ => Exec::code(0),
+        }
+    }
 }
 
 impl Fake {
@@ -39,7 +49,7 @@ impl Fake {
             let execs = world.execs.entry(cmd[0].clone()).or_default();
             if execs.len() > 1 { execs.pop_front() } else { execs.front().cloned() }
         };
-        match exec.unwrap_or_else(|| as_named(&cmd)) {
+        match exec.unwrap_or_else(|| Exec::by_its_words(&cmd)) {
             Exec::Ends { after, code, output } => {
                 let limit = if limit > 0 { limit.unsigned_abs() } else { u64::from(u32::MAX) };
                 let ended = timeout(Duration::from_secs(limit), sleep(after)).await;
@@ -49,15 +59,5 @@ impl Fake {
             }
             Exec::Broken(why) => Err(Status::internal(why)),
         }
-    }
-}
-
-/// What an exec does that no test has laid out: `sleep N` and `exit N` do what they say.
-fn as_named(cmd: &[String]) -> Exec {
-    let number = || cmd.get(1).and_then(|word| word.parse::<u32>().ok()).unwrap_or(0);
-    match cmd[0].as_str() {
-        "sleep" => Exec::Ends { after: Duration::from_secs(number().into()), code: 0, output: "" },
-        "exit" => Exec::code(i32::try_from(number()).unwrap()),
-        _ => Exec::code(0),
     }
 }

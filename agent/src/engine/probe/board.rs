@@ -56,6 +56,11 @@ impl Board {
         self.content().results.clone()
     }
 
+    /// What is known of one of them.
+    pub fn result(&self, id: &str) -> Option<ProbeResult> {
+        self.content().results.get(id).cloned()
+    }
+
     /// What has happened since this was asked last.
     pub fn take_events(&self) -> Vec<Event> {
         std::mem::take(&mut self.content().events)

@@ -108,7 +108,7 @@ impl Instance {
 
     fn timer(&self, kind: Kind, probe: &Probe) -> Timer {
         let subject = self.subject.subscribe();
-        let known = self.board.results().remove(&subject.borrow().id).unwrap_or_default();
+        let known = self.board.result(&subject.borrow().id).unwrap_or_default();
         Timer {
             actions: self.actions.clone(),
             board: self.board.clone(),

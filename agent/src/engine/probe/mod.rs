@@ -19,7 +19,9 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
 use tokio::sync::Notify;
 
 use self::board::Board;
-pub use self::board::{ProbeFailure, ProbeResult};
+#[cfg(test)]
+pub use self::board::ProbeFailure;
+pub use self::board::ProbeResult;
 use self::instance::Instance;
 pub use self::tally::Kind;
 use super::action::Actions;

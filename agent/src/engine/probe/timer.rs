@@ -82,9 +82,8 @@ impl Timer {
         let delay = seconds(self.probe.initial_delay_seconds, 0);
         self.clock.sleep_until(self.since + delay).await;
         // An agent that starts finds all containers at once, and shall not ask all of them at once.
-        let period = period(&self.probe);
-        if self.adopted && period > self.clock.now().0 {
-            tokio::time::sleep(period.mul_f64(self.portion())).await;
+        if self.adopted {
+            tokio::time::sleep(period(&self.probe).mul_f64(self.portion())).await;
         }
     }
 

@@ -28,10 +28,8 @@ impl Worker {
                     continue;
                 }
                 // After any of these a fresh look: what has begun is recorded before the next one is made.
-                Action::Evict(eviction) => {
-                    self.note_eviction(eviction);
-                    return Progress::Some;
-                }
+                // Noted when it was decided.
+                Action::Evict(_) => return Progress::Some,
                 Action::Void { names, because } => {
                     self.begin_again(view, &names, because).await;
                     return Progress::Some;

@@ -13,7 +13,7 @@ use super::super::follow;
 use super::super::memory::{Memory, next_by_logs};
 use super::super::notice::Event;
 use super::super::orders::{Eviction, Orders};
-use super::super::plan::{Desired, Plan, names_of, plan, spec_of};
+use super::super::plan::{Action, Desired, Plan, init_of, is_sidecar, names_of, plan, spec_of};
 use super::super::probe::Observed;
 use super::super::record::{self, PodRecord};
 use super::super::steps::{Problem, container_of};
@@ -72,7 +72,7 @@ impl Worker {
         let orders = self.orders.borrow_and_update().clone();
         let seen = PodStatusView::new(sandboxes, containers, History::default());
         self.obey(&orders, &seen);
-        let view = PodStatusView { history: self.history.clone(), ..seen };
+        let mut view = PodStatusView { history: self.history.clone(), ..seen };
         self.note_ends(&view, &before);
         self.note_addresses(&view);
         let sandbox = view.sandbox().map(|it| it.ips.clone()).unwrap_or_default();
@@ -82,6 +82,19 @@ impl Worker {
         let running = |id: &String| view.containers.iter().any(|seen| seen.id == *id && seen.running());
         self.hooks.retain(running);
         self.unhooked.retain(running);
+        let plan = self.decide(&orders, &view);
+        let Some(Action::Evict(eviction)) = plan.actions.iter().find(|action| matches!(action, Action::Evict(_)))
+        else {
+            return Ok((view, plan));
+        };
+        // Nobody sees the pod failed without seeing why.
+        self.note_eviction(eviction.clone());
+        view.history = self.history.clone();
+        let plan = self.decide(&orders, &view);
+        Ok((view, plan))
+    }
+
+    fn decide(&self, orders: &Orders, view: &PodStatusView) -> Plan {
         let health = self.probes.results();
         let desired = Desired {
             pod: &self.pod,
@@ -94,8 +107,7 @@ impl Worker {
             hooks: &self.hooks,
             unhooked: &self.unhooked,
         };
-        let plan = plan(&desired, &view, now);
-        Ok((view, plan))
+        plan(&desired, view, self.engine.now())
     }
 
     /// Brings what is wanted up to date with the orders and the objects.
@@ -134,7 +146,7 @@ impl Worker {
         self.obeyed = newest;
     }
 
-    pub(super) fn note_eviction(&mut self, eviction: Eviction) {
+    fn note_eviction(&mut self, eviction: Eviction) {
         self.pending.push(Event::Evicted { reason: eviction.reason.clone(), message: eviction.message.clone() });
         self.history.eviction = Some(eviction);
     }
@@ -153,7 +165,7 @@ impl Worker {
             if known.is_some_and(|known| known >= seen.attempt) || seen.gone {
                 continue;
             }
-            if exit.code != 0 && !stopping {
+            if exit.code != 0 && !stopping && self.counts(&seen.name) {
                 let (finished_at, container, code) = (seen.finished_at, seen.name.clone(), exit.code);
                 self.failures.insert(seen.name.clone(), FirstFailure { finished_at, container, code });
             }
@@ -165,6 +177,13 @@ impl Worker {
             view.containers.iter().any(|seen| seen.name == *name && seen.attempt == *attempt)
         };
         self.messages.retain(|place, _| kept(place));
+    }
+
+    /// Whether a container's failure is the pod's: those beside its own work are none of it.
+    fn counts(&self, name: &str) -> bool {
+        let spec = spec_of(&self.pod);
+        let sidecar = init_of(spec).iter().any(|init| init.name == name && is_sidecar(init));
+        !sidecar && names_of(spec).any(|known| known == name)
     }
 
     /// Takes note of where a pod is that has ports: once, for it keeps its addresses.

@@ -48,6 +48,8 @@ pub struct Outcome {
     pub failure: Option<FirstFailure>,
     /// What Coracle itself could not do.
     pub fatal: Option<Failure>,
+    /// The node ended it.
+    pub evicted: bool,
 }
 
 /// The container that failed first.
@@ -197,7 +199,8 @@ impl Worker {
                 if self.rest(&view, &plan, &wanted).await == Rest::Over {
                     self.engine.hub().forget(&self.key.uid);
                     let failure = self.failures.into_values().min_by_key(|failure| failure.finished_at);
-                    return Outcome { phase: plan.phase, failure, fatal: self.history.fatal().cloned() };
+                    let (fatal, evicted) = (self.history.fatal().cloned(), self.history.eviction.is_some());
+                    return Outcome { phase: plan.phase, failure, fatal, evicted };
                 }
                 continue;
             }

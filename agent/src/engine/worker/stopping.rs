@@ -8,8 +8,9 @@ use tokio::sync::watch;
 
 use super::super::Engine;
 use super::super::action::Subject;
+use super::super::config::names::PodKey;
 use super::super::lifecycle::{self, Hook, HookFailure};
-use super::super::notice::Event;
+use super::super::notice::{Event, Notice};
 use super::super::plan::{Cause, spec_of};
 use super::super::steps::{Problem, Sandbox, Steps, container_of};
 use super::super::time::Monotonic;
@@ -22,7 +23,7 @@ const LEAST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) enum Done {
     /// A stop.
-    Stopped { id: String, name: String, hook: Option<HookFailure>, result: Result<(), Problem> },
+    Stopped { id: String, result: Result<(), Problem> },
     /// A postStart hook.
     Hooked { id: String, name: String, result: Result<(), HookFailure> },
 }
@@ -30,7 +31,7 @@ pub(super) enum Done {
 /// One stop.
 struct Stop {
     id: String,
-    name: String,
+    pod: PodKey,
     engine: Engine,
     steps: Steps,
     deadline: watch::Receiver<Monotonic>,
@@ -63,7 +64,7 @@ impl Worker {
             ))
         });
         let (engine, steps) = (self.engine.clone(), self.steps.clone());
-        let stop = Stop { id, name: name.to_owned(), engine, steps, deadline: receiver, hook };
+        let stop = Stop { id, pod: self.key.clone(), engine, steps, deadline: receiver, hook };
         self.tasks.spawn(stop.run());
     }
 
@@ -86,10 +87,7 @@ impl Worker {
     /// Takes note of what has come to its end.
     pub(super) async fn settle(&mut self, done: Done) {
         match done {
-            Done::Stopped { id, name, hook, result } => {
-                if let Some(failure) = hook {
-                    self.tell_hook(&name, Hook::PreStop, &failure).await;
-                }
+            Done::Stopped { id, result } => {
                 self.stopping.remove(&id);
                 if let Err(problem) = result {
                     self.tell_problem(None, &problem, false).await;
@@ -128,30 +126,40 @@ impl Worker {
 impl Stop {
     async fn run(mut self) -> Done {
         let hook = self.pre_stop().await;
-        let result = self.stop(hook.is_some()).await;
-        let failure = hook.and_then(Result::err);
-        Done::Stopped { id: self.id, name: self.name, hook: failure, result }
+        let hooked = hook.is_some();
+        if let Some((container, Err(failure))) = hook {
+            // At once: when the container has ended, so may its worker have.
+            let event = Event::HookFailed { container, hook: Hook::PreStop, message: failure.to_string() };
+            self.engine.tell(Notice { pod: self.pod.clone(), event }).await;
+        }
+        let result = self.stop(hooked).await;
+        Done::Stopped { id: self.id, result }
     }
 
     /// The hook, if there is one and time for it; its time is part of the grace.
-    async fn pre_stop(&mut self) -> Option<Result<(), HookFailure>> {
+    async fn pre_stop(&mut self) -> Option<(String, Result<(), HookFailure>)> {
         let (handler, subject) = self.hook.take()?;
         let left = *self.deadline.borrow() - self.engine.now();
         if left.is_zero() {
             return None;
         }
         let actions = self.engine.actions().clone();
-        let mut deadline = self.deadline.clone();
+        let (mut deadline, clock) = (self.deadline.clone(), self.engine.clock());
         let shortened = async {
             // Less patience than the hook was promised ends it.
             if deadline.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let at = *deadline.borrow_and_update();
-            self.engine.clock().sleep_until(at).await;
+            loop {
+                let at = *deadline.borrow_and_update();
+                tokio::select! {
+                    () = clock.sleep_until(at) => return,
+                    Ok(()) = deadline.changed() => {}
+                }
+            }
         };
         tokio::select! {
-            result = lifecycle::run(&actions, &handler, &subject, Some(left)) => Some(result),
+            result = lifecycle::run(&actions, &handler, &subject, Some(left)) => Some((subject.container.name.clone(), result)),
             () = shortened => None,
         }
     }

@@ -27,6 +27,7 @@ pub fn directory(root: &Path) -> PathBuf {
 /// The records below one root directory.
 #[derive(Clone, Debug)]
 pub struct Disk {
+    directory: PathBuf,
     files: PathBuf,
     ending: PathBuf,
 }
@@ -60,14 +61,30 @@ impl Disk {
     /// Makes the directories.
     pub fn open(root: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let directory = directory(root);
-        let disk = Disk { files: directory.join("files"), ending: directory.join("ending") };
+        let disk = Self::at(root);
         for dir in [&disk.files, &disk.ending] {
             // Secrets lie in there.
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
             store::sweep_temporaries(dir)?;
         }
         Ok(disk)
+    }
+
+    /// The records, to be read only: there may be none.
+    pub fn at(root: &Path) -> Self {
+        let directory = directory(root);
+        Disk { files: directory.join("files"), ending: directory.join("ending"), directory }
+    }
+
+    /// What this agent is called among others: given once, and kept.
+    pub fn id(&self) -> io::Result<String> {
+        const NAME: &str = "agent.json";
+        if let Some(id) = store::read_json::<String>(&self.directory.join(NAME))? {
+            return Ok(id);
+        }
+        let id = runtime::new_id()?.get(..16).unwrap_or_default().to_owned();
+        store::write_json(&self.directory, NAME, &id, Durability::Durable)?;
+        Ok(id)
     }
 
     /// The desired state as it was recorded, the pods that were being stopped, and what cannot be used.
@@ -148,7 +165,11 @@ pub fn discard(path: &Path) -> io::Result<()> {
 
 fn records_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        entries => entries?,
+    };
+    for entry in entries {
         let path = entry?.path();
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if !hidden && path.extension().is_some_and(|ending| ending == "json") {

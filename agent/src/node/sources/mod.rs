@@ -2,6 +2,7 @@
 //! whenever that changed; what it cannot read it says, so that nobody takes it for removed.
 
 mod directory;
+mod url;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
+pub use self::url::{Address, address, header};
+
 /// The largest manifest that is read, as kubelet has it.
 const LARGEST: u64 = 10 << 20;
 
@@ -19,6 +22,8 @@ const LARGEST: u64 = 10 << 20;
 pub enum Place {
     /// A directory, or a single file.
     Path(PathBuf),
+    /// An address that answers with manifests.
+    Url(Address),
 }
 
 impl Place {
@@ -26,6 +31,7 @@ impl Place {
     pub fn name(&self) -> String {
         match self {
             Place::Path(path) => path.display().to_string(),
+            Place::Url(address) => address.url.clone(),
         }
     }
 }
@@ -58,11 +64,13 @@ pub struct Snapshot {
 pub struct Pace {
     /// How often a directory or file is looked at without cause: the net under inotify.
     pub files: Duration,
+    /// How often an address is asked.
+    pub urls: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Pace { files: Duration::from_secs(20) }
+        Pace { files: Duration::from_secs(20), urls: Duration::from_secs(20) }
     }
 }
 
@@ -75,5 +83,6 @@ pub fn follow(
 ) -> tokio::task::JoinHandle<()> {
     match place {
         Place::Path(path) => tokio::spawn(directory::follow(path, pace.files, look, told)),
+        Place::Url(address) => tokio::spawn(url::follow(address, pace.urls, look, told)),
     }
 }

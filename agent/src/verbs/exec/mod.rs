@@ -2,7 +2,7 @@
 
 mod stdio;
 mod target;
-mod terminal;
+pub mod terminal;
 
 use std::os::fd::AsFd;
 use std::process::ExitCode;

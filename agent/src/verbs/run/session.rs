@@ -24,6 +24,9 @@ use crate::engine::{Engine, Options, Outcome, PodHandle, Stopper};
 use crate::failure::OWN_FAILURE;
 use crate::local;
 
+/// The exit code of a run whose pods failed without a container that did.
+const FAILED: u8 = 1;
+
 /// Notices that wait to be told; workers wait beyond that.
 const NOTICES: usize = 1024;
 
@@ -142,6 +145,8 @@ fn exit_code(outcomes: &[Outcome], removed: Removed) -> u8 {
         // Exit codes are bytes; a runtime that says otherwise has failed all the same.
         Some(failure) => u8::try_from(failure.code).unwrap_or(u8::MAX),
         None if removed == Removed::NotAll => OWN_FAILURE,
+        // Its containers ended well when they were told to, but not in their time.
+        None if outcomes.iter().any(|outcome| outcome.evicted) => FAILED,
         None => 0,
     }
 }
@@ -213,7 +218,7 @@ mod tests {
 
     fn failed(finished_at: i64, code: i32) -> Outcome {
         let failure = FirstFailure { finished_at, container: "c".into(), code };
-        Outcome { phase: Phase::Failed, failure: Some(failure), fatal: None }
+        Outcome { phase: Phase::Failed, failure: Some(failure), ..Outcome::default() }
     }
 
     #[test]
@@ -226,6 +231,7 @@ mod tests {
             (vec![fine.clone()], Removed::All, 0),
             (vec![fine.clone(), failed(2, 5), failed(1, 127)], Removed::All, 127),
             (vec![failed(1, 3), fatal], Removed::All, 125),
+            (vec![fine.clone(), Outcome { evicted: true, ..fine.clone() }], Removed::All, 1),
             (vec![fine.clone()], Removed::NotAll, 125),
             (vec![failed(1, 3)], Removed::NotAll, 3),
             (vec![failed(1, -1)], Removed::All, 255),

@@ -15,6 +15,7 @@ mod trouble;
 
 pub use credentials::RegistryAuth;
 pub use options::{RegistryOptions, Timeouts};
+pub use tls::of_host as host_tls;
 
 pub(super) use client::{Fetched, Opened, Registry};
 pub(super) use trouble::{Failure, Trouble};

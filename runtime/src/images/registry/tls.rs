@@ -30,6 +30,11 @@ pub(super) struct TlsOptions {
     pub skip_verify: bool,
 }
 
+/// The configuration of a client that believes whom the host believes.
+pub fn of_host() -> Result<ClientConfig, String> {
+    config(&TlsOptions::default()).map_err(|trouble| trouble.to_string())
+}
+
 /// The configuration for one host.
 pub(super) fn config(options: &TlsOptions) -> Result<ClientConfig, Trouble> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());

