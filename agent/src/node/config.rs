@@ -133,7 +133,6 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("fileCheckFrequency", old.file_check_frequency != new.file_check_frequency),
         ("httpCheckFrequency", old.http_check_frequency != new.http_check_frequency),
         ("containerRuntimeEndpoint", old.container_runtime_endpoint != new.container_runtime_endpoint),
-        ("imageServiceEndpoint", old.image_service_endpoint != new.image_service_endpoint),
         ("crashLoopBackOff", old.max_container_restart_period != new.max_container_restart_period),
         ("healthzBindAddress, healthzPort", old.health != new.health),
         ("oomScoreAdj", old.oom_score_adj != new.oom_score_adj),

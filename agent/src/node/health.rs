@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use super::control::Control;
 use super::metrics::Metrics;
+use super::ours::Ours;
 use crate::channel::Cri;
 
 /// How long a part of the agent may take to give a sign of life.
@@ -83,8 +84,8 @@ pub struct Served {
     pub pulse: Pulse,
     /// What is counted.
     pub metrics: Metrics,
-    /// The runtime, to be asked what runs.
-    pub cri: Cri,
+    /// What runs.
+    pub ours: Ours,
     /// The node's name.
     pub node: String,
 }
@@ -128,8 +129,8 @@ async fn answer(served: &Served, request: &Request<Incoming>) -> Response<Full<B
         request.uri().query().is_some_and(|query| query.split('&').any(|it| it.split('=').next() == Some("verbose")));
     match request.uri().path() {
         "/healthz" | "/livez" | "/readyz" => health(served.pulse.feel().await, verbose),
-        "/metrics" => reply(StatusCode::OK, served.metrics.page(&served.cri, &served.node).await),
-        "/metrics/resource" => reply(StatusCode::OK, served.metrics.resources(&served.cri).await),
+        "/metrics" => reply(StatusCode::OK, served.metrics.page(&served.ours, &served.node).await),
+        "/metrics/resource" => reply(StatusCode::OK, served.metrics.resources(&served.ours).await),
         path => match path.strip_prefix("/healthz/") {
             Some(part) => {
                 let mut findings = served.pulse.feel().await;

@@ -19,7 +19,7 @@ use manifests::kubelet::ContainerLogs;
 use tokio::sync::{Notify, watch};
 
 use super::config::Config;
-use crate::channel::Cri;
+use super::ours::Ours;
 use crate::engine::config::names::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID, PodKey, log_path};
 
 /// How long to wait after something has happened: much happens at once.
@@ -28,8 +28,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// Whoever keeps the logs.
 #[derive(Debug)]
 pub struct LogKeeper {
-    /// The runtime.
-    pub cri: Cri,
+    /// The containers.
+    pub ours: Ours,
     /// It puts logs aside itself.
     pub rotates: bool,
     /// The pods' log directories are in it.
@@ -79,9 +79,8 @@ impl LogKeeper {
     }
 
     async fn look_at_containers(&self, limits: ContainerLogs) {
-        let containers = self.cri.runtime.clone().list_containers(cri::ListContainersRequest::default()).await;
-        let containers = match containers {
-            Ok(containers) => containers.into_inner().containers,
+        let containers = match self.ours.containers().await {
+            Ok(containers) => containers,
             Err(error) => {
                 tracing::debug!(%error, "the containers' logs cannot be looked at");
                 return;
@@ -117,7 +116,7 @@ impl LogKeeper {
         let path = log.path.clone();
         let aside = tokio::task::spawn_blocking(move || rename(&path, max_files)).await??;
         let request = cri::ReopenContainerLogRequest { container_id: log.id.clone() };
-        if let Err(status) = self.cri.runtime.clone().reopen_container_log(request).await {
+        if let Err(status) = self.ours.cri.runtime.clone().reopen_container_log(request).await {
             // The runtime still writes to the old file: it has to be found where it was.
             std::fs::rename(&aside, &log.path)?;
             anyhow::bail!("the runtime does not open its log anew: {}", status.message());

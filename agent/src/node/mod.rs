@@ -17,6 +17,7 @@ mod metrics;
 mod notify;
 pub mod operations;
 mod order;
+mod ours;
 mod reconcile;
 mod serving;
 mod shown;
@@ -37,7 +38,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use self::care::Care;
-use self::care::registry::{OfAgent, Registry};
+use self::care::registry::OfAgent;
 use self::control::Control;
 use self::desired::disk::Disk;
 use self::operations::Operations;
@@ -83,12 +84,12 @@ pub struct Wish {
     pub backoff: Policy,
     /// What makes it a service.
     pub operations: operations::Wish,
-    /// Whether the end of the agent is the end of the pods.
-    pub shutdown_pods: bool,
     /// Where the API is served besides its socket.
     pub api: Listen,
     /// How often the node is looked at.
     pub housekeeping: Duration,
+    /// Whether the end of the agent is the end of the pods.
+    pub shutdown_pods: bool,
     /// The socket of another container runtime; Coracle's own when none.
     pub endpoint: Option<PathBuf>,
     /// Where to serve CRI clients beside the agent's pods.
@@ -108,11 +109,11 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let disk = Disk::open(&wish.settings.root_dir).with_context(|| {
         format!("open the desired state in {}", desired::disk::directory(&wish.settings.root_dir).display())
     })?;
-    let mut settings = wish.settings.clone();
-    settings.cgroups = care::cgroups(&wish.operations.config);
-    let cgroups = PodCgroups::open(Path::new("/proc"), &settings).context("find the cgroups of pods")?;
     let (runtime, channel) = local::open(&wish.global, Owner::Agent, zygote)?;
     let mut held = serve(&runtime).await?;
+    let mut settings = wish.settings.clone();
+    settings.cgroups = care::cgroups(&operations.settings().borrow());
+    let cgroups = PodCgroups::open(Path::new("/proc"), &settings).context("find the cgroups of pods")?;
     let channel = match &wish.endpoint {
         Some(socket) => {
             // Others use that runtime too: the labels say what is this agent's.
@@ -138,52 +139,55 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     };
     let shown = Shown::new(store.clone(), told.clone(), options.owner.clone());
     shown.forget_former(&settings).context("look through the records of pods")?;
-    let cri = Cri::new(operations.counted(channel));
-    let engine = Engine::new(cri.clone(), options, told).await.with_context(|| match &wish.endpoint {
+    let cri_client = Cri::new(operations.counted(channel));
+    let engine = Engine::new(cri_client.clone(), options, told).await.with_context(|| match &wish.endpoint {
         Some(socket) => format!("reach the container runtime at {}", socket.display()),
         None => "reach the container runtime".to_owned(),
     })?;
+    let care = care::Options {
+        foreign: wish.endpoint.is_some(),
+        period: wish.housekeeping,
+        ..care::Options::new(settings.clone(), Some(cgroups), operations.settings())
+    };
+    let care = Care::new(cri_client.clone(), store.clone(), care);
+    let (working, watched) = (operations.listener(), care.watched());
+    let listener = move |notice: &Notice| {
+        tell(notice);
+        working(notice);
+        watched.hear(notice);
+    };
     let events = Events::new(store.clone(), &settings.node.name);
     events.node(Happening::new(Severity::Normal, "Starting", "Starting the node agent."));
-    let listener = operations.listener();
-    let telling = tokio::spawn(serving::tell(notices, events.clone(), store.clone(), move |notice| {
-        listener(notice);
-        tell(notice);
-    }));
+    let telling = tokio::spawn(serving::tell(notices, events.clone(), store.clone(), listener));
     let (control, commands) = Control::new();
     // What runs behind another endpoint has its sessions there, too.
     let own = wish.endpoint.is_none().then(|| runtime.clone());
-    let api = serving.begin(serving::api(store.clone(), cri.clone(), own, control.clone(), &settings))?;
-    let config = operations.settings();
-    let (node_name, log_dir) = (settings.node.name.clone(), settings.log_dir.clone());
-    let working = operations.begin(control.clone(), cri.clone(), node_name, log_dir, wish.endpoint.is_none()).await?;
+    let api = serving.begin(serving::api(store, cri_client.clone(), own, control.clone(), &settings))?;
+    let working = operations.begin(control.clone(), cri_client, &settings, wish.endpoint.is_none()).await?;
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let look = Arc::new(Notify::new());
-    let registry = Registry::default();
-    let mut reconciler =
-        Reconciler::new(engine, disk, shown, registry.clone(), settings.node.name.clone(), look.clone());
+    let mut reconciler = Reconciler::new(engine, disk, shown, settings.node.name.clone(), look.clone());
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
+    let pods = OfAgent { registry: reconciler.registry(), control: control.clone(), listener: Box::new(hear(events)) };
+    let caring = tokio::spawn(care.run(Arc::new(pods)));
     let following: Vec<_> = wish
         .places
         .iter()
         .map(|place| sources::follow(place.clone(), wish.pace, look.clone(), snapshots.clone()))
         .collect();
     drop(snapshots);
-    let options = care::Options { period: wish.housekeeping, ..care::Options::new(settings, Some(cgroups), config) };
-    let pods = OfAgent { registry, control: control.clone(), listener: Box::new(hear) };
-    let caring = tokio::spawn(Care::new(cri, store, options).run(Arc::new(pods)));
     tracing::info!(sources = ?wish.places.iter().map(Place::name).collect::<Vec<_>>(), "the agent is ready");
-    working.ready();
-    let mut client = match &wish.cri_socket {
+    let mut cri = match &wish.cri_socket {
         Some(path) => Some(Server::start(&runtime, path, &streaming_options()).await?),
         None => None,
     };
     let end = async {
         tokio::select! {
             () = signals.next() => Ok(()),
-            ended = cri_ended(client.as_mut()) => ended,
+            ended = cri_ended(cri.as_mut()) => ended,
         }
     };
+    working.ready();
     let outcome = reconciler.run(looks, commands, end).await;
     working.stopping(wish.shutdown_pods);
     if wish.shutdown_pods {
@@ -193,10 +197,28 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     following.into_iter().for_each(|task| task.abort());
     telling.abort();
     caring.abort();
-    if let Some(client) = client {
-        held.1 = Some(client.finish().await?);
+    if let Some(cri) = cri {
+        held.1 = Some(cri.finish().await?);
     }
     outcome.map(|()| held)
+}
+
+/// Says what care does to pods and to the node, in the log and as events.
+fn hear(events: Events) -> impl Fn(Option<PodKey>, &care::Told) {
+    move |pod, told| {
+        let severity = if told.warning { Severity::Warning } else { Severity::Normal };
+        let happening = Happening::new(severity, told.reason, told.message.clone());
+        let name = pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name));
+        match severity {
+            Severity::Warning => tracing::warn!(pod = name, reason = told.reason, "{}", told.message),
+            Severity::Normal => tracing::info!(pod = name, reason = told.reason, "{}", told.message),
+        }
+        match pod {
+            // An eviction is told by the pod's worker, too.
+            Some(_) => {}
+            None => events.node(happening),
+        }
+    }
 }
 
 /// Where sessions of CRI clients are served: a free port of this host alone.
@@ -210,11 +232,6 @@ async fn cri_ended(server: Option<&mut Server>) -> anyhow::Result<()> {
         Some(server) => server.ended().await,
         None => std::future::pending().await,
     }
-}
-
-/// Says what happens to the node.
-fn hear(pod: Option<PodKey>, told: &care::Told) {
-    tracing::warn!(pod = pod.map(|pod| pod.name), reason = told.reason, message = told.message, "care is taken");
 }
 
 /// Declares this process the agent of its state directory.

@@ -17,6 +17,7 @@ use super::health::{self, Pulse, Served};
 use super::log_rotation::LogKeeper;
 use super::metrics::{Calls, Metrics};
 use super::notify::Notifier;
+use super::ours::Ours;
 use crate::channel::{Channel, Cri};
 use crate::engine::config::Settings;
 use crate::engine::notice::{Event, Notice};
@@ -100,20 +101,26 @@ impl Operations {
         self,
         control: Control,
         cri: Cri,
-        node: String,
-        log_dir: PathBuf,
+        settings: &Settings,
         rotates: bool,
     ) -> anyhow::Result<Working> {
         let mut tasks = JoinSet::new();
         let pulse = Pulse::new(control.clone(), cri.clone());
         let config = self.settings.borrow().clone();
         if let Some(port) = config.health.port {
-            let served = Served { pulse: pulse.clone(), metrics: self.metrics.clone(), cri: cri.clone(), node };
+            let (node, ours) = (settings.node.name.clone(), Ours::new(cri.clone(), &settings.labels));
+            let served = Served { pulse: pulse.clone(), metrics: self.metrics.clone(), ours, node };
             let address = SocketAddr::new(config.health.address, port);
             tasks.spawn(health::serve(health::listen(address).await?, served));
         }
-        let settings = self.settings();
-        let keeper = LogKeeper { cri, rotates, log_dir, links: self.log_links, settings, bell: self.bell };
+        let keeper = LogKeeper {
+            ours: Ours::new(cri, &settings.labels),
+            rotates,
+            log_dir: settings.log_dir.clone(),
+            links: self.log_links,
+            settings: self.settings.subscribe(),
+            bell: self.bell,
+        };
         tasks.spawn(keeper.run());
         if let Some(period) = self.notifier.watchdog() {
             tasks.spawn(watch_over(pulse, self.notifier.clone(), period));

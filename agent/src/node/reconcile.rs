@@ -56,7 +56,7 @@ pub struct Reconciler {
     look: Arc<Notify>,
     /// A pod that others wait for may have changed.
     bell: Arc<Notify>,
-    /// The pods, for those who take care of the node.
+    /// The pods, for who takes care of the node.
     registry: Registry,
 }
 
@@ -87,14 +87,7 @@ impl View<'_> {
 
 impl Reconciler {
     /// A reconciler that knows nothing yet.
-    pub fn new(
-        engine: Engine,
-        disk: Disk,
-        shown: Shown,
-        registry: Registry,
-        node_name: String,
-        look: Arc<Notify>,
-    ) -> Self {
+    pub fn new(engine: Engine, disk: Disk, shown: Shown, node_name: String, look: Arc<Notify>) -> Self {
         Reconciler {
             engine,
             disk,
@@ -108,8 +101,13 @@ impl Reconciler {
             strays: Strays::default(),
             look,
             bell: Arc::default(),
-            registry,
+            registry: Registry::default(),
         }
+    }
+
+    /// The pods that have a worker, for who takes care of the node.
+    pub fn registry(&self) -> Registry {
+        self.registry.clone()
     }
 
     /// Goes on where the last agent ended: what it desired last is started, and what it was stopping is stopped.
@@ -130,20 +128,7 @@ impl Reconciler {
             self.resume_ending(Arc::new(pod));
         }
         self.apply().await;
-        self.tell_when_known();
         Ok(())
-    }
-
-    /// Says when every pod that the last agent had was looked at: from then on this one knows what that one knew.
-    fn tell_when_known(&self) {
-        let pods: Vec<_> = self.pods.values().map(Live::first_look).collect();
-        tokio::spawn(async move {
-            let count = pods.len();
-            for known in pods {
-                known.await;
-            }
-            tracing::info!(pods = count, "every pod of before is known again");
-        });
     }
 
     /// Works until `end`.

@@ -16,7 +16,7 @@ use crate::engine::time::parse_duration;
 use crate::failure::BAD_INPUT;
 use crate::host::node::facts;
 use crate::logging;
-use crate::node::config::{self, Flags, Unusable};
+use crate::node::config::{self, Config, Flags, Unusable};
 use crate::node::sources::{self, Address, Pace, Place};
 use crate::node::{self, Listen, Wish, operations};
 use crate::privilege::require_root;
@@ -30,9 +30,6 @@ pub struct Args {
     /// Directory of manifests, or a single one
     #[arg(long, value_name = "DIR|FILE")]
     pod_manifest_path: Option<PathBuf>,
-    /// How often memory, disks and process ids are looked at
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
-    housekeeping_interval: Duration,
     /// Address that answers with manifests
     #[arg(long, value_name = "URL", value_parser = sources::address)]
     manifest_url: Option<String>,
@@ -51,15 +48,18 @@ pub struct Args {
     /// Serve the container runtime interface on this socket, too, for pods that are none of the agent's
     #[arg(long, value_name = "PATH")]
     cri_socket: Option<PathBuf>,
-    /// Stop the pods when the agent is stopped
-    #[arg(long)]
-    shutdown_pods: bool,
+    /// How often memory, disks and process ids are looked at
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    housekeeping_interval: Duration,
     /// Serve the API to kubectl, too: TLS on this address, such as 127.0.0.1:6443
     #[arg(long, value_name = "ADDRESS:PORT")]
     api_listen: Option<SocketAddr>,
     /// Write a kubeconfig for that, with a token
     #[arg(long, value_name = "FILE", requires = "api_listen")]
     write_kubeconfig: Option<PathBuf>,
+    /// Stop the pods when the agent is stopped
+    #[arg(long)]
+    shutdown_pods: bool,
     /// How long to wait between restarts, such as initial=1s,max=1m,reset=10m [default: initial=10s,max=5m,reset=10m]
     #[arg(long, value_name = "POLICY")]
     restart_backoff: Option<Policy>,
@@ -90,21 +90,17 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     };
     logging::of_agent(args.flags.format(&config), config.logging.verbosity).context("begin to log")?;
     config::tell(&warnings);
-    let mut places = Vec::new();
-    if let Some(path) = args.pod_manifest_path.as_ref().or(config.static_pod_path.as_ref()) {
-        let path = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
-        places.push(Place::Path(path));
-    }
-    if let Some(url) = args.manifest_url {
-        places.push(Place::Url(Address { url, headers: args.manifest_url_header }));
-    }
+    let places = places(&args, &config)?;
     if places.is_empty() {
         bail!(
-            "there is nothing to run pods from; give a directory of manifests with --pod-manifest-path, or as staticPodPath in --config, or --manifest-url"
+            "there is nothing to run pods from; give a directory of manifests with --pod-manifest-path or as staticPodPath in --config, or an address with --manifest-url"
         );
     }
     require_root("running pods")?;
     let zygote = zygote.transpose().context("prepare to start containers")?;
+    let configured = config.container_runtime_endpoint.as_deref().map(endpoint).transpose();
+    let configured = configured.map_err(|why| anyhow::anyhow!("containerRuntimeEndpoint: {why}"))?;
+    let endpoint = args.container_runtime_endpoint.or(configured);
     let wish = Wish {
         global: global.clone(),
         settings: Settings::of(global, facts())?,
@@ -119,10 +115,10 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
             config,
             log_links: log_links(args.log_links, &global.log_dir),
         },
-        shutdown_pods: args.shutdown_pods,
         api: Listen { address: args.api_listen, kubeconfig: args.write_kubeconfig },
         housekeeping: args.housekeeping_interval,
-        endpoint: args.container_runtime_endpoint,
+        shutdown_pods: args.shutdown_pods,
+        endpoint,
         cri_socket: args.cri_socket,
     };
     let rt = tokio::runtime::Builder::new_multi_thread()
@@ -140,8 +136,27 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     })
 }
 
+/// Where manifests come from: the flags come before the configuration.
+fn places(args: &Args, config: &Config) -> anyhow::Result<Vec<Place>> {
+    let mut places = Vec::new();
+    if let Some(path) = args.pod_manifest_path.as_ref().or(config.static_pod_path.as_ref()) {
+        let path = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
+        places.push(Place::Path(path));
+    }
+    if let Some(url) = &args.manifest_url {
+        places.push(Place::Url(Address { url: url.clone(), headers: args.manifest_url_header.clone() }));
+    } else if let Some(url) = &config.static_pod_url {
+        let wrong = |why| anyhow::anyhow!("staticPodURL, staticPodURLHeader: {why}");
+        let headers =
+            config.static_pod_url_header.iter().map(|(name, value)| sources::header(&format!("{name}:{value}")));
+        let headers = headers.collect::<Result<_, _>>().map_err(wrong)?;
+        places.push(Place::Url(Address { url: sources::address(url).map_err(wrong)?, headers }));
+    }
+    Ok(places)
+}
+
 /// Kubelet's back-off, with the configuration's longest wait.
-fn back_off(config: &config::Config) -> Policy {
+fn back_off(config: &Config) -> Policy {
     let max = config.max_container_restart_period;
     let policy = Policy::default();
     Policy { initial: policy.initial.min(max), max, ..policy }

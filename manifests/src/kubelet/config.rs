@@ -19,8 +19,6 @@ pub struct Config {
     pub http_check_frequency: Duration,
     /// `containerRuntimeEndpoint`: somebody else's runtime; the built-in one without it.
     pub container_runtime_endpoint: Option<String>,
-    /// `imageServiceEndpoint`: where images are asked for, if elsewhere.
-    pub image_service_endpoint: Option<String>,
     /// `runtimeRequestTimeout`: for requests that take no time of their own.
     pub runtime_request_timeout: Duration,
     /// `registryPullQPS` and its kin.
@@ -62,7 +60,6 @@ impl Default for Config {
             file_check_frequency: Duration::from_secs(20),
             http_check_frequency: Duration::from_secs(20),
             container_runtime_endpoint: None,
-            image_service_endpoint: None,
             runtime_request_timeout: Duration::from_secs(120),
             pulls: Pulls::default(),
             logs: ContainerLogs::default(),

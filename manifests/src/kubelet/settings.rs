@@ -44,7 +44,6 @@ pub(super) fn of(raw: &KubeletConfiguration, root: &Node, report: &mut Report<'_
             default.http_check_frequency,
         ),
         container_runtime_endpoint: raw.container_runtime_endpoint.clone(),
-        image_service_endpoint: raw.image_service_endpoint.clone(),
         runtime_request_timeout: checker.period(
             "runtimeRequestTimeout",
             &raw.runtime_request_timeout,

@@ -28,7 +28,7 @@ pub(crate) struct KubeletConfiguration {
     #[serde(rename = "staticPodURLHeader")]
     pub(super) static_pod_url_header: Option<BTreeMap<String, Vec<String>>>,
     pub(super) container_runtime_endpoint: Option<String>,
-    pub(super) image_service_endpoint: Option<String>,
+    image_service_endpoint: Option<String>,
     pub(super) runtime_request_timeout: Option<String>,
     cgroup_root: Option<String>,
     #[serde(rename = "registryPullQPS")]

@@ -95,6 +95,6 @@ fn may_come_back(spec: &PodSpec) -> bool {
 /// kubelet's rules: critical pods always, others not while the node is short of anything, but for those that asked for
 /// something while it is short of memory alone.
 pub fn admits(spec: &PodSpec, conditions: &BTreeSet<Condition>) -> bool {
-    let memory_alone = conditions.iter().all(|condition| *condition == Condition::MemoryPressure);
+    let memory_alone = conditions.iter().all(|condition| *condition == Condition::Memory);
     conditions.is_empty() || priority(spec) >= CRITICAL || (memory_alone && Qos::of(spec) != Qos::BestEffort)
 }

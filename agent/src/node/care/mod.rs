@@ -34,6 +34,7 @@ use tokio::sync::{mpsc, watch};
 pub use self::threshold::Condition;
 use crate::channel::Cri;
 use crate::engine::config::{Cgroups, Settings};
+use crate::engine::notice::{Event, Notice, Pull};
 use crate::engine::time::Clock;
 use crate::host::qos::PodCgroups;
 use crate::store::Store;
@@ -184,10 +185,11 @@ impl Watched {
         self.figures.borrow().clone()
     }
 
-    /// Takes note that this agent has pulled an image, by the name that it was pulled by: on a runtime that others use
-    /// too, only such images are removed.
-    pub fn note_pulled(&self, image: &str) {
-        if self.pulled.try_send(image.to_owned()).is_err() {
+    /// Takes note of images that this agent has pulled: on a runtime that others use too, only such are removed.
+    pub fn hear(&self, notice: &Notice) {
+        if let Event::Pull { pull: Pull::Done { image, .. }, .. } = &notice.event
+            && self.pulled.try_send(image.clone()).is_err()
+        {
             tracing::debug!(image, "that the image was pulled is not noted; it will not be removed");
         }
     }

@@ -111,17 +111,17 @@ fn conditions(facts: &Facts<'_>) -> Vec<NodeCondition> {
     };
     let mut conditions = vec![
         pressure(
-            Condition::MemoryPressure,
+            Condition::Memory,
             ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
             ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
         ),
         pressure(
-            Condition::DiskPressure,
+            Condition::Disk,
             ("KubeletHasDiskPressure", "kubelet has disk pressure"),
             ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ),
         pressure(
-            Condition::PidPressure,
+            Condition::Pid,
             ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
             ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ),

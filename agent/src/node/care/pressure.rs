@@ -45,6 +45,11 @@ impl Met {
     pub fn resource(&self) -> Resource {
         self.threshold.signal.resource()
     }
+
+    /// How much is missing to the threshold.
+    pub fn lacking(&self) -> u64 {
+        self.quantity.saturating_sub(self.available)
+    }
 }
 
 /// What an observation leads to.

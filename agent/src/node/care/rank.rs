@@ -72,6 +72,19 @@ pub fn rank(candidates: Vec<Candidate>, signal: Signal, images_apart: bool) -> V
     ranked
 }
 
+/// Whether evicting the pod gives something back that is noticed where `lacking` is missing: a thousandth of it. Where
+/// somebody else has filled the disk, no pod has to go for nothing. What uses nothing never helps.
+pub fn helps(usage: Option<&Usage>, signal: Signal, images_apart: bool, lacking: u64) -> bool {
+    let Some(usage) = usage else { return true };
+    let used = match signal.resource() {
+        Resource::Memory => usage.memory,
+        Resource::EphemeralStorage => on_disk(*usage, signal, images_apart).bytes,
+        Resource::Inodes => on_disk(*usage, signal, images_apart).inodes,
+        Resource::Pids => usage.processes,
+    };
+    used > 0 && used >= lacking / 1000
+}
+
 fn compare(one: &Candidate, other: &Candidate, signal: Signal, images_apart: bool) -> Ordering {
     let (Some(first), Some(second)) = (one.usage, other.usage) else {
         return one.usage.is_some().cmp(&other.usage.is_some());

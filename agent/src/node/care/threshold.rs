@@ -40,11 +40,11 @@ pub enum Resource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
     /// Too little memory.
-    MemoryPressure,
+    Memory,
     /// Too little of a disk.
-    DiskPressure,
+    Disk,
     /// Too few process ids.
-    PidPressure,
+    Pid,
 }
 
 impl From<kubelet::Signal> for Signal {
@@ -74,9 +74,9 @@ impl Signal {
     /// What the node says of itself then.
     pub fn condition(self) -> Condition {
         match self.resource() {
-            Resource::Memory => Condition::MemoryPressure,
-            Resource::EphemeralStorage | Resource::Inodes => Condition::DiskPressure,
-            Resource::Pids => Condition::PidPressure,
+            Resource::Memory => Condition::Memory,
+            Resource::EphemeralStorage | Resource::Inodes => Condition::Disk,
+            Resource::Pids => Condition::Pid,
         }
     }
 
@@ -102,9 +102,9 @@ impl Condition {
     /// Its type in the Node object.
     pub fn as_str(self) -> &'static str {
         match self {
-            Condition::MemoryPressure => "MemoryPressure",
-            Condition::DiskPressure => "DiskPressure",
-            Condition::PidPressure => "PIDPressure",
+            Condition::Memory => "MemoryPressure",
+            Condition::Disk => "DiskPressure",
+            Condition::Pid => "PIDPressure",
         }
     }
 }
@@ -178,9 +178,9 @@ mod tests {
         for signal in kubelet::Signal::ALL {
             let name = signal.name();
             let expected = match name.split('.').next() {
-                Some("memory") => Condition::MemoryPressure,
-                Some("pid") => Condition::PidPressure,
-                _ => Condition::DiskPressure,
+                Some("memory") => Condition::Memory,
+                Some("pid") => Condition::Pid,
+                _ => Condition::Disk,
             };
             assert_eq!(Signal::from(signal).condition(), expected, "{name}");
         }

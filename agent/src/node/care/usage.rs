@@ -50,6 +50,15 @@ impl PodUsage {
     }
 }
 
+/// So many pods are asked about one by one.
+const FEW: usize = 16;
+
+/// The containers of one pod.
+fn only(pod: &Pod) -> cri::ContainerStatsFilter {
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    cri::ContainerStatsFilter { label_selector: HashMap::from([(POD_UID.to_owned(), uid)]), ..Default::default() }
+}
+
 /// Measures pods.
 #[derive(Clone)]
 pub struct Meter {
@@ -67,8 +76,16 @@ impl Meter {
 
     /// What these pods use, by uid. Directories whose sizes are not known yet count nothing; they are measured beside.
     pub async fn measure(&self, pods: Vec<Pod>) -> Result<HashMap<String, PodUsage>, Status> {
-        let request = cri::ListContainerStatsRequest::default();
-        let stats = self.cri.runtime.clone().list_container_stats(request).await?.into_inner().stats;
+        let mut stats = Vec::new();
+        // Of each container the runtime may have to measure a writable layer: only of those that are asked for.
+        let filters: Vec<_> = match pods.len() {
+            0..=FEW => pods.iter().map(|pod| Some(only(pod))).collect(),
+            _ => vec![None],
+        };
+        for filter in filters {
+            let request = cri::ListContainerStatsRequest { filter };
+            stats.extend(self.cri.runtime.clone().list_container_stats(request).await?.into_inner().stats);
+        }
         let mut by_pod: HashMap<String, BTreeMap<String, ContainerUsage>> = HashMap::new();
         for container in stats {
             let labels = container.attributes.as_ref().map(|it| &it.labels);

@@ -13,7 +13,7 @@ use cri_proto::cri;
 pub use calls::Calls;
 use text::{Kind, Page};
 
-use crate::channel::Cri;
+use super::ours::Ours;
 use crate::engine::notice::{Event, Notice, Pull};
 
 /// What is counted as it happens. Cheap to clone; all clones count together.
@@ -61,7 +61,7 @@ impl Metrics {
     }
 
     /// The agent's page. What the runtime does not say is left out of it.
-    pub async fn page(&self, cri: &Cri, node: &str) -> String {
+    pub async fn page(&self, ours: &Ours, node: &str) -> String {
         let mut page = Page::default();
         page.family("coracle_build_info", Kind::Gauge, "The version of the agent; always 1.");
         page.sample("coracle_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
@@ -69,14 +69,14 @@ impl Metrics {
         page.sample("kubelet_node_name", &[("node", node)], 1.0);
         process::write(&mut page);
         self.write_happened(&mut page);
-        write_running(&mut page, cri).await;
+        write_running(&mut page, ours).await;
         self.calls.write(&mut page);
         page.finish()
     }
 
     /// What pods and containers use, as kubelet's `/metrics/resource` tells it.
-    pub async fn resources(&self, cri: &Cri) -> String {
-        usage::page(cri).await
+    pub async fn resources(&self, ours: &Ours) -> String {
+        usage::page(ours).await
     }
 
     fn write_happened(&self, page: &mut Page) {
@@ -107,15 +107,13 @@ impl Metrics {
     }
 }
 
-async fn write_running(page: &mut Page, cri: &Cri) {
-    let mut runtime = cri.runtime.clone();
-    let sandboxes = runtime.list_pod_sandbox(cri::ListPodSandboxRequest::default()).await;
-    if let Ok(sandboxes) = sandboxes {
+async fn write_running(page: &mut Page, ours: &Ours) {
+    if let Ok(sandboxes) = ours.sandboxes().await {
         let ready = |it: &&cri::PodSandbox| it.state() == cri::PodSandboxState::SandboxReady;
-        let running = sandboxes.get_ref().items.iter().filter(ready).count();
+        let running = sandboxes.iter().filter(ready).count();
         page.single("kubelet_running_pods", Kind::Gauge, "Pods that have a running sandbox.", running as f64);
     }
-    let Ok(containers) = runtime.list_containers(cri::ListContainersRequest::default()).await else { return };
+    let Ok(containers) = ours.containers().await else { return };
     let name = "kubelet_running_containers";
     page.family(name, Kind::Gauge, "Containers, by their state.");
     for (state, label) in [
@@ -124,7 +122,7 @@ async fn write_running(page: &mut Page, cri: &Cri) {
         (cri::ContainerState::ContainerExited, "exited"),
         (cri::ContainerState::ContainerUnknown, "unknown"),
     ] {
-        let count = containers.get_ref().containers.iter().filter(|it| it.state() == state).count();
+        let count = containers.iter().filter(|it| it.state() == state).count();
         page.sample(name, &[("container_state", label)], count as f64);
     }
 }

@@ -3,16 +3,16 @@
 use cri_proto::cri;
 
 use super::text::{Kind, Page};
-use crate::channel::Cri;
+use crate::node::ours::Ours;
 
 type Pods = Vec<cri::PodSandboxStats>;
 
 /// The page, under the names of kubelet's `/metrics/resource`.
-pub async fn page(cri: &Cri) -> String {
+pub async fn page(ours: &Ours) -> String {
     let mut page = Page::default();
-    let stats = cri.runtime.clone().list_pod_sandbox_stats(cri::ListPodSandboxStatsRequest::default()).await;
+    let stats = ours.stats().await;
     let failed = stats.is_err();
-    let pods = stats.map(|it| it.into_inner().stats).unwrap_or_default();
+    let pods = stats.unwrap_or_default();
     containers(&mut page, &pods);
     sandboxes(&mut page, &pods);
     page.single("scrape_error", Kind::Gauge, "1 if the runtime could not be asked.", f64::from(u8::from(failed)));

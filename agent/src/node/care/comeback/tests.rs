@@ -45,9 +45,9 @@ fn not_while_the_node_is_short() {
     let asks = |pod: &mut Value| pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
     for (conditions, best_effort, burstable, critical) in [
         (&[][..], true, true, true),
-        (&[MemoryPressure][..], false, true, true),
-        (&[DiskPressure][..], false, false, true),
-        (&[MemoryPressure, PidPressure][..], false, false, true),
+        (&[Memory][..], false, true, true),
+        (&[Disk][..], false, false, true),
+        (&[Memory, Pid][..], false, false, true),
     ] {
         let kinds = [pod("a", |_| {}), pod("a", asks), pod("a", class("system-cluster-critical"))];
         let admitted = kinds.map(|pod| {

@@ -73,7 +73,7 @@ fn times_change_with_what_they_are_about() {
     let beat = world.node(Some(&first), 300);
     let memory = condition(&beat, "MemoryPressure");
     assert_eq!((seconds(&memory.last_transition_time), seconds(&memory.last_heartbeat_time)), (0, 300));
-    world.pressures.insert(Condition::MemoryPressure);
+    world.pressures.insert(Condition::Memory);
     let pressed = world.node(Some(&beat), 310);
     let memory = condition(&pressed, "MemoryPressure");
     assert_eq!((memory.status.as_str(), memory.reason.as_deref()), ("True", Some("KubeletHasInsufficientMemory")));

@@ -22,7 +22,7 @@ fn course(thresholds: Vec<Threshold>, moments: &[(u64, u64)]) -> Vec<(bool, bool
     let mut pressure = Pressure::new(thresholds, Duration::from_secs(TRANSITION));
     let mut observe = |&(second, available): &(u64, u64)| {
         let verdict = pressure.observe(&left(&[(Signal::MemoryAvailable, available)]), at(second));
-        (verdict.conditions.contains(&Condition::MemoryPressure), !verdict.acts.is_empty())
+        (verdict.conditions.contains(&Condition::Memory), !verdict.acts.is_empty())
     };
     moments.iter().map(&mut observe).collect()
 }
@@ -64,7 +64,7 @@ fn a_soft_threshold_in_its_grace_reclaims_nothing() {
 fn without_a_transition_a_condition_goes_with_its_threshold() {
     let mut pressure = Pressure::new(vec![threshold(Signal::PidAvailable, 100, 0, 0)], Duration::ZERO);
     let low = pressure.observe(&left(&[(Signal::PidAvailable, 1)]), at(0));
-    assert_eq!(low.conditions, [Condition::PidPressure].into());
+    assert_eq!(low.conditions, [Condition::Pid].into());
     assert!(pressure.observe(&left(&[(Signal::PidAvailable, 100)]), at(0)).acts.is_empty());
     assert!(pressure.observe(&left(&[(Signal::PidAvailable, 100)]), at(1)).conditions.is_empty());
 }

@@ -126,3 +126,26 @@ fn process_ids_are_taken_by_priority_and_number() {
     let pods = vec![many("few", 0, 2), many("many", 0, 5000), many("low", -5, 1), many("high", 5, 90_000)];
     assert_eq!(order(pods, Signal::PidAvailable, false), "low many few high");
 }
+
+#[test]
+fn no_pod_goes_for_nothing() {
+    let usage = |memory, layers, files| Usage {
+        memory,
+        processes: 1,
+        layers: Disk { bytes: layers, inodes: 1 },
+        files: Disk { bytes: files, inodes: 0 },
+    };
+    for (signal, apart, usage, lacking, helps) in [
+        (Signal::MemoryAvailable, false, usage(1000, 0, 0), 1_000_000, true),
+        (Signal::MemoryAvailable, false, usage(999, 0, 0), 1_000_000, false),
+        (Signal::MemoryAvailable, false, usage(0, 0, 0), 0, false),
+        (Signal::NodefsAvailable, false, usage(0, 600, 400), 1_000_000, true),
+        (Signal::NodefsAvailable, true, usage(0, 600, 400), 1_000_000, false),
+        (Signal::ImagefsAvailable, true, usage(0, 1000, 0), 1_000_000, true),
+        (Signal::NodefsInodesFree, true, usage(0, 0, 9999), 1, false),
+        (Signal::PidAvailable, false, usage(0, 0, 0), 100, true),
+    ] {
+        assert_eq!(super::helps(Some(&usage), signal, apart, lacking), helps, "{signal:?} {usage:?}");
+    }
+    assert!(super::helps(None, Signal::MemoryAvailable, false, u64::MAX), "what is unknown may help");
+}
