@@ -63,7 +63,7 @@ pub enum Verb {
     /// Run the pods of manifests in the foreground
     Run(verbs::run::Args),
     /// Keep the node equal to a directory of manifests
-    Agent(verbs::agent::Args),
+    Agent(Box<verbs::agent::Args>),
     /// Serve the container runtime interface on a socket, for a kubelet or crictl
     Cri(verbs::cri::Args),
     /// Show pods
@@ -122,7 +122,7 @@ impl Cli {
         }
         match self.verb {
             Verb::Run(args) => verbs::run::main(args, &global, zygote),
-            Verb::Agent(args) => verbs::agent::main(args, &global, zygote),
+            Verb::Agent(args) => verbs::agent::main(*args, &global, zygote),
             Verb::Cri(args) => verbs::cri::main(args, &global, zygote),
             Verb::Get(args) => verbs::get::main(args, &global),
             Verb::Top(args) => verbs::top::main(args, &global),

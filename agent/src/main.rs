@@ -1,6 +1,5 @@
 //! The `coracle` binary: applets first, for they start inside containers and carry nothing else; then the verbs.
 
-mod agent_socket;
 mod api;
 mod channel;
 mod cli;

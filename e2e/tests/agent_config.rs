@@ -75,7 +75,7 @@ fn what_has_no_meaning_here_is_a_warning_and_the_rest_counts() {
 fn a_container_that_fails_waits_no_longer_than_the_configuration_says() {
     let node = need!(Node::with_busybox());
     let mut agent = configured(&node, "crashLoopBackOff: {maxContainerRestartPeriod: 1s}\n");
-    agent.write("fails.yaml", pod("fails", json!({"containers": [shell("c", "exit 1")]})));
+    agent.write("fails.yaml", pod("fails", json!({"restartPolicy": "Always", "containers": [shell("c", "exit 1")]})));
     agent.restart();
     // By kubelet's own back-off this takes 70 seconds.
     agent.wait_for("fails", "restarted four times", |pod| e2e::agent::restarts(pod, "c") >= Some(4));

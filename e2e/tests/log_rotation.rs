@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use e2e::agent::Agent;
+use e2e::cri::Containerd;
 use e2e::loopfs::Ballast;
 use e2e::manifest::{pod, shell};
 use e2e::{Node, inspect, need};
@@ -209,7 +210,11 @@ fn on_a_full_disk_what_is_written_stays_and_what_cannot_be_is_counted() {
 fn logs_are_linked_where_collectors_look_and_the_links_go_with_them() {
     let node = need!(Node::with_busybox());
     let links = node.dir().join("containers");
-    let mut agent = Agent::start_with(&node, ["--log-links".into(), links.clone().into_os_string()]);
+    let mut agent = agent(&node, "10Mi", 5);
+    agent.stop();
+    agent.arg("--log-links");
+    agent.arg(&links);
+    agent.restart();
     agent.write("talks.yaml", talker("echo here; exec sleep 1000"));
     let shown = agent.wait_for_running("talks");
     let id = e2e::agent::container_id(&shown, "c").expect("it runs");
@@ -221,5 +226,25 @@ fn logs_are_linked_where_collectors_look_and_the_links_go_with_them() {
     agent.wait_until_gone("talks");
     let gone = inspect::wait_for(|| std::fs::symlink_metadata(&link).is_err().then_some(()));
     assert!(gone.is_some(), "{} is still there", link.display());
+    agent.stop();
+}
+
+#[test]
+fn on_another_runtime_files_are_renamed_and_opened_anew() {
+    let node = need!(Node::with_busybox());
+    let containerd = need!(Containerd::start(&node));
+    let mut agent = agent(&node, "8Ki", 4);
+    agent.stop();
+    agent.arg("--container-runtime-endpoint");
+    agent.arg(containerd.socket());
+    agent.restart();
+    agent.write("talks.yaml", talker("i=0; while :; do i=$((i+1)); echo $i; usleep 10000; done"));
+    agent.wait_for_running("talks");
+    let packed = |files: &[PathBuf]| files.iter().filter(|it| name(it).ends_with(".gz")).count();
+    let done = inspect::wait_for(|| Some(files(&node)).filter(|files| files.len() == 4 && packed(files) == 2));
+    assert!(done.is_some(), "{:?}\nthe agent said:\n{}", files(&node), agent.said());
+    assert!(assert_in_order(&lines(&node)).1 > 500);
+    agent.remove("talks.yaml");
+    agent.wait_until_gone("talks");
     agent.stop();
 }

@@ -29,7 +29,7 @@ pub use ephemeral::as_container;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use read::read;
-pub use support_table::support_table;
+pub use support_table::{configuration_table, support_table};
 
 /// A text with the name that diagnostics call it by.
 #[derive(Clone, Debug, PartialEq, Eq)]

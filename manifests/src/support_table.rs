@@ -22,6 +22,30 @@ pub fn support_table() -> String {
     out
 }
 
+/// What becomes of every field of a node's configuration, as Markdown.
+pub fn configuration_table() -> String {
+    let mut out = String::from(CONFIGURATION);
+    out.push_str("\n| field | type | here |\n|---|---|---|\n");
+    Table { out: &mut out, described: BTreeMap::new() }.object("KubeletConfiguration", "");
+    out
+}
+
+const CONFIGURATION: &str = "\
+# What counts of a KubeletConfiguration
+
+Generated from the code by the tests of the `manifests` crate; do not edit. [agent.md](agent.md) has the defaults, and \
+when a change counts.
+
+- **runs**: it means here what it means to a kubelet.
+- **warning**: accepted, said, and without effect, for the reason given. Values that say nothing (`\"\"`, `0`, `0s`, \
+`false`, `[]`, `{}`) pass in silence.
+- **error**: without it something else would run than what is written, so the agent does not start, or goes on with the \
+settings that it has.
+
+Any other field does not exist in `kubelet.config.k8s.io/v1beta1` and is an error. `featureGates` may be empty: nothing \
+stands behind a gate.
+";
+
 const HEADER: &str = "\
 # What runs of a Kubernetes manifest
 
@@ -133,9 +157,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     #[test]
-    fn the_committed_table_is_the_one_the_code_gives() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kubernetes-support.md");
-        let table = super::support_table();
+    fn the_committed_tables_are_those_that_the_code_gives() {
+        committed(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kubernetes-support.md"), super::support_table());
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kubelet-configuration.md");
+        committed(path, super::configuration_table());
+    }
+
+    #[track_caller]
+    fn committed(path: &str, table: String) {
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, &table).unwrap();
         }

@@ -35,6 +35,11 @@ pub struct Said {
     pub warnings: Vec<String>,
 }
 
+/// There is no agent that listens.
+#[derive(Debug, thiserror::Error)]
+#[error("no agent serves {}; start one with: coracle agent --pod-manifest-path DIR", .0.display())]
+pub struct NotServed(PathBuf);
+
 /// The options of an address.
 pub struct Options(form_urlencoded::Serializer<'static, String>);
 
@@ -130,9 +135,7 @@ impl Client {
             UnixStream::connect(Path::new(&short).join(name)).await
         };
         connected.await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                anyhow::anyhow!("no agent serves {at}; start one with: coracle agent --pod-manifest-path DIR")
-            }
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => NotServed(self.socket.clone()).into(),
             _ => anyhow::Error::new(error).context(format!("reach the agent at {at}")),
         })
     }

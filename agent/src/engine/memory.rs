@@ -94,8 +94,8 @@ impl Memory {
         Memory { history: view.history.clone(), sandbox: view.sandbox().cloned(), containers, ..self.clone() }
     }
 
-    /// This memory as of a time.
-    pub fn as_of(self, at: Monotonic) -> Memory {
+    /// This memory, of a time.
+    pub fn dated(self, at: Monotonic) -> Memory {
         Memory { at, ..self }
     }
 }

@@ -169,12 +169,6 @@ impl PodHandle {
         });
     }
 
-    /// Ends the pod as Failed with these words, within `grace` or its own. It stays so, also for the next agent, until
-    /// it is restarted or its definition changes.
-    pub fn evict(&self, reason: &str, message: &str, grace: Option<Duration>) {
-        self.stopper().evict(reason, message, grace);
-    }
-
     /// What asks the pod to end.
     pub fn stopper(&self) -> Stopper {
         Stopper { orders: self.orders.clone(), clock: self.clock }
@@ -214,7 +208,8 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Ends the pod as Failed with these words; see [`PodHandle::evict`].
+    /// Ends the pod as Failed with these words, within `grace` or its own. It stays so, also for the next agent, until
+    /// it is restarted or its definition changes.
     pub fn evict(&self, reason: &str, message: &str, grace: Option<Duration>) {
         let eviction = Eviction { reason: reason.to_owned(), message: message.to_owned(), grace };
         self.orders.send_modify(|orders| orders.eviction = Some((orders.next(), eviction)));

@@ -28,7 +28,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec};
 
 use super::backoff::Policy;
 use super::change::Definition;
-pub use super::change::{Change, Effect, preview};
+pub use super::change::preview;
 use super::orders::{Eviction, Gate, Stop, seconds};
 use super::phase::{self, Phase};
 use super::probe::{Kind, ProbeResult};

@@ -138,7 +138,7 @@ mod tests {
         });
         let mut buffer = [0; 4096];
         let length = journal.recv(&mut buffer).unwrap();
-        let message = b"MESSAGE\n\x1f\0\0\0\0\0\0\0two\nlines attempt=3 pod=default/web\n";
+        let message = b"MESSAGE\n\x23\0\0\0\0\0\0\0two\nlines attempt=3 pod=default/web\n";
         let datagram = &buffer[..length];
         assert!(datagram.windows(message.len()).any(|it| it == message), "{}", String::from_utf8_lossy(datagram));
         let text = String::from_utf8_lossy(datagram);

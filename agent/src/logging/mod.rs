@@ -3,7 +3,7 @@
 mod journal;
 mod json;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -36,6 +36,7 @@ pub fn of_verb() {
     tracing_subscriber::fmt()
         .with_env_filter(filter("warn"))
         .with_writer(io::stderr)
+        .with_ansi(in_colour())
         .without_time()
         .with_target(false)
         .init();
@@ -51,10 +52,11 @@ pub fn of_agent(format: Format, verbosity: u32) -> io::Result<()> {
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         Format::Text => {
-            let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+            let layer =
+                tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(in_colour()).with_target(false);
             // The journal keeps the time itself.
             if std::env::var_os("JOURNAL_STREAM").is_some() {
-                registry.with(layer.with_ansi(false).without_time()).init();
+                registry.with(layer.without_time()).init();
             } else {
                 registry.with(layer).init();
             }
@@ -66,6 +68,11 @@ pub fn of_agent(format: Format, verbosity: u32) -> io::Result<()> {
         Format::Journald => registry.with(journal::Journal::open(journal::SOCKET.as_ref())?).init(),
     }
     Ok(())
+}
+
+/// Colours are for people: a file or a journal keeps none.
+fn in_colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 fn filter(default: &str) -> EnvFilter {

@@ -181,8 +181,8 @@ mod tests {
         assert_eq!(follower.read(&mut buffer).unwrap(), 0);
     }
 
-    #[test]
-    fn a_slow_follower_gets_every_file_in_turn() {
+    #[tokio::test]
+    async fn a_slow_follower_gets_every_file_in_turn() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
         std::fs::write(&path, "0\n").unwrap();
@@ -197,8 +197,8 @@ mod tests {
         assert_eq!(all(&mut Follower::new(path)), "0\n1\n2\n3\n4\n");
     }
 
-    #[test]
-    fn a_follower_whose_file_is_gone_goes_on_with_what_is_left() {
+    #[tokio::test]
+    async fn a_follower_whose_file_is_gone_goes_on_with_what_is_left() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
         std::fs::write(&path, "0\n").unwrap();
@@ -210,8 +210,8 @@ mod tests {
         assert_eq!(all(&mut follower), "3\n4\n5\n");
     }
 
-    #[test]
-    fn what_is_written_while_the_next_file_is_made_is_not_left_out() {
+    #[tokio::test]
+    async fn what_is_written_while_the_next_file_is_made_is_not_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
         let mut old = File::create(&path).unwrap();
@@ -227,8 +227,8 @@ mod tests {
         assert_eq!(all(&mut follower), "2\n3\n");
     }
 
-    #[test]
-    fn the_last_lines_reach_back_into_older_files() {
+    #[tokio::test]
+    async fn the_last_lines_reach_back_into_older_files() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
         std::fs::write(&path, "0\n1\n").unwrap();

@@ -68,9 +68,12 @@ impl LogKeeper {
                 self.look_at_containers(logs).await;
             }
             if !rung {
-                let dir = self.log_dir.clone();
+                let (dir, links) = (self.log_dir.clone(), self.links.clone());
                 let looked = tokio::task::spawn_blocking(move || {
                     compress::below(&dir, &mut seen);
+                    if let Some(links) = links {
+                        told(links::clean(&links, &dir));
+                    }
                     seen
                 });
                 seen = looked.await.unwrap_or_default();
@@ -88,11 +91,9 @@ impl LogKeeper {
         };
         let logs: Vec<Log> = containers.iter().filter_map(|it| Log::of(it, &self.log_dir)).collect();
         if let Some(links) = self.links.clone() {
-            let (logs, log_dir) = (logs.clone(), self.log_dir.clone());
-            let made = tokio::task::spawn_blocking(move || links::update(&links, &log_dir, &logs)).await;
-            if let Ok(Err(error)) = made {
-                tracing::warn!(%error, "the logs cannot be linked to");
-            }
+            let logs = logs.clone();
+            // The log of a container that has just been made is there before its container runs.
+            let _ = tokio::task::spawn_blocking(move || told(links::make(&links, &logs))).await;
         }
         if let (Some(max_size), false) = (limits.max_size, self.rotates) {
             let running = logs.into_iter().filter(|log| log.running);
@@ -122,6 +123,12 @@ impl LogKeeper {
             anyhow::bail!("the runtime does not open its log anew: {}", status.message());
         }
         Ok(())
+    }
+}
+
+fn told(made: std::io::Result<()>) {
+    if let Err(error) = made {
+        tracing::warn!(%error, "the logs cannot be linked to");
     }
 }
 

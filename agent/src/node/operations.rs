@@ -237,6 +237,7 @@ impl Reloader {
 /// How ready the kernel is to kill the agent. Containers have their own.
 fn set_oom_score_adj(value: i32) {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
-        tracing::warn!(%error, value, "the agent's oomScoreAdj cannot be set");
+        // Hosts that are containers themselves seldom may.
+        tracing::info!(%error, value, "the agent's oomScoreAdj cannot be set");
     }
 }

@@ -128,7 +128,20 @@ impl Reconciler {
             self.resume_ending(Arc::new(pod));
         }
         self.apply().await;
+        self.tell_when_known();
         Ok(())
+    }
+
+    /// Says when every pod that the last agent had was looked at: from then on this one knows what that one knew.
+    fn tell_when_known(&self) {
+        let pods: Vec<_> = self.pods.values().map(Live::first_look).collect();
+        tokio::spawn(async move {
+            let count = pods.len();
+            for known in pods {
+                known.await;
+            }
+            tracing::info!(pods = count, "every pod of before is known again");
+        });
     }
 
     /// Works until `end`.

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
+use hyper::Method;
 
-use crate::agent_socket;
+use crate::api::client::{Client, Options, pod};
 use crate::cli::Global;
 use crate::printer::Printer;
 use crate::record::{find, name_of, namespace_of};
@@ -30,11 +31,9 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if record.owner != "agent" {
         bail!("pod {name} belongs to {}, not to an agent; end that and start it again", record.owner);
     }
-    let query = args.container.as_ref().map(|container| format!("?container={container}")).unwrap_or_default();
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/restart{query}");
-    if agent_socket::call(&global.state_dir, "POST", &path)?.is_none() {
-        bail!("no agent serves {}; start it: coracle agent", global.state_dir.display());
-    }
+    let options = Options::default().and("container", args.container.as_deref());
+    let address = options.of(&pod(namespace, name, "restart"));
+    super::block_on(Client::of(&global.state_dir).ask(Method::POST, &address, None))?;
     let what = args.container.map(|container| format!("container {container} of ")).unwrap_or_default();
     Printer::stdout().line(format_args!("{what}pod {name} is restarted"))?;
     Ok(ExitCode::SUCCESS)

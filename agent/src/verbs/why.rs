@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use hyper::Method;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Encoding;
-use crate::agent_socket;
+use crate::api::client::{Client, NotServed, pod};
 use crate::cli::Global;
+use crate::engine::record::PodRecord;
 use crate::node::why::{self, Cause, Why};
 use crate::printer::Printer;
 use crate::record::{find, name_of, namespace_of};
@@ -30,9 +32,7 @@ pub struct Args {
 /// Says why a pod is as it is: what it waits for, since when, the last error, the next attempt, and what to do.
 pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let record = find(&global.state_dir, &global.this_boot()?, &args.pod, args.namespace.as_deref())?;
-    let path = format!("/api/v1/namespaces/{}/pods/{}/why", namespace_of(&record), name_of(&record));
-    let answer = if record.owner == "agent" { agent_socket::call(&global.state_dir, "GET", &path)? } else { None };
-    let why: Why = match answer {
+    let why: Why = match ask(&record, global)? {
         Some(answer) => serde_json::from_value(answer).context("read the agent's answer")?,
         // Without an agent the record says what was the case when it was written.
         None => why::of_record(&record.pod),
@@ -44,6 +44,19 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         None => printer.text(render(&why, 0, Timestamp::now()).as_bytes())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the agent says, if the pod is one of an agent that runs.
+fn ask(record: &PodRecord, global: &Global) -> anyhow::Result<Option<Value>> {
+    if record.owner != "agent" {
+        return Ok(None);
+    }
+    let address = pod(namespace_of(record), name_of(record), "why");
+    match super::block_on(Client::of(&global.state_dir).ask(Method::GET, &address, None)) {
+        Ok(said) => Ok(Some(said.object)),
+        Err(error) if error.is::<NotServed>() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn value(why: &Why) -> anyhow::Result<Value> {

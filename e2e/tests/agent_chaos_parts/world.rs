@@ -51,7 +51,7 @@ impl<'n> World<'n> {
     pub fn act(&mut self, random: &mut Random) {
         let (what, which, pause) =
             (random.number() % 100, random.number() as usize, random.below(Duration::from_millis(450)));
-        let kill = random.number() % 2 == 0;
+        let kill = random.number().is_multiple_of(2);
         self.actions += 1;
         let name = format!("pod-{}", which % PODS);
         let there = self.pods[&name].now().is_some();

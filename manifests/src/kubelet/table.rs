@@ -150,7 +150,7 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                 &["imagePullCredentialsVerificationPolicy"],
             ),
             (
-                not_yet_unless(&["", "false", "{}", "[]"]),
+                not_yet_unless(&["", "false"]),
                 &[
                     "allowedUnsafeSysctls",
                     "clusterDNS",

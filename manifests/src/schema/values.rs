@@ -8,7 +8,7 @@ const ALL: &[(&str, &str, &[&str])] = &[
     ("ContainerPort", "protocol", &["TCP", "UDP", "SCTP"]),
     ("ContainerResizePolicy", "resourceName", &["cpu", "memory"]),
     ("ContainerResizePolicy", "restartPolicy", &["NotRequired", "RestartContainer"]),
-    ("ContainerRestartRule", "action", &["Restart"]),
+    ("ContainerRestartRule", "action", &["Restart", "RestartAllContainers"]),
     ("ContainerRestartRuleOnExitCodes", "operator", &["In", "NotIn"]),
     ("EphemeralContainer", "imagePullPolicy", &["Always", "IfNotPresent", "Never"]),
     ("EphemeralContainer", "terminationMessagePolicy", &["File", "FallbackToLogsOnError"]),

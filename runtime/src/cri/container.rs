@@ -9,7 +9,7 @@ use tonic::Status;
 use super::{Services, convert, info, show, status};
 use crate::container::{self, Exec};
 use crate::core::Core;
-use crate::{Kind, Owner};
+use crate::{Kind, Owner, records};
 
 /// What fits into an answer beside its frame.
 const MAX_OUTPUT: usize = cri_proto::MAX_MESSAGE_BYTES - 1024;
@@ -86,14 +86,13 @@ impl Services {
     ) -> Result<Vec<cri::Container>, Status> {
         self.run(move |core, owner| {
             let filter = filter.unwrap_or_default();
-            let mut records = container::all(core)?;
-            records.retain(|it| {
+            let mut records = records::select(core, |it: &container::Record| {
                 it.owner == *owner
-                    && !core.names.is_making(&it.id)
                     && it.id.starts_with(&filter.id)
                     && it.sandbox.starts_with(&filter.pod_sandbox_id)
                     && show::selects(&filter.label_selector, &it.request.labels)
-            });
+            })?;
+            records.retain(|it| !core.names.is_making(&it.id));
             records.sort_by_key(|it| std::cmp::Reverse(it.created_at));
             let mut items = Vec::new();
             for record in records {

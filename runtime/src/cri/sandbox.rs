@@ -4,7 +4,7 @@ use cri_proto::cri;
 use tonic::Status;
 
 use super::{Services, convert, info, show};
-use crate::sandbox;
+use crate::{records, sandbox};
 
 /// What a sandbox is called has no default.
 fn named(metadata: Option<&cri::PodSandboxMetadata>) -> crate::error::Result<()> {
@@ -79,12 +79,13 @@ impl Services {
     ) -> Result<Vec<cri::PodSandbox>, Status> {
         self.run(move |core, owner| {
             let filter = filter.unwrap_or_default();
-            let mut records = sandbox::all(core)?;
-            records.retain(|it| {
+            let mut records = records::select(core, |it: &sandbox::Record| {
                 it.owner == *owner
-                    && !core.names.is_making(&it.id)
                     && it.id.starts_with(&filter.id)
                     && show::selects(&filter.label_selector, &it.request.labels)
+            })?;
+            records.retain(|it| {
+                !core.names.is_making(&it.id)
                     && filter.state.is_none_or(|state| state.state == show::sandbox_state(core, it) as i32)
             });
             records.sort_by_key(|it| std::cmp::Reverse(it.created_at));

@@ -120,7 +120,7 @@ async fn an_evicted_pod_is_failed_at_once_and_stays_so_until_it_is_restarted() {
     bench.fake.script("a", [Script::Runs { stops_after: Some(Duration::from_secs(4)) }]);
     let handle = bench.engine.start(one("Always")).unwrap();
     at(1).await;
-    handle.evict("Evicted", "The node was low on resource: memory.", Some(Duration::from_secs(3)));
+    handle.stopper().evict("Evicted", "The node was low on resource: memory.", Some(Duration::from_secs(3)));
     at(1).await;
     let status = bench.record()["status"].clone();
     assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("Evicted")));

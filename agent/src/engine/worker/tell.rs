@@ -97,7 +97,7 @@ impl Worker {
             return Ok(());
         }
         let now = self.engine.now();
-        self.memory.clone().as_of(now).write(self.steps.dir()).map_err(|error| error.to_string())?;
+        self.memory.clone().dated(now).write(self.steps.dir()).map_err(|error| error.to_string())?;
         self.memorized = Some(self.memory.clone());
         Ok(())
     }

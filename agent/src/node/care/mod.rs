@@ -22,7 +22,6 @@ mod system;
 mod threshold;
 mod usage;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,48 +123,24 @@ pub struct Care {
     store: Store,
     options: Options,
     clock: Clock,
-    conditions: watch::Sender<BTreeSet<Condition>>,
-    figures: watch::Sender<Figures>,
     pulled: (mpsc::Sender<String>, mpsc::Receiver<String>),
 }
 
 /// What others may know of it; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    conditions: watch::Receiver<BTreeSet<Condition>>,
-    figures: watch::Receiver<Figures>,
     pulled: mpsc::Sender<String>,
-}
-
-/// What care has come to since the agent began.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Pods evicted, by what was short: a signal's name, or `ephemeral-storage` for a pod over its own limit.
-    pub evictions: std::collections::BTreeMap<&'static str, u64>,
-    /// Images removed.
-    pub images_removed: u64,
-    /// Dead containers removed.
-    pub containers_removed: u64,
 }
 
 impl Care {
     /// Of the node whose containers are reached by `cri`; its Node object is kept in `store`.
     pub fn new(cri: Cri, store: Store, options: Options) -> Self {
-        Care {
-            cri,
-            store,
-            options,
-            clock: Clock::start(),
-            conditions: watch::Sender::default(),
-            figures: watch::Sender::default(),
-            pulled: mpsc::channel(PULLS),
-        }
+        Care { cri, store, options, clock: Clock::start(), pulled: mpsc::channel(PULLS) }
     }
 
     /// What others may know of it.
     pub fn watched(&self) -> Watched {
-        let (conditions, figures) = (self.conditions.subscribe(), self.figures.subscribe());
-        Watched { conditions, figures, pulled: self.pulled.0.clone() }
+        Watched { pulled: self.pulled.0.clone() }
     }
 
     /// Takes care for ever.
@@ -175,16 +150,6 @@ impl Care {
 }
 
 impl Watched {
-    /// What the node is short of.
-    pub fn conditions(&self) -> BTreeSet<Condition> {
-        self.conditions.borrow().clone()
-    }
-
-    /// What care has come to.
-    pub fn figures(&self) -> Figures {
-        self.figures.borrow().clone()
-    }
-
     /// Takes note of images that this agent has pulled: on a runtime that others use too, only such are removed.
     pub fn hear(&self, notice: &Notice) {
         if let Event::Pull { pull: Pull::Done { image, .. }, .. } = &notice.event

@@ -1,27 +1,33 @@
 //! `POD_NAMESPACE_CONTAINER-ID.log` in one directory: what kubelet makes for collectors of logs.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Log;
 
 /// The longest name that a file may have.
 const LONGEST: usize = 255;
 
-/// Makes the links of `logs`, and takes away those that lead to a log below `log_dir` which is gone.
-pub fn update(dir: &Path, log_dir: &Path, logs: &[Log]) -> io::Result<()> {
+/// Makes the links of `logs`.
+pub fn make(dir: &Path, logs: &[Log]) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
-    let wanted: BTreeMap<String, &Path> = logs.iter().map(|log| (name(log), log.path.as_path())).collect();
-    for (name, target) in wanted {
-        let link = dir.join(name);
-        match symlink(target, &link) {
+    for log in logs.iter().filter(|log| exists(&log.path)) {
+        match symlink(&log.path, dir.join(name(log))) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => other?,
         }
     }
-    for entry in std::fs::read_dir(dir)? {
+    Ok(())
+}
+
+/// Takes away the links that lead to a log below `log_dir` which is gone.
+pub fn clean(dir: &Path, log_dir: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
         let link = entry?.path();
         let target = std::fs::read_link(&link).unwrap_or_default();
         if target.starts_with(log_dir) && !exists(&target) {
@@ -31,7 +37,7 @@ pub fn update(dir: &Path, log_dir: &Path, logs: &[Log]) -> io::Result<()> {
     Ok(())
 }
 
-fn exists(path: &PathBuf) -> bool {
+fn exists(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }
 
@@ -72,11 +78,13 @@ mod tests {
         std::fs::create_dir_all(&links).unwrap();
         symlink("/nowhere/else", links.join("others.log")).unwrap();
         for _ in 0..2 {
-            update(&links, &log_dir, std::slice::from_ref(&log)).unwrap();
+            make(&links, std::slice::from_ref(&log)).unwrap();
+            clean(&links, &log_dir).unwrap();
         }
         assert_eq!(std::fs::read_to_string(links.join("web_ns_app-abc.log")).unwrap(), "text");
         std::fs::remove_dir_all(&log_dir).unwrap();
-        update(&links, &log_dir, &[]).unwrap();
+        make(&links, std::slice::from_ref(&log)).unwrap();
+        clean(&links, &log_dir).unwrap();
         let left: Vec<_> = std::fs::read_dir(&links).unwrap().map(|it| it.unwrap().file_name()).collect();
         assert_eq!(left, ["others.log"]);
     }

@@ -31,6 +31,8 @@ struct Happened {
     sandboxes_lost: u64,
     /// By kubelet's word for it.
     failures: BTreeMap<String, u64>,
+    /// By why the node ended the pod.
+    evictions: BTreeMap<String, u64>,
     pulls: u64,
     pulled_bytes: u64,
     reloads: [u64; 2],
@@ -46,6 +48,7 @@ impl Metrics {
                 happened.restarted += u64::from(*attempt > 0);
             }
             Event::Failed { reason, .. } => *happened.failures.entry(reason.clone()).or_default() += 1,
+            Event::Evicted { reason, .. } => *happened.evictions.entry(reason.clone()).or_default() += 1,
             Event::SandboxLost => happened.sandboxes_lost += 1,
             Event::Pull { pull: Pull::Done { bytes, .. }, .. } => {
                 happened.pulls += 1;
@@ -98,6 +101,11 @@ impl Metrics {
         let name = "coracle_step_errors_total";
         page.family(name, Kind::Counter, "Steps of pods that failed, by kubelet's word for them.");
         for (reason, count) in &happened.failures {
+            page.sample(name, &[("reason", reason)], *count as f64);
+        }
+        let name = "coracle_ended_pods_total";
+        page.family(name, Kind::Counter, "Pods that the node ended, by its reason: Evicted, DeadlineExceeded.");
+        for (reason, count) in &happened.evictions {
             page.sample(name, &[("reason", reason)], *count as f64);
         }
     }

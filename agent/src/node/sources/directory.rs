@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::{Notify, mpsc};
 
-use super::watch::Watch;
+use super::watch::{Places, Watch};
 use super::{Content, Files, LARGEST, Snapshot};
 use crate::sources::is_manifest;
 
@@ -60,13 +60,11 @@ fn said(path: &Path, error: &io::Error) -> String {
 }
 
 /// Every directory in which a change can change what is found at `path`.
-fn places(path: &Path) -> BTreeSet<PathBuf> {
+fn places(path: &Path) -> Places {
+    let parent = |path: &Path| path.parent().map(Path::to_owned);
+    let above: BTreeSet<PathBuf> =
+        parent(path).into_iter().chain(path.canonicalize().ok().as_deref().and_then(parent)).collect();
     let mut dirs = BTreeSet::new();
-    let mut add = |path: &Path| dirs.extend(path.parent().map(Path::to_owned));
-    add(path);
-    if let Ok(real) = path.canonicalize() {
-        add(&real);
-    }
     if path.is_dir() {
         dirs.insert(path.to_owned());
         for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
@@ -75,8 +73,9 @@ fn places(path: &Path) -> BTreeSet<PathBuf> {
                 dirs.extend(real.parent().map(Path::to_owned));
             }
         }
+        return Places { of_names: above, of_files: dirs };
     }
-    dirs
+    Places { of_names: dirs, of_files: above }
 }
 
 /// What tells one version of a file from another without reading it.

@@ -25,6 +25,15 @@ pub struct Watch {
     writing: BTreeMap<PathBuf, Instant>,
 }
 
+/// What is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Directories in which names come and go. What is written in them does not matter: it may be a lot.
+    pub of_names: BTreeSet<PathBuf>,
+    /// Directories of manifests.
+    pub of_files: BTreeSet<PathBuf>,
+}
+
 impl Watch {
     /// Watches nothing yet.
     pub fn new() -> io::Result<Self> {
@@ -38,20 +47,20 @@ impl Watch {
 
     /// Watches these directories and no others. One that cannot be watched is left out: it may come back, and its
     /// parent is watched too.
-    pub fn set(&mut self, dirs: &BTreeSet<PathBuf>) {
+    pub fn set(&mut self, places: &Places) {
+        let names = WatchFlags::CREATE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::DELETE
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        let files = names | WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE | WatchFlags::ATTRIB;
+        let (of_names, of_files) = (places.of_names.iter(), places.of_files.iter());
         let mut watched = BTreeMap::new();
-        for dir in dirs {
-            let flags = WatchFlags::CREATE
-                | WatchFlags::MODIFY
-                | WatchFlags::CLOSE_WRITE
-                | WatchFlags::MOVED_TO
-                | WatchFlags::MOVED_FROM
-                | WatchFlags::DELETE
-                | WatchFlags::ATTRIB
-                | WatchFlags::DELETE_SELF
-                | WatchFlags::MOVE_SELF
-                | WatchFlags::ONLYDIR;
-            // The watch belongs to the directory itself, by whatever name: watching it again is the same watch.
+        // The watch belongs to the directory itself, by whatever name: watching it again is the same watch, with the
+        // flags that came last.
+        for (dir, flags) in of_names.map(|dir| (dir, names)).chain(of_files.map(|dir| (dir, files))) {
             match inotify::add_watch(&self.fd, dir, flags) {
                 Ok(id) => drop(watched.insert(id, dir.clone())),
                 Err(error) => tracing::debug!(%error, dir = %dir.display(), "the directory cannot be watched"),
@@ -175,7 +184,7 @@ mod tests {
     async fn a_file_is_being_written_until_its_writer_closes_it() {
         let dir = tempfile::tempdir().unwrap();
         let mut watch = Watch::new().unwrap();
-        watch.set(&BTreeSet::from([dir.path().to_owned()]));
+        watch.set(&Places { of_files: BTreeSet::from([dir.path().to_owned()]), ..Places::default() });
         let path = dir.path().join("a.yaml");
         let mut file = std::fs::File::create(&path).unwrap();
         watch.changed().await;
@@ -195,7 +204,7 @@ mod tests {
     async fn a_writer_that_forgets_its_file_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let mut watch = Watch::new().unwrap();
-        watch.set(&BTreeSet::from([dir.path().to_owned()]));
+        watch.set(&Places { of_files: BTreeSet::from([dir.path().to_owned()]), ..Places::default() });
         let path = dir.path().join("a.yaml");
         let _file = std::fs::File::create(&path).unwrap();
         watch.changed().await;

@@ -14,7 +14,7 @@ use super::{Services, filesystem};
 use crate::container::{self, DiskUsage};
 use crate::core::Core;
 use crate::error::Result;
-use crate::sandbox;
+use crate::{records, sandbox};
 use reading::{Container, Pod};
 use samples::Samples;
 
@@ -51,13 +51,12 @@ impl Services {
         let meter = self.meter.clone();
         self.run(move |core, owner| {
             let filter = filter.unwrap_or_default();
-            let mut records = container::all(core)?;
-            records.retain(|it| {
+            let records = records::select(core, |it: &container::Record| {
                 it.owner == *owner
                     && it.id.starts_with(&filter.id)
                     && it.sandbox.starts_with(&filter.pod_sandbox_id)
                     && super::show::selects(&filter.label_selector, &it.request.labels)
-            });
+            })?;
             show_containers(core, records, &meter)
         })
         .await

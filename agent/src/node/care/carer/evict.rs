@@ -10,7 +10,7 @@ use super::super::images::Goal;
 use super::super::pressure::{Met, Pressure};
 use super::super::rank::{Candidate, Request, Usage, helps, rank};
 use super::super::signals::Sources;
-use super::super::threshold::{Resource, Signal};
+use super::super::threshold::Resource;
 use super::super::usage::PodUsage;
 use super::super::{PodState, Told, limits, message};
 use super::{Carer, active, observe, uid};
@@ -43,7 +43,7 @@ impl Carer {
         let mut gone = Vec::new();
         for pod in limited.iter().filter(|pod| priority(spec_of(pod)) < CRITICAL) {
             let Some(why) = usage.get(uid(pod)).and_then(|usage| limits::exceeded(pod, usage, apart)) else { continue };
-            self.evict(pod, &why, AT_ONCE, "ephemeral-storage").await;
+            self.evict(pod, &why, AT_ONCE).await;
             gone.push(uid(pod).to_owned());
         }
         self.wait_for(&gone).await;
@@ -79,7 +79,7 @@ impl Carer {
         let most = Duration::from_secs(self.config.eviction.max_pod_grace.into());
         let grace = if met.threshold.is_hard() { AT_ONCE } else { most.min(grace_of(pod)).max(AT_ONCE) };
         let why = message::of(met, pod, usage.as_ref().and_then(|usage| usage.get(uid(pod))));
-        self.evict(pod, &why, grace, name_of(signal)).await;
+        self.evict(pod, &why, grace).await;
         self.wait_for(&[uid(pod).to_owned()]).await;
         true
     }
@@ -101,11 +101,10 @@ impl Carer {
         true
     }
 
-    async fn evict(&mut self, pod: &Pod, why: &str, grace: Duration, signal: &'static str) {
+    async fn evict(&mut self, pod: &Pod, why: &str, grace: Duration) {
         tracing::warn!(pod = pod.metadata.name, uid = uid(pod), why, "a pod is evicted");
         self.tell(Some(pod), "Evicted", why.to_owned()).await;
         self.pods.evict(uid(pod), why, grace).await;
-        self.figures.send_modify(|figures| *figures.evictions.entry(signal).or_default() += 1);
     }
 
     /// Waits until nothing of these pods runs, but not for ever.
@@ -132,9 +131,4 @@ fn candidate(pod: &Pod, usage: Option<Usage>) -> Candidate {
     let asked = |resource| u64::try_from(pod_request(spec, resource, value)).unwrap_or(0);
     let request = Request { memory: asked("memory"), ephemeral_storage: asked("ephemeral-storage") };
     Candidate { uid: uid(pod).to_owned(), priority: priority(spec), request, usage }
-}
-
-fn name_of(signal: Signal) -> &'static str {
-    let named = manifests::kubelet::Signal::ALL.into_iter().find(|it| Signal::from(*it) == signal);
-    named.map_or("allocatableMemory.available", manifests::kubelet::Signal::name)
 }

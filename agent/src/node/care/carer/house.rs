@@ -28,7 +28,6 @@ const IMAGES: Duration = Duration::from_secs(300);
 impl Carer {
     /// Says how the node is.
     pub(super) async fn publish(&mut self, pressures: &BTreeSet<Condition>, seen: &Observations) {
-        self.conditions.send_if_modified(|known| std::mem::replace(known, pressures.clone()) != *pressures);
         if self.system.is_none() {
             self.system = Some(system::info(&self.cri, &self.options.settings.boot_id).await);
         }
@@ -154,8 +153,6 @@ impl Carer {
                 for problem in &removed.problems {
                     tracing::warn!(problem, "an image cannot be removed");
                 }
-                let count = removed.images.len();
-                self.figures.send_if_modified(|figures| add(&mut figures.images_removed, count));
                 removed
             }
             Err(status) => {
@@ -183,8 +180,6 @@ impl Carer {
         for problem in &problems {
             tracing::warn!(problem, "a dead container cannot be removed");
         }
-        let count = surplus.len() - problems.len();
-        self.figures.send_if_modified(|figures| add(&mut figures.containers_removed, count));
     }
 
     /// Cgroups of pods that are gone, which a runtime that is not ours leaves.
@@ -204,9 +199,4 @@ impl Carer {
             tracing::debug!(%error, "a cgroup that is left cannot be removed");
         }
     }
-}
-
-fn add(figure: &mut u64, count: usize) -> bool {
-    *figure += u64::try_from(count).unwrap_or(0);
-    count > 0
 }

@@ -1,6 +1,6 @@
 //! One look at the node after the other, and what each leads to.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use cri_proto::cri;
 use k8s_openapi::api::core::v1::{NodeSystemInfo, Pod};
 use manifests::kubelet::Config;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::allocatable::Capacity;
 use super::comeback::Comeback;
@@ -17,7 +17,7 @@ use super::pressure::{Observations, Pressure};
 use super::signals::{Sources, filesystem};
 use super::threshold::{self, Signal, amount_of};
 use super::usage::Meter;
-use super::{Care, Condition, Figures, Options, PodState, Pods};
+use super::{Care, Options, PodState, Pods};
 use crate::channel::Cri;
 use crate::engine::time::{Clock, Monotonic};
 use crate::store::Store;
@@ -35,8 +35,6 @@ pub(super) struct Carer {
     config: Arc<Config>,
     clock: Clock,
     pods: Arc<dyn Pods>,
-    conditions: watch::Sender<BTreeSet<Condition>>,
-    figures: watch::Sender<Figures>,
     pulled: mpsc::Receiver<String>,
     pressure: Pressure,
     collector: Collector,
@@ -56,7 +54,7 @@ pub(super) struct Carer {
 
 impl Carer {
     pub(super) fn new(care: Care, pods: Arc<dyn Pods>) -> Self {
-        let Care { cri, store, mut options, clock, conditions, figures, pulled } = care;
+        let Care { cri, store, mut options, clock, pulled } = care;
         let config = options.config.borrow_and_update().clone();
         let owned = options.foreign.then(|| Pulled::open(&options.settings.root_dir));
         Carer {
@@ -78,8 +76,6 @@ impl Carer {
             config,
             clock,
             pods,
-            conditions,
-            figures,
         }
     }
 
