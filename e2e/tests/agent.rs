@@ -3,6 +3,7 @@
 mod agent_node {
     pub mod bad_input;
     pub mod changes;
+    pub mod examples;
     pub mod foreign;
     pub mod order;
     pub mod sources;

@@ -22,7 +22,7 @@ fn a_socket_and_a_state_directory_are_served_by_one() {
         command.arg(socket);
         e2e::Run::start(&mut command, None).wait().exits(125)
     };
-    second(cri.socket()).says("already").says("--cri-socket");
+    second(cri.socket()).says("already").says("another socket");
     second(&node.dir().join("other.sock")).says("already").says("--state-dir");
     assert!(!node.dir().join("other.sock").exists(), "what cannot serve must not look as if it did");
     cri.client().version(VersionRequest::default()).expect("it serves on");

@@ -19,6 +19,7 @@ use crate::servers;
 use crate::shim::client::Client;
 use crate::shim::protocol::Request;
 use crate::store::remove_dir;
+use crate::userns;
 
 /// What was removed, and what was spared.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -62,6 +63,7 @@ pub fn collect(core: &Core, all: bool, _held: &RunsHeld) -> Result<CollectReport
         discard_partials(core, &mut report)?;
         remove_leftover_pins(core, &mut report)?;
     }
+    userns::sweep(core)?;
     prune_cgroups(core)?;
     if let Err(error) = network::collect(core, all, &mut report) {
         report.failed.push(("what was left of the pods' network".into(), error.to_string()));

@@ -177,6 +177,12 @@ impl Engine {
         if problems.is_empty() {
             problems.extend(record::remove(&settings.state_dir, &key.uid).err().map(|error| error.to_string()));
         }
+        if problems.is_empty()
+            && let Some(store) = self.store()
+            && store.get::<Pod>(&key.namespace, &key.name).is_some_and(|shown| PodKey::of(&shown) == key)
+        {
+            store.remove::<Pod>(&key.namespace, &key.name);
+        }
         problems
     }
 

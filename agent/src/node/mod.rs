@@ -203,20 +203,17 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     outcome.map(|()| held)
 }
 
-/// Says what care does to pods and to the node, in the log and as events.
+/// Says what care does to pods and to the node; of pods their workers tell the events.
 fn hear(events: Events) -> impl Fn(Option<PodKey>, &care::Told) {
     move |pod, told| {
-        let severity = if told.warning { Severity::Warning } else { Severity::Normal };
-        let happening = Happening::new(severity, told.reason, told.message.clone());
         let name = pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name));
+        let severity = if told.warning { Severity::Warning } else { Severity::Normal };
         match severity {
             Severity::Warning => tracing::warn!(pod = name, reason = told.reason, "{}", told.message),
             Severity::Normal => tracing::info!(pod = name, reason = told.reason, "{}", told.message),
         }
-        match pod {
-            // An eviction is told by the pod's worker, too.
-            Some(_) => {}
-            None => events.node(happening),
+        if pod.is_none() {
+            events.node(Happening::new(severity, told.reason, told.message.clone()));
         }
     }
 }

@@ -468,5 +468,9 @@ fn identify(mut pod: Pod, known: Option<&Pod>, strays: &BTreeMap<Name, String>, 
         None => (stray.cloned().or_else(|| new_uid().ok()), now()),
     };
     pod.spec.get_or_insert_default().node_name.get_or_insert_with(|| node_name.to_owned());
+    // As an API server counts: from 1, and once more with every change of what is wanted.
+    let counted = known.and_then(|known| known.metadata.generation).unwrap_or(1);
+    let changed = known.is_some_and(|known| known.spec != pod.spec);
+    pod.metadata.generation = Some(counted + i64::from(changed));
     pod
 }

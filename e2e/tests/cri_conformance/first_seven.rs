@@ -186,7 +186,8 @@ fn by_id(id: &str) -> ListPodSandboxRequest {
 
 fn memory_that_runs_out_is_the_reason(endpoint: &dyn Endpoint) {
     let pod = Pod::new(endpoint);
-    let mut config = pod.script("hungry", "exec dd if=/dev/zero of=/dev/null bs=200M count=1");
+    // One that dies at once containerd does not watch yet.
+    let mut config = pod.script("hungry", "sleep 0.5; exec dd if=/dev/zero of=/dev/null bs=200M count=1");
     resources(&mut config).memory_limit_in_bytes = 24 << 20;
     let status = pod.run_to_end(&config);
     assert_eq!((status.reason.as_str(), status.exit_code), ("OOMKilled", 137), "{status:#?}");

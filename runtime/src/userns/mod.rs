@@ -3,7 +3,7 @@
 mod choice;
 mod probe;
 
-pub use probe::supported;
+pub use probe::{supported, sweep};
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 

@@ -8,6 +8,10 @@ use super::choice::LENGTH;
 use crate::core::Core;
 use crate::error::{During as _, Error, Result};
 use crate::rootfs;
+use crate::store::remove_dir;
+
+/// How a directory is called in which something is tried, before the id of the process that tries.
+const TRIAL: &str = ".probe-";
 
 /// Whether everything that a pod with a user namespace needs works: such a namespace, id-mapped layers of the images'
 /// filesystem, and an overlay of those. What worked once is not tried again.
@@ -26,14 +30,32 @@ pub fn supported(core: &Core) -> bool {
 }
 
 fn try_all(core: &Core) -> Result<()> {
+    sweep(core)?;
     let map = IdMap::of_range(LENGTH, LENGTH);
     let namespace = core.zygote()?.user_namespace(&map).during(|| "make a user namespace".into())?;
-    let dir = core.options.root_dir.join("containers");
-    let dir = dir.join(format!(".probe-{}", std::process::id()));
+    let dir = core.options.root_dir.join("containers").join(format!("{TRIAL}{}", std::process::id()));
     let made = ["lower", "upper", "work"].iter().try_for_each(|name| crate::core::make_private(&dir.join(name)));
     let tried = made.and_then(|()| try_overlay(&dir, &namespace));
     let _ = std::fs::remove_dir_all(&dir);
     tried
+}
+
+/// Removes what processes that were killed while they tried have left.
+pub fn sweep(core: &Core) -> Result<()> {
+    let dir = core.options.root_dir.join("containers");
+    let entries = match std::fs::read_dir(&dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.during(|| format!("read {}", dir.display()))?,
+    };
+    for entry in entries {
+        let name = entry.during(|| format!("read {}", dir.display()))?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(TRIAL)) else { continue };
+        if !Path::new("/proc").join(pid).exists() {
+            let path = dir.join(&name);
+            remove_dir(&path).during(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn try_overlay(dir: &Path, namespace: &std::os::fd::OwnedFd) -> Result<()> {
