@@ -46,8 +46,9 @@ impl Columns {
         let sidecars = init_of(spec).iter().filter(|init| is_sidecar(init)).count();
         let mut count = Count::default();
         match init_reason(pod, &mut count) {
-            Some(waiting) => reason = waiting,
-            None => reason = main_reason(pod, reason, &mut count),
+            Some(waiting) if !holds(pod, "Initialized") => reason = waiting,
+            // A sidecar that was stopped at the pod's end has no say.
+            _ => reason = main_reason(pod, reason, &mut count),
         }
         if pod.metadata.deletion_timestamp.is_some() && !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
         {
@@ -112,7 +113,7 @@ fn main_reason(pod: &Pod, phase: String, count: &mut Count) -> String {
         }
     }
     match (reason.as_str(), running, error) {
-        ("Completed", true, _) if ready(pod) => "Running".into(),
+        ("Completed", true, _) if holds(pod, "Ready") => "Running".into(),
         ("Completed", _, Some(error)) => error,
         ("Completed", true, None) => "NotReady".into(),
         _ => reason,
@@ -127,9 +128,10 @@ fn ending(ended: &ContainerStateTerminated) -> String {
     }
 }
 
-fn ready(pod: &Pod) -> bool {
+/// Whether a condition of a pod is true.
+fn holds(pod: &Pod, kind: &str) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    conditions.into_iter().flatten().any(|condition| condition.type_ == kind && condition.status == "True")
 }
 
 #[cfg(test)]
@@ -180,6 +182,17 @@ mod tests {
             let seen = columns(json!({"phase": phase, "containerStatuses": statuses}));
             assert_eq!((seen.0.as_str(), seen.1.as_str()), (ready, status), "{a}");
         }
+    }
+
+    #[test]
+    fn a_sidecar_that_was_stopped_with_its_pod_has_no_say() {
+        let init = json!([container("s", 0, ended("Error", 143))]);
+        let main = json!([container("a", 0, ended("Completed", 0)), container("b", 0, ended("Completed", 0))]);
+        let seen = |initialized: &str| {
+            let conditions = json!([{"type": "Initialized", "status": initialized}]);
+            columns(json!({"phase": "Succeeded", "conditions": conditions, "initContainerStatuses": init, "containerStatuses": main})).1
+        };
+        assert_eq!((seen("True").as_str(), seen("False").as_str()), ("Completed", "Init:Error"));
     }
 
     #[test]
