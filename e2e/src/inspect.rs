@@ -106,9 +106,9 @@ pub fn kill(pid: Pid) {
     kill_process(pid, Signal::KILL).unwrap_or_else(|error| panic!("cannot kill {pid:?}: {error}"));
 }
 
-/// The first `Some` within ten seconds.
+/// The first `Some`, before the test's deadline.
 pub fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + crate::patience(Duration::from_secs(10));
+    let deadline = Instant::now() + crate::deadline();
     loop {
         let found = look();
         if found.is_some() || Instant::now() > deadline {

@@ -238,7 +238,7 @@ fn on_another_runtime_files_are_renamed_and_opened_anew() {
     agent.arg("--container-runtime-endpoint");
     agent.arg(containerd.socket());
     agent.restart();
-    agent.write("talks.yaml", talker("i=0; while :; do i=$((i+1)); echo $i; usleep 10000; done"));
+    agent.write("talks.yaml", talker("i=0; while :; do i=$((i+1)); echo $i; usleep 2000; done"));
     agent.wait_for_running("talks");
     let packed = |files: &[PathBuf]| files.iter().filter(|it| name(it).ends_with(".gz")).count();
     let done = inspect::wait_for(|| Some(files(&node)).filter(|files| files.len() == 4 && packed(files) == 2));

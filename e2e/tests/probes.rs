@@ -128,6 +128,12 @@ fn readiness_follows_the_answers_of_every_kind_of_probe() {
         shared("host-network", &dir, json!({"hostNetwork": true, "containers": [host_network]})),
     ];
     let mut run = node.run(several(&pods));
+    kinds.wait(&node, false);
+    kinds.tell(false);
+    kinds.wait(&node, true);
+    kinds.tell(true);
+    kinds.wait(&node, false);
+    // By now each server was there to be asked.
     for why in [
         "Readiness probe failed: HTTP probe failed with statuscode: 503",
         "Readiness probe failed: HTTP probe failed with statuscode: 404",
@@ -136,11 +142,6 @@ fn readiness_follows_the_answers_of_every_kind_of_probe() {
     ] {
         run.wait_for(why);
     }
-    kinds.wait(&node, false);
-    kinds.tell(false);
-    kinds.wait(&node, true);
-    kinds.tell(true);
-    kinds.wait(&node, false);
     run.wait_for("http/c | GET /ready?deep=1 HTTP/1.1");
     run.signal(Signal::TERM);
     run.wait();

@@ -48,16 +48,25 @@ impl Hub {
         }
     }
 
-    /// Listens for ever.
+    /// Listens for ever. A runtime that has no events is looked at as often as a stream would be opened again.
     pub async fn listen(self, cri: Cri) {
+        let mut told = None;
         loop {
             match cri.runtime.clone().get_container_events(cri::GetEventsRequest {}).await {
                 Ok(stream) => {
+                    told = None;
                     // What happened before the stream was open.
                     self.ring(None);
                     self.drain(stream.into_inner()).await;
                 }
-                Err(status) => tracing::warn!(error = status.message(), "the runtime's events cannot be had"),
+                Err(status) if told == Some(status.code()) => {}
+                Err(status) => {
+                    told = Some(status.code());
+                    tracing::warn!(
+                        error = status.message(),
+                        "the runtime's events cannot be had; it is looked at instead"
+                    );
+                }
             }
             tokio::time::sleep(REOPEN).await;
             self.ring(None);
