@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::history::{History, Track};
 use super::time::Monotonic;
-use super::view::{ContainerView, Exit, History, PodStatusView, SandboxView, State, Track};
+use super::view::{ContainerView, Exit, PodStatusView, SandboxView, State};
 use crate::host::{HostError, PodDir, io_error};
 use runtime::store::{Durability, read_json, write_json};
 

@@ -6,6 +6,7 @@ pub mod change;
 pub mod check;
 pub mod config;
 mod follow;
+pub mod history;
 mod hub;
 pub mod image;
 pub mod lifecycle;

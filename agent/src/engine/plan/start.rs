@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::super::history::{Failure, Track};
 use super::super::time::{Monotonic, format_duration};
-use super::super::view::{Failure, State, Track};
+use super::super::view::State;
 use super::{Action, Planner, Waiting, init_of, remove};
 
 impl Planner<'_> {

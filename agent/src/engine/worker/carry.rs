@@ -1,10 +1,11 @@
 //! Carrying a plan out, step by step.
 
 use super::super::backoff::Policy;
+use super::super::history::Failure;
 use super::super::notice::Event;
 use super::super::plan::{Action, Cause, spec_of};
 use super::super::steps::{Problem, Sandbox};
-use super::super::view::{Failure, PodStatusView};
+use super::super::view::PodStatusView;
 use super::{Progress, RETRY, Worker};
 
 /// How long to wait before resources are tried to be given again.

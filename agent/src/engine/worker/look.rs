@@ -10,6 +10,7 @@ use super::super::change::Definition;
 use super::super::config::resources::limit;
 use super::super::config::{ports, quantity};
 use super::super::follow;
+use super::super::history::History;
 use super::super::memory::{Memory, next_by_logs};
 use super::super::notice::Event;
 use super::super::orders::{Eviction, Orders};
@@ -17,7 +18,7 @@ use super::super::plan::{Action, Desired, Plan, init_of, is_sidecar, names_of, p
 use super::super::probe::Observed;
 use super::super::record::{self, PodRecord};
 use super::super::steps::{Problem, container_of};
-use super::super::view::{ContainerView, History, PodStatusView};
+use super::super::view::{ContainerView, PodStatusView};
 use super::{FirstFailure, Worker};
 use crate::host::termination;
 

@@ -24,6 +24,7 @@ use super::Engine;
 use super::change::Definition;
 use super::config::Objects;
 use super::config::names::PodKey;
+use super::history::{Failure, History};
 use super::memory::Memory;
 use super::notice::Event;
 use super::observe::Observer;
@@ -33,7 +34,7 @@ use super::plan::Plan;
 use super::probe::Probes;
 use super::steps::Steps;
 use super::time::Monotonic;
-use super::view::{Failure, History, PodStatusView};
+use super::view::PodStatusView;
 
 /// How long to wait after something failed that has no back-off of its own.
 const RETRY: Duration = Duration::from_secs(1);

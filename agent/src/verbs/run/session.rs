@@ -212,9 +212,9 @@ async fn obey(
 mod tests {
     use super::*;
     use crate::engine::FirstFailure;
+    use crate::engine::history::Failure;
     use crate::engine::phase::Phase;
     use crate::engine::time::Monotonic;
-    use crate::engine::view::Failure;
 
     fn failed(finished_at: i64, code: i32) -> Outcome {
         let failure = FirstFailure { finished_at, container: "c".into(), code };

@@ -17,7 +17,8 @@ mod sandboxes;
 mod sidecars;
 
 use super::*;
-use crate::engine::view::{Exit, Failure, History, SandboxView, State};
+use crate::engine::history::{Failure, History};
+use crate::engine::view::{Exit, SandboxView, State};
 use serde_json::json;
 
 const fn at(seconds: u64) -> Monotonic {
