@@ -12,7 +12,7 @@ check:
 
 # All tests; those that need root skip without it and say so
 test:
-    cargo test --workspace
+    cargo test --workspace --no-fail-fast
 
 # The end-to-end tests alone, as root: just e2e restarts
 e2e *filter:

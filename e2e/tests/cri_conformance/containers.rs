@@ -10,7 +10,7 @@ use serde_json::json;
 use tonic::Code;
 
 use crate::harness::tests;
-use crate::tools::{Pod, image, unique};
+use crate::tools::{END, Pod, image, unique};
 
 tests![
     a_container_is_created_started_stopped_and_removed,
@@ -206,17 +206,17 @@ fn an_image_that_is_not_there_is_an_error(endpoint: &dyn Endpoint) {
 
 fn the_command_is_put_together_with_the_images(endpoint: &dyn Endpoint) {
     let name = "conformance.test/command:1";
-    let built = need!(fixtures::busybox_image(name, json!({"Entrypoint": ["echo", "entry"], "Cmd": ["cmd"]})));
+    let says = |word: &str| ["sh", "-c", &format!("echo $0 $@; echo {END}"), word].map(str::to_owned).to_vec();
+    let built = need!(fixtures::busybox_image(name, json!({"Entrypoint": says("entry"), "Cmd": ["cmd"]})));
     let path = endpoint.make_dir("archives").join("command.tar");
     built.write_oci(&path, Packing::Gzip).expect("the directory is writable");
     endpoint.import(&path, name);
     let pod = Pod::new(endpoint);
-    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     for (command, args, expected) in [
-        (words(&[]), words(&[]), "entry cmd"),
-        (words(&[]), words(&["args"]), "entry args"),
-        (words(&["echo", "own"]), words(&[]), "own"),
-        (words(&["echo", "own"]), words(&["args"]), "own args"),
+        (vec![], vec![], "entry cmd"),
+        (vec![], vec!["args".to_owned()], "entry args"),
+        (says("own"), vec![], "own"),
+        (says("own"), vec!["args".to_owned()], "own args"),
     ] {
         let said = pod.says("", |config| {
             config.image = image(name);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::cri::Endpoint;
 use e2e::cri::proto::*;
@@ -15,6 +15,9 @@ pub struct Pod<'e> {
     pub config: PodSandboxConfig,
     pub id: String,
 }
+
+/// The last line of what a command says.
+pub const END: &str = "-said-";
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
@@ -79,27 +82,33 @@ impl<'e> Pod<'e> {
         self.endpoint.run_to_end(&self.id, &self.config, config)
     }
 
-    /// What a script prints in a container with a changed configuration; it must exit with 0.
+    /// What a script prints, on either stream, in a container with a changed configuration; it must exit with 0.
     #[track_caller]
     pub fn says(&self, script: &str, change: impl FnOnce(&mut ContainerConfig)) -> String {
-        let mut config = self.script(&unique("says"), script);
+        // Two streams are two pipes, between which neither runtime keeps an order.
+        let one_stream = format!("exec 2>&1; trap 'echo {END}' EXIT; {script}");
+        let mut config = self.script(&unique("says"), &one_stream);
         change(&mut config);
         let status = self.run_to_end(&config);
-        let said = self.settled_log(&config);
+        let said = self.log_to_its_end(&config);
         assert_eq!(status.exit_code, 0, "{script:?} on {}: {said:#?} {status:#?}", self.endpoint.name());
         said.join("\n")
     }
 
-    /// The lines of an ended container's log. The oracle may still be writing them when it says that the container ended.
-    fn settled_log(&self, config: &ContainerConfig) -> Vec<String> {
-        let mut entries = self.endpoint.logs(&self.config, config);
+    /// The lines of an ended container's log before [`END`], which the oracle may still be writing when it says that the
+    /// container ended.
+    #[track_caller]
+    fn log_to_its_end(&self, config: &ContainerConfig) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            std::thread::sleep(Duration::from_millis(30));
-            let later = self.endpoint.logs(&self.config, config);
-            if later == entries {
-                return entries.into_iter().map(|it| it.text).collect();
+            let mut lines: Vec<String> =
+                self.endpoint.logs(&self.config, config).into_iter().map(|it| it.text).collect();
+            if lines.last().is_some_and(|last| last.trim_end() == END) {
+                lines.pop();
+                return lines;
             }
-            entries = later;
+            assert!(Instant::now() < deadline, "the log of {} has no end: {lines:#?}", self.endpoint.name());
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
