@@ -1,6 +1,7 @@
 //! `coracle.node.v1` over the runtime.
 
 mod export;
+mod network;
 mod pull;
 
 use std::path::PathBuf;
@@ -8,8 +9,9 @@ use std::pin::Pin;
 
 use cri_proto::node::node_service_server::NodeService;
 use cri_proto::node::{
-    ExportImageProgress, ExportImageRequest, ImportImageProgress, ImportImageRequest, ImportedImage, PullImageProgress,
-    PullImageRequest,
+    ExportImageProgress, ExportImageRequest, GetNetworkRequest, GetNetworkResponse, ImportImageProgress,
+    ImportImageRequest, ImportedImage, LeaseAddressesRequest, LeaseAddressesResponse, PullImageProgress,
+    PullImageRequest, SetNetworkRequest, SetNetworkResponse,
 };
 use futures_util::Stream;
 use tokio::sync::mpsc;
@@ -84,6 +86,21 @@ impl NodeService for Services {
             let _ = sender.send(services.run(work).await).await;
         });
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
+    }
+
+    async fn set_network(&self, request: Request<SetNetworkRequest>) -> Result<Response<SetNetworkResponse>, Status> {
+        network::set(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_network(&self, _: Request<GetNetworkRequest>) -> Result<Response<GetNetworkResponse>, Status> {
+        network::get(self).await.map(Response::new)
+    }
+
+    async fn lease_addresses(
+        &self,
+        request: Request<LeaseAddressesRequest>,
+    ) -> Result<Response<LeaseAddressesResponse>, Status> {
+        network::lease(self, request.into_inner()).await.map(Response::new)
     }
 }
 

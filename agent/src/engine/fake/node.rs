@@ -3,8 +3,10 @@
 use cri_proto::node::node_service_server::NodeService;
 use cri_proto::node::pull_image_progress::Event;
 use cri_proto::node::{
-    ExportImageProgress, ExportImageRequest, ImportImageProgress, ImportImageRequest, ImportedImage, PullImageLayers,
-    PullImageProgress, PullImageRequest, PullLayer, PullLayerProgress, PullPhase,
+    ExportImageProgress, ExportImageRequest, GetNetworkRequest, GetNetworkResponse, ImportImageProgress,
+    ImportImageRequest, ImportedImage, LeaseAddressesRequest, LeaseAddressesResponse, PullImageLayers,
+    PullImageProgress, PullImageRequest, PullLayer, PullLayerProgress, PullPhase, SetNetworkRequest,
+    SetNetworkResponse,
 };
 
 use super::*;
@@ -75,5 +77,17 @@ impl NodeService for Fake {
         ];
         let messages = events.map(|event| Ok(PullImageProgress { event: Some(event) }));
         Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
+    }
+
+    async fn set_network(&self, _: Request<SetNetworkRequest>) -> Answer<SetNetworkResponse> {
+        absent()
+    }
+
+    async fn get_network(&self, _: Request<GetNetworkRequest>) -> Answer<GetNetworkResponse> {
+        absent()
+    }
+
+    async fn lease_addresses(&self, _: Request<LeaseAddressesRequest>) -> Answer<LeaseAddressesResponse> {
+        absent()
     }
 }
