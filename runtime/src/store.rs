@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat, renameat_with, unlinkat};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,7 +14,11 @@ use serde::de::DeserializeOwned;
 pub enum Durability {
     /// The loss of power: the file and its directory are synced before this returns.
     Durable,
-    /// The death of its writer: the file is replaced by rename and not synced. For what ends with this boot.
+    /// The death of its writer; and the loss of power, which leaves the old file or the new one, as soon as the writer has
+    /// synced it.
+    Deferred,
+    /// The death of its writer: the file is replaced and not even begun to be written to the disk. For what ends with this
+    /// boot.
     Volatile,
 }
 
@@ -35,9 +39,12 @@ pub fn write_json_at<T: Serialize>(dir: impl AsFd, name: &str, value: &T, durabi
     let mut file = File::from(openat(&dir, temporary.as_str(), flags, Mode::from_raw_mode(0o600))?);
     let written = file.write_all(&bytes).and_then(|()| match durability {
         Durability::Durable => file.sync_all(),
-        Durability::Volatile => Ok(()),
+        Durability::Deferred | Durability::Volatile => Ok(()),
     });
-    let renamed = written.and_then(|()| Ok(renameat(&dir, temporary.as_str(), &dir, name)?));
+    let renamed = written.and_then(|()| match durability {
+        Durability::Volatile => exchange(&dir, &temporary, name),
+        Durability::Durable | Durability::Deferred => Ok(renameat(&dir, temporary.as_str(), &dir, name)?),
+    });
     if let Err(error) = renamed {
         // The first cause is what matters; a temporary that stays is swept.
         let _ = unlinkat(&dir, temporary.as_str(), AtFlags::empty());
@@ -47,6 +54,18 @@ pub fn write_json_at<T: Serialize>(dir: impl AsFd, name: &str, value: &T, durabi
         rustix::fs::fsync(&dir)?;
     }
     Ok(())
+}
+
+/// Puts `temporary` in the place of `name`.
+///
+/// A rename over a file makes ext4 write the new one to the disk at once, and whoever renames waits for that, for
+/// milliseconds at best; files that change places are written when their time comes.
+fn exchange(dir: impl AsFd, temporary: &str, name: &str) -> io::Result<()> {
+    match renameat_with(&dir, temporary, &dir, name, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(unlinkat(&dir, temporary, AtFlags::empty())?),
+        // There is none yet, or the file system cannot.
+        Err(_) => Ok(renameat(&dir, temporary, &dir, name)?),
+    }
 }
 
 /// [`write_json_at`] of a small record that has to be written whatever the disk says: where that is full, and there is
@@ -135,11 +154,14 @@ mod tests {
     #[test]
     fn a_record_is_replaced_whole_and_leaves_no_temporary() {
         let dir = tempfile::tempdir().unwrap();
-        for value in ["first", "second"] {
-            write_json(dir.path(), "a.json", &value, Durability::Durable).unwrap();
+        for durability in [Durability::Durable, Durability::Deferred, Durability::Volatile] {
+            for value in ["first", "second"] {
+                write_json(dir.path(), "a.json", &value, durability).unwrap();
+                assert_eq!(read_json::<String>(&dir.path().join("a.json")).unwrap().as_deref(), Some(value));
+            }
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+            std::fs::remove_file(dir.path().join("a.json")).unwrap();
         }
-        assert_eq!(read_json::<String>(&dir.path().join("a.json")).unwrap().as_deref(), Some("second"));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

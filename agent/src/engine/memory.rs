@@ -1,11 +1,13 @@
 //! What a worker's memory is written down as, for the next agent and the next boot: back-off, marks, the restart counts,
 //! and how what is gone had ended.
 //!
-//! It lies with the pod's volumes, in the durable directory. It is not synced: what a loss of power takes from it, the
-//! numbers of the log files tell again.
+//! It lies with the pod's volumes, in the durable directory. It is synced within seconds ([`Settler`]): what a loss of
+//! power takes from it until then, the numbers of the log files tell again.
+//!
+//! [`Settler`]: super::settle::Settler
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -61,10 +63,19 @@ impl Memory {
         Ok(Some(memory))
     }
 
-    /// Writes it into the pod's directory.
-    pub fn write(&self, dir: &PodDir) -> Result<(), HostError> {
-        dir.create()?;
-        write_json(dir.path(), FILE, self, Durability::Volatile).map_err(io_error("write", &dir.path().join(FILE)))
+    /// Writes it into the pod's directory, and answers with the file, which is to be synced.
+    pub fn write(&self, dir: &PodDir) -> Result<PathBuf, HostError> {
+        let path = dir.path().join(FILE);
+        let write = || write_json(dir.path(), FILE, self, Durability::Volatile);
+        let written = match write() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                dir.create()?;
+                write()
+            }
+            other => other,
+        };
+        written.map_err(io_error("write", &path))?;
+        Ok(path)
     }
 
     /// Adds what the runtime does not know any more to what it lists.

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod probe;
 mod reboot;
 pub mod record;
+mod settle;
 pub mod status;
 mod steps;
 pub mod time;
@@ -47,6 +48,7 @@ use self::hub::Hub;
 use self::notice::Notice;
 use self::orders::Orders;
 pub use self::orders::{Gate, PodHandle, Seen, Stopper, grace_of};
+use self::settle::Settler;
 use self::steps::Steps;
 use self::time::{Clock, Monotonic};
 #[cfg(test)]
@@ -98,6 +100,7 @@ struct Inner {
     clock: Clock,
     actions: Actions,
     hub: Hub,
+    settler: Settler,
     notices: mpsc::Sender<Notice>,
     listener: JoinHandle<()>,
 }
@@ -122,7 +125,9 @@ impl Engine {
         let creations = Semaphore::new(CREATIONS);
         let objects = RwLock::new(Arc::new(options.objects.clone()));
         let actions = Actions::new(cri.clone());
-        let inner = Inner { cri, options, objects, runtime_name, creations, clock, actions, hub, notices, listener };
+        let settler = Settler::start();
+        let inner =
+            Inner { cri, options, objects, runtime_name, creations, clock, actions, hub, settler, notices, listener };
         Ok(Engine { inner: Arc::new(inner) })
     }
 
@@ -246,6 +251,10 @@ impl Engine {
 
     fn hub(&self) -> &Hub {
         &self.inner.hub
+    }
+
+    fn settler(&self) -> &Settler {
+        &self.inner.settler
     }
 
     fn actions(&self) -> &Actions {

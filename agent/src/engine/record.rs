@@ -1,11 +1,14 @@
 //! Pod records: what other terminals know of a run's pods. A record is the pod as JSON, with its status, and besides
 //! Kubernetes' fields `owner`, `bootId` and `logDirectory`, which a reader of plain pods does not see.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
+use runtime::store::{Durability, write_json};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::config::names::PodKey;
@@ -22,6 +25,17 @@ pub struct PodRecord {
     pub boot_id: String,
     /// Where its logs are.
     pub log_directory: PathBuf,
+}
+
+/// A record as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct File<'a> {
+    #[serde(flatten)]
+    pod: &'a Pod,
+    owner: &'a str,
+    boot_id: &'a str,
+    log_directory: Cow<'a, str>,
 }
 
 /// Why a record could not be used.
@@ -57,18 +71,21 @@ impl PodRecord {
     pub fn write(&self, state: &Path) -> Result<(), RecordError> {
         let directory = directory(state);
         let name = format!("{}.json", PodKey::of(&self.pod).uid);
-        let path = directory.join(&name);
-        let format = |source| RecordError::Format { path: path.clone(), source };
-        let mut value = serde_json::to_value(&self.pod).map_err(format)?;
-        if let Value::Object(fields) = &mut value {
-            fields.insert("owner".into(), Value::String(self.owner.clone()));
-            fields.insert("bootId".into(), Value::String(self.boot_id.clone()));
-            let logs = self.log_directory.to_string_lossy().into_owned();
-            fields.insert("logDirectory".into(), Value::String(logs));
+        let file = File {
+            pod: &self.pod,
+            owner: &self.owner,
+            boot_id: &self.boot_id,
+            log_directory: self.log_directory.to_string_lossy(),
+        };
+        let write = || write_json(&directory, &name, &file, Durability::Volatile);
+        let io = |source| RecordError::Io { operation: "write", path: directory.join(&name), source };
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(&directory).map_err(io)?;
+                write().map_err(io)
+            }
+            other => other.map_err(io),
         }
-        let io = |source| RecordError::Io { operation: "write", path: path.clone(), source };
-        fs::create_dir_all(&directory).map_err(io)?;
-        runtime::store::write_json(&directory, &name, &value, runtime::store::Durability::Volatile).map_err(io)
     }
 
     /// Reads one record.

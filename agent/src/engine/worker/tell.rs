@@ -97,7 +97,8 @@ impl Worker {
             return Ok(());
         }
         let now = self.engine.now();
-        self.memory.clone().dated(now).write(self.steps.dir()).map_err(|error| error.to_string())?;
+        let file = self.memory.clone().dated(now).write(self.steps.dir()).map_err(|error| error.to_string())?;
+        self.engine.settler().settle(file);
         self.memorized = Some(self.memory.clone());
         Ok(())
     }

@@ -113,7 +113,7 @@ impl Disk {
         let path = self.files.join(&record);
         match desired.files.get(name).filter(|file| !file.good.is_empty()) {
             Some(file) => {
-                store::write_json(&self.files, &record, &show(name, file)?, Durability::Volatile)?;
+                store::write_json(&self.files, &record, &show(name, file)?, Durability::Deferred)?;
             }
             None => discard(&path)?,
         }
@@ -123,7 +123,7 @@ impl Disk {
     /// Records that a pod is being stopped for good.
     pub fn write_ending(&self, pod: &Pod) -> io::Result<PathBuf> {
         let record = format!("{}.json", pod.metadata.uid.as_deref().unwrap_or_default());
-        store::write_json(&self.ending, &record, pod, Durability::Volatile)?;
+        store::write_json(&self.ending, &record, pod, Durability::Deferred)?;
         Ok(self.ending.join(record))
     }
 
