@@ -45,6 +45,8 @@ pub struct Caches {
     pub containers: Cache<crate::container::Record>,
     /// `status.json` of containers
     pub statuses: Cache<protocol::Status>,
+    /// Who containers' processes run as, of `process.json`
+    pub users: Cache<crate::container::User>,
 }
 
 /// The runtime's inside.

@@ -21,7 +21,7 @@ pub use exec::{Exec, Session, exec, require_running};
 pub use exec_sync::exec_sync;
 pub use lifecycle::{remove, reopen_log, settle_all, start, stop};
 pub use limits::update;
-pub use record::{Record, of_sandbox};
+pub use record::{Record, User, of_sandbox};
 pub use request::{Device, ImageSource, LogLimits, Mount, Propagation, Request, Seccomp, Security};
 pub use status::{Reason, View, view};
 pub use usage::{Disk, DiskUsage, Survey};

@@ -49,6 +49,17 @@ pub struct Record {
     pub mounted_images: Vec<String>,
 }
 
+/// Who a process runs as: the part of `process.json` that is shown, and small enough to be kept.
+#[derive(Debug, Deserialize)]
+pub struct User {
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its other groups.
+    pub groups: Vec<u32>,
+}
+
 /// `process.json`: the identity that execs get too.
 const PROCESS: &str = "process.json";
 
@@ -70,6 +81,13 @@ impl Record {
         let dir = core.container_dir(&self.id);
         write_json(&dir, PROCESS, process, Durability::Volatile)
             .during(|| format!("write the record of container {} in {}", self.id, dir.display()))
+    }
+
+    /// Who its process runs as, which never changes.
+    pub fn user(&self, core: &Core) -> Result<Arc<User>> {
+        let path = core.container_dir(&self.id).join(PROCESS);
+        let missing = || Error::NotFound { what: "container", id: self.id.clone() };
+        core.caches.users.read(&path).during(|| format!("read {}", path.display()))?.ok_or_else(missing)
     }
 
     /// The identity of its process.

@@ -70,21 +70,20 @@ impl Services {
         &self,
         request: cri::ContainerStatusRequest,
     ) -> Result<cri::ContainerStatusResponse, Status> {
-        self.run(move |core, owner| {
+        self.look(|core, owner| {
             let record = container::owned(core, owner, &request.container_id)?;
             Ok(cri::ContainerStatusResponse {
                 status: Some(show::container_status(core, &record)?),
                 info: if request.verbose { info::container(core, &record)? } else { Default::default() },
             })
         })
-        .await
     }
 
     pub(super) async fn list_containers(
         &self,
         filter: Option<cri::ContainerFilter>,
     ) -> Result<Vec<cri::Container>, Status> {
-        self.run(move |core, owner| {
+        self.look(|core, owner| {
             let filter = filter.unwrap_or_default();
             let mut records = records::select(core, |it: &container::Record| {
                 it.owner == *owner
@@ -104,7 +103,6 @@ impl Services {
             }
             Ok(items)
         })
-        .await
     }
 
     pub(super) async fn exec_sync_container(

@@ -1,7 +1,7 @@
 //! The Container Runtime Interface over the runtime: messages in, validated requests on, answers back.
 //!
-//! Every handler is the same shape: convert, do the work on a thread that may block, convert. What is slow is bounded by
-//! [`Bridge`]; what goes wrong becomes a status in one place.
+//! Every handler is the same shape: convert, do the work on a thread that may block, convert; what only looks at records
+//! does so in place. What is slow is bounded by [`Services::run`]; what goes wrong becomes a status in one place.
 
 mod config;
 mod container;
@@ -70,7 +70,13 @@ impl Services {
         self.blocking(work).await.map_err(|error| status(&error))
     }
 
-    /// The same for what goes on with an error.
+    /// Looks at records, right here: they are few, small and in memory, so that another thread would cost more than the
+    /// look, and a client with many pods would have as many threads.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Arc<Core>, &Owner) -> Result<T>) -> std::result::Result<T, Status> {
+        look(&self.core, &self.owner).map_err(|error| status(&error))
+    }
+
+    /// [`Services::run`] for what goes on with an error.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Core>, &Owner) -> Result<T> + Send + 'static,

@@ -59,7 +59,7 @@ impl Services {
         &self,
         request: cri::PodSandboxStatusRequest,
     ) -> Result<cri::PodSandboxStatusResponse, Status> {
-        self.run(move |core, owner| {
+        self.look(|core, owner| {
             let mut record = sandbox::owned(core, owner, &request.pod_sandbox_id)?;
             record.request.amounts = sandbox::amounts(core, &record)?;
             let containers_statuses = show::statuses_of(core, &record.id)?;
@@ -70,14 +70,13 @@ impl Services {
                 timestamp: crate::shim::now(),
             })
         })
-        .await
     }
 
     pub(super) async fn list_sandboxes(
         &self,
         filter: Option<cri::PodSandboxFilter>,
     ) -> Result<Vec<cri::PodSandbox>, Status> {
-        self.run(move |core, owner| {
+        self.look(|core, owner| {
             let filter = filter.unwrap_or_default();
             let mut records = records::select(core, |it: &sandbox::Record| {
                 it.owner == *owner
@@ -91,6 +90,5 @@ impl Services {
             records.sort_by_key(|it| std::cmp::Reverse(it.created_at));
             Ok(records.iter().map(|it| show::sandbox_item(core, it)).collect())
         })
-        .await
     }
 }

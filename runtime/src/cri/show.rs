@@ -117,12 +117,11 @@ pub fn container_item(record: &container::Record, view: Option<&View>) -> cri::C
 pub fn container_status(core: &Core, record: &container::Record) -> Result<cri::ContainerStatus> {
     let view = container::view(core, record)?;
     let reason = view.as_ref().map_or(Reason::None, |it| it.reason);
-    let process = record.process(core).ok();
-    let user = process.map(|process| cri::ContainerUser {
+    let user = record.user(core).ok().map(|user| cri::ContainerUser {
         linux: Some(cri::LinuxContainerUser {
-            uid: process.uid.into(),
-            gid: process.gid.into(),
-            supplemental_groups: process.groups.iter().map(|&gid| gid.into()).collect(),
+            uid: user.uid.into(),
+            gid: user.gid.into(),
+            supplemental_groups: user.groups.iter().map(|&gid| gid.into()).collect(),
         }),
     });
     Ok(cri::ContainerStatus {
