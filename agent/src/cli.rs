@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
+use runtime::network::Kind;
 use runtime::zygote::Zygote;
 
 use crate::printer::Color;
@@ -45,9 +46,21 @@ pub struct Global {
     /// Addresses for pods, IPv4 or IPv6; by default a free range is found
     #[arg(long, global = true, value_name = "CIDR", value_delimiter = ',')]
     pub pod_cidr: Vec<IpNet>,
+    /// Network of pods that name none: `flat`, `private` or the name of a Network
+    #[arg(long, global = true, value_name = "NETWORK", default_value_t)]
+    pub default_network: Kind,
+    /// Addresses for Services, IPv4 or IPv6 or both, the usual family first; by default a free range is found
+    #[arg(long, global = true, value_name = "CIDR", value_delimiter = ',')]
+    pub service_cidr: Vec<IpNet>,
     /// Destinations at which pods are seen with their own addresses, not with the host's
     #[arg(long, global = true, value_name = "CIDR", value_delimiter = ',')]
     pub non_masquerade_cidr: Vec<IpNet>,
+    /// Domain below which pods and services have their names [default: cluster.local]
+    #[arg(long, global = true, value_name = "DOMAIN", value_parser = domain)]
+    pub cluster_domain: Option<String>,
+    /// File that names the name servers for all other names [default: /etc/resolv.conf]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub resolv_conf: Option<PathBuf>,
     /// Directory of registries' settings, as containerd's certs.d: HOST/hosts.toml, certificates; may be given several
     /// times, the first that knows a host wins [default: /etc/coracle/certs.d, /etc/containerd/certs.d]
     #[arg(long, global = true, value_name = "DIR")]
@@ -55,6 +68,15 @@ pub struct Global {
     /// When to colour the output
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub color: Color,
+}
+
+/// A domain of labels as they are in names of pods.
+fn domain(text: &str) -> Result<String, String> {
+    let domain = text.trim_end_matches('.');
+    match manifests::kubelet::is_cluster_domain(domain) {
+        true => Ok(domain.to_owned()),
+        false => Err("write it as cluster.local: lower case letters, digits, `-` and `.`".to_owned()),
+    }
 }
 
 /// What to do. Each verb lives in a module of its name under `verbs`.
@@ -74,16 +96,22 @@ pub enum Verb {
     Logs(verbs::logs::Args),
     /// Show what manifests would change of what the agent runs
     Diff(verbs::diff::Args),
+    /// Put manifests into the agent's directory, checked and whole
+    Apply(verbs::apply::Args),
     /// Restart a pod of the agent, or one of its containers
     Restart(verbs::restart::Args),
     /// Say why a pod is not what it should be, and what to do
     Why(verbs::why::Args),
     /// Check manifests and show everything that is wrong with them
     Validate(verbs::validate::Args),
+    /// Say what a field of a manifest is, and whether it runs here
+    Explain(verbs::explain::Args),
     /// Pull, import, export, list, inspect and remove images
     Image(verbs::image::Args),
     /// Run a command in a container of a running pod
     Exec(verbs::exec::Args),
+    /// Copy files to or from a container of a running pod
+    Cp(verbs::cp::Args),
     /// Join a terminal with a container that runs
     Attach(verbs::attach::Args),
     /// Reach a pod's ports from here
@@ -128,11 +156,14 @@ impl Cli {
             Verb::Top(args) => verbs::top::main(args, &global),
             Verb::Logs(args) => verbs::logs::main(args, &global),
             Verb::Diff(args) => verbs::diff::main(args, &global),
+            Verb::Apply(args) => verbs::apply::main(args, &global),
             Verb::Restart(args) => verbs::restart::main(args, &global),
             Verb::Why(args) => verbs::why::main(args, &global),
             Verb::Validate(args) => verbs::validate::main(args, &global),
+            Verb::Explain(args) => verbs::explain::main(args, &global),
             Verb::Image(args) => verbs::image::main(args, &global),
             Verb::Exec(args) => verbs::exec::main(args, &global),
+            Verb::Cp(args) => verbs::cp::main(args, &global),
             Verb::Attach(args) => verbs::attach::main(args, &global),
             Verb::PortForward(args) => verbs::port_forward::main(args, &global),
             Verb::Describe(args) => verbs::describe::main(args, &global),

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::cli::Global;
 use crate::engine::memory;
 use crate::engine::record::{self, PodRecord, RecordError};
 use crate::host::{teardown, volumes};
-use crate::node::desired::disk;
+use crate::node::desired::disk::{self, Disk};
 use crate::record::{name_of, namespace_of};
 
 /// Namespace and name.
@@ -50,7 +50,8 @@ pub fn sweep(global: &Global, all: bool, claims: bool) -> anyhow::Result<Swept> 
             });
         } else {
             let pod = format!("{}/{}", namespace_of(&record), name_of(&record));
-            mounted.extend(volumes::claims_of(&record.pod).into_iter().map(|claim| (claim, pod.clone())));
+            let reason = |claim| (claim, format!("pod {pod} mounts it"));
+            mounted.extend(volumes::claims_of(&record.pod).into_iter().map(reason));
             kept.extend(record.pod.metadata.uid);
         }
     }
@@ -64,6 +65,9 @@ pub fn sweep(global: &Global, all: bool, claims: bool) -> anyhow::Result<Swept> 
         }
     }
     sweep_orphans(global, &kept, all, runs.is_empty(), &mut swept)?;
+    if claims && !all {
+        spare_desired(global, &mut mounted)?;
+    }
     let desired = disk::directory(&global.root_dir);
     if all && desired.exists() {
         // An agent would start all of it again.
@@ -141,12 +145,31 @@ fn sweep_orphans(
     Ok(())
 }
 
-/// What claims hold, unless a pod that stays mounts it.
-fn sweep_claims(global: &Global, mounted: &BTreeMap<Claim, String>, swept: &mut Swept) -> anyhow::Result<()> {
+/// The claims that an agent's manifests have, and those that a pod of them will mount: it may not have begun, or its agent
+/// may not run.
+fn spare_desired(global: &Global, spared: &mut BTreeMap<Claim, String>) -> anyhow::Result<()> {
+    let (desired, ending, unusable) = Disk::at(&global.root_dir).load().context("read what the agent desires")?;
+    if let Some(record) = unusable.first() {
+        bail!("{record}: which claims the agent's manifests have is not known; --all removes that, too");
+    }
+    for (namespace, name) in desired.objects().claims.into_keys() {
+        spared.entry((namespace, name)).or_insert_with(|| "a manifest of the agent has it".to_owned());
+    }
+    for pod in desired.pods().values().map(|pod| &**pod).chain(&ending) {
+        for claim in volumes::claims_of(pod) {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            spared.entry(claim).or_insert_with(|| format!("pod {name} of the agent's manifests mounts it"));
+        }
+    }
+    Ok(())
+}
+
+/// What claims hold, unless a pod that stays mounts it or a manifest has it.
+fn sweep_claims(global: &Global, spared: &BTreeMap<Claim, String>, swept: &mut Swept) -> anyhow::Result<()> {
     for (namespace, name) in volumes::claims(&global.root_dir)? {
         let what = format!("data of claim {namespace}/{name}");
-        match mounted.get(&(namespace.clone(), name.clone())) {
-            Some(pod) => swept.spared.push((what, format!("pod {pod} mounts it"))),
+        match spared.get(&(namespace.clone(), name.clone())) {
+            Some(why) => swept.spared.push((what, why.clone())),
             None => swept.note(what, || Ok(volumes::remove_claim(&global.root_dir, &namespace, &name)?)),
         }
     }
@@ -189,7 +212,11 @@ mod tests {
             cgroup_root: "coracle".into(),
             boot_id: None,
             pod_cidr: vec![],
+            default_network: runtime::network::Kind::Flat,
+            service_cidr: vec![],
             non_masquerade_cidr: vec![],
+            cluster_domain: None,
+            resolv_conf: None,
             registry_config_dir: Vec::new(),
             color: Color::Auto,
         }
@@ -239,6 +266,32 @@ mod tests {
 
         sweep(&global, true, false).unwrap();
         assert!(left(&global.root_dir.join("pods")).is_empty() && left(&global.state_dir.join("pods")).is_empty());
+    }
+
+    #[test]
+    fn claims_of_the_agents_manifests_stay_although_no_pod_mounts_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let global = node(dir.path());
+        let files = Disk::open(&global.root_dir).map(|_| disk::directory(&global.root_dir).join("files")).unwrap();
+        let object = |object| json!({"line": 1, "object": object});
+        let record = json!({"version": 1, "source": "/m", "file": "/m/a.yaml", "objects": [
+            object(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "own", "namespace": "shop"}})),
+            object(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}, "spec": {
+                "containers": [], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "wanted"}}],
+            }})),
+        ]});
+        fs::write(files.join("a.json"), record.to_string()).unwrap();
+        for claim in ["own", "wanted", "idle"] {
+            fs::create_dir_all(global.root_dir.join("claims/shop").join(claim)).unwrap();
+        }
+        let swept = sweep(&global, false, true).unwrap();
+        assert_eq!(swept.removed, ["data of claim shop/idle"]);
+        let why: Vec<_> = swept.spared.iter().map(|(_, why)| why.as_str()).collect();
+        assert_eq!(why, ["a manifest of the agent has it", "pod web of the agent's manifests mounts it"]);
+        fs::write(files.join("bad.json"), "{").unwrap();
+        assert!(sweep(&global, false, true).is_err(), "nobody knows what it said");
+        sweep(&global, true, true).unwrap();
+        assert!(!global.root_dir.join("claims").exists());
     }
 
     #[test]

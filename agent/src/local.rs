@@ -19,6 +19,8 @@ pub fn open(global: &Global, owner: Owner, zygote: Option<Zygote>) -> anyhow::Re
         network: runtime::network::Options {
             pod_cidrs: global.pod_cidr.clone(),
             non_masquerade_cidrs: global.non_masquerade_cidr.clone(),
+            resolv_conf: global.resolv_conf.clone(),
+            default_network: global.default_network.clone(),
         },
         registry: registry(global),
     };

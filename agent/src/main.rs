@@ -14,6 +14,7 @@ mod leftovers;
 mod local;
 mod logging;
 mod logs;
+mod net;
 mod node;
 mod printer;
 mod privilege;

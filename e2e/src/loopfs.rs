@@ -61,8 +61,10 @@ impl Ballast {
         let path = dir.join("ballast");
         let mut file = std::fs::File::create(&path).expect("an empty file can be made");
         // The last byte too: a small record needs no more than a block.
-        for size in [1 << 20, 4096] {
+        for size in [1 << 20, 4096, 4096] {
             while file.write_all(&vec![0; size]).is_ok() {}
+            // What the filesystem keeps in hand for blocks that it has not chosen yet is free again afterwards.
+            file.sync_all().expect("what fits can be written");
         }
         Self(path)
     }

@@ -119,6 +119,14 @@ impl Node {
         Ok(node)
     }
 
+    /// A node on the machine next to another's: that one's way to everywhere.
+    pub fn beside(other: &Node) -> Self {
+        let mut node = Self::new();
+        node.host = other.outside().clone();
+        node.network = Some(Network::of(&node.host));
+        node
+    }
+
     /// Where the small filesystem is mounted.
     pub fn disk(&self) -> Option<&Path> {
         self.disk.as_ref().map(Mounted::path)

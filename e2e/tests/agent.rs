@@ -4,7 +4,9 @@ mod agent_node {
     pub mod bad_input;
     pub mod changes;
     pub mod examples;
+    pub mod files;
     pub mod foreign;
+    pub mod full_disk;
     pub mod order;
     pub mod sources;
     pub mod survival;

@@ -87,11 +87,15 @@ fn sighup_reads_settings_and_manifests_again() {
     let node = need!(Node::with_busybox());
     let mut agent = configured(&node, "fileCheckFrequency: 1h\n");
     agent.restart();
-    configure(&node, "fileCheckFrequency: 1h\ncontainerLogMaxSize: 4Ki\ncontainerLogMaxFiles: 3\nhealthzPort: 10249\n");
+    let body = "fileCheckFrequency: 2h\ncontainerLogMaxSize: 4Ki\ncontainerLogMaxFiles: 3\nhealthzPort: 10249\n";
+    configure(&node, body);
     agent.run().signal(Signal::HUP);
     agent.wait_for_words("the settings were read again");
     let later = agent.wait_for_words("count from the agent's next start on");
-    assert!(later.contains("healthzPort") && !later.contains("containerLogMaxSize"), "{later}");
+    assert!(later.contains("fileCheckFrequency") && !later.contains("containerLogMaxSize"), "{later}");
+    let served = |port: u16| node.host().within(|| std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)));
+    assert!(e2e::inspect::wait_for(|| served(10249).ok()).is_some(), "it is served where it is wanted now");
+    assert!(served(10248).is_err(), "and not where it was");
     agent.write("talks.yaml", pod("talks", json!({"containers": [shell("c", "seq 1 2000; exec sleep 1000")]})));
     agent.wait_for_running("talks");
     let files = e2e::inspect::wait_for(|| Some(log_files(&node, "talks")).filter(|files| files.len() == 3));

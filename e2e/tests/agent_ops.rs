@@ -41,8 +41,10 @@ fn sample(page: &str, name: &str) -> f64 {
 fn health_and_metrics_are_told_on_loopback() {
     let node = need!(Node::with_busybox());
     let mut agent = Agent::start(&node);
-    agent.write("web.yaml", keeper("web"));
-    agent.wait_for_running("web");
+    let mut web = keeper("web");
+    web["spec"]["containers"][0]["readinessProbe"] = json!({"exec": {"command": ["true"]}, "periodSeconds": 1});
+    agent.write("web.yaml", web);
+    let web = agent.wait_for("web", "ready", |pod| e2e::agent::condition(pod, "Ready") == Some(true));
     assert_eq!(ask(&node, "GET /healthz"), (200, "ok".into()));
     assert_eq!(ask(&node, "GET /readyz").0, 200);
     let (_, verbose) = ask(&node, "GET /healthz?verbose");
@@ -56,6 +58,12 @@ fn health_and_metrics_are_told_on_loopback() {
     assert_eq!(sample(&page, "kubelet_running_containers{container_state=\"running\"}"), 1.0);
     assert_eq!(sample(&page, "kubelet_started_containers_total"), 1.0);
     assert_eq!(sample(&page, "kubelet_runtime_operations_total{operation_type=\"run_podsandbox\"}"), 1.0);
+    let uid = web["metadata"]["uid"].as_str().expect("it has one");
+    let probe = format!(
+        "prober_probe_total{{container=\"c\",namespace=\"default\",pod=\"web\",pod_uid=\"{uid}\",\
+         probe_type=\"Readiness\",result=\"successful\"}}"
+    );
+    assert!(sample(&page, &probe) >= 1.0);
     assert!(sample(&page, "process_resident_memory_bytes") > 1e6);
     let (_, usage) = ask(&node, "GET /metrics/resource");
     let labels = "{container=\"c\",namespace=\"default\",pod=\"web\"}";
@@ -66,14 +74,21 @@ fn health_and_metrics_are_told_on_loopback() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_named_and_no_port_is_served_when_none_is_wanted() {
+fn a_port_that_is_taken_is_waited_for_and_no_port_is_served_when_none_is_wanted() {
     let node = need!(Node::with_busybox());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     let taken = node.host().within(|| std::net::TcpListener::bind(address)).expect("the port is free");
     let mut agent = Agent::prepare(&node, [] as [&str; 0]);
-    agent.launch();
-    agent.wait().exits(125).says("127.0.0.1:10248").says("--healthz-port");
+    agent.restart();
+    let said = agent.wait_for_words("/healthz and /metrics cannot be served");
+    assert!(said.contains("127.0.0.1:10248") && said.contains("--healthz-port"), "{said}");
+    // Pods do not wait for it.
+    agent.write("web.yaml", keeper("web"));
+    agent.wait_for_running("web");
     drop(taken);
+    agent.wait_for_words("/healthz and /metrics are served now");
+    assert_eq!(ask(&node, "GET /healthz"), (200, "ok".into()));
+    agent.stop();
     agent.arg("--healthz-port=0");
     agent.restart();
     assert!(node.host().within(|| TcpStream::connect(address)).is_err());

@@ -4,6 +4,7 @@ mod care {
     pub mod cgroups;
     pub mod disks;
     pub mod memory;
+    pub mod processes;
 }
 
 use std::path::PathBuf;

@@ -8,10 +8,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 /// Run by tests of their own: of the first steps, of published ports, and of the agent.
-const ELSEWHERE: [&str; 4] = ["hello", "host-port", "order", "restart-on-change"];
+const ELSEWHERE: [&str; 5] = ["ambassador", "hello", "host-port", "order", "restart-on-change"];
 
 /// Run here.
-const HERE: [&str; 20] = [
+const HERE: [&str; 21] = [
     "claim",
     "deadline",
     "debug",
@@ -21,6 +21,7 @@ const HERE: [&str; 20] = [
     "image-volume",
     "init-and-volumes",
     "last-words",
+    "links",
     "names",
     "probes",
     "projected",
@@ -123,6 +124,16 @@ fn files_of_the_host_are_read() {
     let node = Node::new();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("the kernel has booted");
     run(&node, "host-path").exits(0).says(&format!("host-path/reader | {}", boot.trim()));
+}
+
+#[test]
+fn a_linked_pod_finds_the_other_by_name_and_by_variable() {
+    need!(e2e::skip::root());
+    let node = Node::new();
+    let mut run = start(&node, "links");
+    run.wait_for("links-web/by-name | hello from links-db");
+    run.wait_for("links-web/by-variable | hello from links-db");
+    stop(run).exits(0);
 }
 
 #[test]

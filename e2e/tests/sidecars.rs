@@ -90,3 +90,32 @@ fn a_sidecar_that_does_not_stop_is_killed_and_the_next_has_its_turn() {
     assert_eq!(said(&finished), ["gentle up", "deaf up", "gentle down"], "{finished}");
     node.assert_nothing_left();
 }
+
+#[test]
+fn pre_stop_hooks_of_a_pod_run_together_and_sidecars_still_stop_last() {
+    let node = need!(Node::with_busybox());
+    // Each hook waits for the other one to have begun.
+    let hooked = |container: Value, own: &str, other: &str| {
+        let script = format!(
+            "exec >/proc/1/fd/1; : > /v/{own}; until [ -e /v/{other} ]; do sleep 0.05; done; echo {own} met {other}"
+        );
+        let more = json!({
+            "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", script]}}},
+            "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+        });
+        with(container, more)
+    };
+    let spec = json!({
+        "terminationGracePeriodSeconds": 60, "volumes": [{"name": "v", "emptyDir": {}}],
+        "initContainers": [hooked(sidecar("car", &polite("car up", "car down")), "car", "main")],
+        "containers": [hooked(shell("c", &polite("main up", "main down")), "main", "car")],
+    });
+    let mut run = node.run(pod("cars", spec));
+    run.wait_for("cars/c | main up");
+    run.signal(Signal::TERM);
+    let finished = run.wait();
+    let finished = finished.says("car met main").says("main met car");
+    let place = |word: &str| said(&finished).iter().position(|it| it == word);
+    assert!(place("main down").is_some() && place("main down") < place("car down"), "{finished}");
+    node.assert_nothing_left();
+}

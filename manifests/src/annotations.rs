@@ -3,15 +3,21 @@
 //! [`read`](crate::read) refuses a pod whose annotations do not parse, and every other key under `coracle.dev/`; so
 //! [`Annotations::of`] fails only for pods that came another way.
 
+mod links;
+
 use crate::suggest::{clip, nearest, one_of};
 use crate::validate::names;
 use k8s_openapi::api::core::v1::Pod;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use links::{Kind, Link, links};
+
 /// The network that a pod is in.
 pub const NETWORK: &str = "coracle.dev/network";
-/// The pods that a pod wants to reach. Not run yet.
+/// Bits a second that a pod may receive, and that it may send: Kubernetes' own.
+pub const BANDWIDTH: [&str; 2] = ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"];
+/// What a pod wants to reach, and what it calls it: `db, cache.other:redis, service/web:front, peer(ungated)`.
 pub const LINKS: &str = "coracle.dev/links";
 /// The pods that have to be somewhere before a pod starts: `db(ready), migrate(completed)`.
 pub const AFTER: &str = "coracle.dev/after";
@@ -28,6 +34,8 @@ pub(crate) const ALL: [&str; 5] = [AFTER, LINKS, NETWORK, RESTART_BACKOFF, RESTA
 pub struct Annotations {
     /// What the pod waits for, in the order written.
     pub after: Vec<After>,
+    /// What it wants to reach, in the order written.
+    pub links: Vec<Link>,
     /// Its own restart back-off.
     pub restart_backoff: Backoff,
     /// Its containers are started again when a ConfigMap or Secret that they use changes.
@@ -67,6 +75,7 @@ impl Annotations {
         let get = |key| pod.metadata.annotations.as_ref()?.get(key).map(String::as_str);
         Ok(Annotations {
             after: get(AFTER).map_or(Ok(vec![]), after).map_err(invalid(AFTER))?,
+            links: get(LINKS).map_or(Ok(vec![]), links).map_err(invalid(LINKS))?,
             restart_backoff: get(RESTART_BACKOFF)
                 .map_or(Ok(Backoff::default()), str::parse)
                 .map_err(invalid(RESTART_BACKOFF))?,

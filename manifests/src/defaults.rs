@@ -6,9 +6,11 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
     Container, DownwardAPIVolumeFile, EnvVar, EnvVarSource, HTTPGetAction, HostPathVolumeSource, Lifecycle,
     ObjectFieldSelector, PersistentVolumeClaim, Pod, PodSpec, Probe, ResourceFieldSelector, ResourceRequirements,
-    Secret, Volume,
+    Secret, Service, Volume,
 };
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// Fills in an object.
 pub(crate) fn apply(object: &mut Object) {
@@ -18,6 +20,53 @@ pub(crate) fn apply(object: &mut Object) {
         Object::ConfigMap(_) => {}
         Object::Secret(secret) => apply_secret(secret),
         Object::PersistentVolumeClaim(claim) => apply_claim(claim),
+        Object::Service(service) => apply_service(service),
+        Object::NetworkPolicy(policy) => apply_policy(policy),
+        Object::Network(network) => network.spec.fill(),
+        Object::Ambassador(ambassador) => ambassador.spec.fill(),
+    }
+}
+
+fn apply_service(service: &mut Service) {
+    const AFFINITY_SECONDS: i32 = 10_800;
+    let Some(spec) = &mut service.spec else { return };
+    spec.type_.get_or_insert_with(|| "ClusterIP".to_owned());
+    spec.internal_traffic_policy.get_or_insert_with(|| "Cluster".to_owned());
+    match spec.session_affinity.get_or_insert_with(|| "None".to_owned()).as_str() {
+        "ClientIP" => {
+            let config = spec.session_affinity_config.get_or_insert_default();
+            config.client_ip.get_or_insert_default().timeout_seconds.get_or_insert(AFFINITY_SECONDS);
+        }
+        _ => spec.session_affinity_config = None,
+    }
+    if spec.cluster_ips.is_none() {
+        spec.cluster_ips = spec.cluster_ip.clone().map(|address| vec![address]);
+    }
+    for port in spec.ports.iter_mut().flatten() {
+        port.protocol.get_or_insert_with(|| "TCP".to_owned());
+        let unset = match &port.target_port {
+            None => true,
+            Some(IntOrString::Int(number)) => *number == 0,
+            Some(IntOrString::String(name)) => name.is_empty(),
+        };
+        if unset {
+            port.target_port = Some(IntOrString::Int(port.port));
+        }
+    }
+}
+
+fn apply_policy(policy: &mut NetworkPolicy) {
+    let spec = policy.spec.get_or_insert_default();
+    spec.pod_selector.get_or_insert_default();
+    let ports = spec.ingress.iter_mut().flatten().filter_map(|rule| rule.ports.as_mut());
+    let ports = ports.chain(spec.egress.iter_mut().flatten().filter_map(|rule| rule.ports.as_mut()));
+    for port in ports.flatten() {
+        port.protocol.get_or_insert_with(|| "TCP".to_owned());
+    }
+    if spec.policy_types.as_ref().is_none_or(Vec::is_empty) {
+        let egress = spec.egress.as_ref().is_some_and(|rules| !rules.is_empty());
+        let types = ["Ingress"].into_iter().chain(egress.then_some("Egress"));
+        spec.policy_types = Some(types.map(str::to_owned).collect());
     }
 }
 

@@ -15,7 +15,6 @@ const NOT_RUN_YET: &[(&str, &[&str])] = &[
             "PodTemplate",
             "ReplicationController",
             "ResourceQuota",
-            "Service",
             "ServiceAccount",
         ],
     ),
@@ -23,7 +22,7 @@ const NOT_RUN_YET: &[(&str, &[&str])] = &[
     ("batch/v1", &["CronJob", "Job"]),
     ("autoscaling/v1", &["HorizontalPodAutoscaler"]),
     ("autoscaling/v2", &["HorizontalPodAutoscaler"]),
-    ("networking.k8s.io/v1", &["IPAddress", "Ingress", "IngressClass", "NetworkPolicy", "ServiceCIDR"]),
+    ("networking.k8s.io/v1", &["IPAddress", "Ingress", "IngressClass", "ServiceCIDR"]),
     ("policy/v1", &["PodDisruptionBudget"]),
     ("rbac.authorization.k8s.io/v1", &["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]),
     ("storage.k8s.io/v1", &["CSIDriver", "CSINode", "StorageClass", "VolumeAttachment"]),
@@ -36,11 +35,24 @@ const NOT_RUN_YET: &[(&str, &[&str])] = &[
     ("apiextensions.k8s.io/v1", &["CustomResourceDefinition"]),
     ("apiregistration.k8s.io/v1", &["APIService"]),
     ("admissionregistration.k8s.io/v1", &["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"]),
-    ("coracle.dev/v1alpha1", &["Ambassador", "Network"]),
 ];
 
-/// The kinds that run, all of `v1`.
-pub(crate) const RUN: [&str; 4] = ["Pod", "ConfigMap", "Secret", "PersistentVolumeClaim"];
+/// The kinds that run, with their group and version.
+pub(crate) const RUN: &[(&str, &str)] = &[
+    ("v1", "Pod"),
+    ("v1", "ConfigMap"),
+    ("v1", "Secret"),
+    ("v1", "PersistentVolumeClaim"),
+    ("v1", "Service"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("coracle.dev/v1alpha1", "Network"),
+    ("coracle.dev/v1alpha1", "Ambassador"),
+];
+
+/// The names of the kinds that run.
+pub(crate) fn run() -> impl Iterator<Item = &'static str> {
+    RUN.iter().map(|(_, kind)| *kind)
+}
 
 /// Kinds that exist and do not run, by group and version.
 pub(crate) fn not_run_yet() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
@@ -66,7 +78,7 @@ pub(crate) enum Class {
 pub(crate) fn classify(api_version: &str, kind: &str) -> Class {
     let all = || {
         let others = NOT_RUN_YET.iter().flat_map(|(version, kinds)| kinds.iter().map(move |kind| (*version, *kind)));
-        RUN.iter().map(|kind| ("v1", *kind)).chain([("v1", "List")]).chain(others)
+        RUN.iter().copied().chain([("v1", "List")]).chain(others)
     };
     let base = kind.strip_suffix("List").filter(|base| !base.is_empty());
     if base.is_some_and(|base| all().any(|(v, k)| v == api_version && k == base))
@@ -74,7 +86,7 @@ pub(crate) fn classify(api_version: &str, kind: &str) -> Class {
     {
         return Class::List;
     }
-    if let Some(run) = RUN.iter().find(|run| **run == kind && api_version == "v1") {
+    if let Some((_, run)) = RUN.iter().find(|run| **run == (api_version, kind)) {
         return Class::Runs(run);
     }
     match all().find(|(_, k)| *k == kind) {
@@ -98,6 +110,12 @@ mod tests {
             ("apps/v1", "DeploymentList", Class::List),
             ("v1", "Deployment", Class::WrongVersion("apps/v1")),
             ("apps/v1", "Pod", Class::WrongVersion("v1")),
+            ("v1", "Service", Class::Runs("Service")),
+            ("networking.k8s.io/v1", "NetworkPolicy", Class::Runs("NetworkPolicy")),
+            ("networking.k8s.io/v1", "NetworkPolicyList", Class::List),
+            ("v1", "NetworkPolicy", Class::WrongVersion("networking.k8s.io/v1")),
+            ("coracle.dev/v1alpha1", "Ambassador", Class::Runs("Ambassador")),
+            ("v1", "Ambassador", Class::WrongVersion("coracle.dev/v1alpha1")),
             ("v1", "Pood", Class::Unknown(Some("Pod"))),
             ("v1", "Whatever", Class::Unknown(None)),
         ] {

@@ -5,14 +5,17 @@
 //! converted to those types, validated and defaulted as the API server does it (`validate`, `defaults`). Each stage
 //! reports everything it finds.
 
+pub mod ambassador;
 pub mod annotations;
 mod check;
 mod defaults;
 mod diagnostic;
 pub mod duration;
 mod ephemeral;
+mod explain;
 mod kinds;
 pub mod kubelet;
+pub mod network;
 mod path;
 pub mod quantity;
 mod read;
@@ -24,12 +27,19 @@ mod support_table;
 mod validate;
 mod yaml;
 
+pub use ambassador::Ambassador;
 pub use diagnostic::{Diagnostic, Severity};
 pub use ephemeral::as_container;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+pub use explain::{Unknown, explain};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+pub use network::Network;
 pub use read::read;
 pub use support_table::{configuration_table, support_table};
+
+/// The one label that namespaces have here: their name.
+pub const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// A text with the name that diagnostics call it by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +81,14 @@ pub enum Object {
     Secret(Box<Secret>),
     /// `v1` PersistentVolumeClaim.
     PersistentVolumeClaim(Box<PersistentVolumeClaim>),
+    /// `v1` Service.
+    Service(Box<Service>),
+    /// `networking.k8s.io/v1` NetworkPolicy.
+    NetworkPolicy(Box<NetworkPolicy>),
+    /// `coracle.dev/v1alpha1` Network.
+    Network(Box<Network>),
+    /// `coracle.dev/v1alpha1` Ambassador.
+    Ambassador(Box<Ambassador>),
 }
 
 impl Object {
@@ -81,6 +99,10 @@ impl Object {
             Object::ConfigMap(_) => "ConfigMap",
             Object::Secret(_) => "Secret",
             Object::PersistentVolumeClaim(_) => "PersistentVolumeClaim",
+            Object::Service(_) => "Service",
+            Object::NetworkPolicy(_) => "NetworkPolicy",
+            Object::Network(_) => "Network",
+            Object::Ambassador(_) => "Ambassador",
         }
     }
 
@@ -91,6 +113,10 @@ impl Object {
             Object::ConfigMap(map) => &map.metadata,
             Object::Secret(secret) => &secret.metadata,
             Object::PersistentVolumeClaim(claim) => &claim.metadata,
+            Object::Service(service) => &service.metadata,
+            Object::NetworkPolicy(policy) => &policy.metadata,
+            Object::Network(network) => &network.metadata,
+            Object::Ambassador(ambassador) => &ambassador.metadata,
         }
     }
 
@@ -100,6 +126,10 @@ impl Object {
             Object::ConfigMap(map) => &mut map.metadata,
             Object::Secret(secret) => &mut secret.metadata,
             Object::PersistentVolumeClaim(claim) => &mut claim.metadata,
+            Object::Service(service) => &mut service.metadata,
+            Object::NetworkPolicy(policy) => &mut policy.metadata,
+            Object::Network(network) => &mut network.metadata,
+            Object::Ambassador(ambassador) => &mut ambassador.metadata,
         }
     }
 }

@@ -87,7 +87,7 @@ impl Reader {
             }
             Class::NotYet => {
                 let at = mark_of(entries, "kind").unwrap_or(node.at);
-                let help = Some(format!("what runs: {}", kinds::RUN.join(", ")));
+                let help = Some(format!("what runs: {}", kinds::run().collect::<Vec<_>>().join(", ")));
                 report.add(Warning, at, &path.field("kind"), format!("{kind} is not run yet: left out"), help);
             }
             Class::WrongVersion(version) => {
@@ -136,6 +136,10 @@ impl Reader {
             "Pod" => typed(json, Object::Pod),
             "ConfigMap" => typed(json, Object::ConfigMap),
             "PersistentVolumeClaim" => typed(json, Object::PersistentVolumeClaim),
+            "Service" => typed(json, Object::Service),
+            "NetworkPolicy" => typed(json, Object::NetworkPolicy),
+            "Network" => typed(json, Object::Network),
+            "Ambassador" => typed(json, Object::Ambassador),
             _ => typed(json, Object::Secret),
         };
         let mut object = match object {
@@ -162,12 +166,26 @@ impl Reader {
         let path = candidate.path.field("metadata").field("name");
         let (at, _) = path.locate(candidate.root);
         let here = (report.file().to_owned(), at.line);
-        if let Some((file, line)) = self.seen.get(&(kind, namespace.clone(), name.clone())) {
-            let message = format!("{kind} {namespace}/{name} is defined twice");
-            report.add(Error, at, &path, message, Some(format!("the first is at {file}:{line}")));
-            return;
+        for (kind, name) in names(kind, name) {
+            let key = (kind, namespace.clone(), name);
+            if let Some((file, line)) = self.seen.get(&key) {
+                let message = format!("{kind} {namespace}/{} is defined twice", key.2);
+                report.add(Error, at, &path, message, Some(format!("the first is at {file}:{line}")));
+                return;
+            }
+            self.seen.insert(key, here.clone());
         }
-        self.seen.insert((kind, namespace, name), here);
+    }
+}
+
+/// The names that an object takes: an Ambassador becomes a pod of its name, and a ConfigMap for it.
+fn names(kind: &'static str, name: String) -> Vec<(&'static str, String)> {
+    match kind {
+        "Ambassador" => {
+            let config = crate::ambassador::config_map_name(&name);
+            vec![(kind, name.clone()), ("Pod", name), ("ConfigMap", config)]
+        }
+        kind => vec![(kind, name)],
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 /// What becomes of every field of every kind that runs, as Markdown.
 pub fn support_table() -> String {
     let mut out = String::from(HEADER);
-    for kind in kinds::RUN {
+    for kind in kinds::run() {
         let _ = write!(out, "\n## {kind}\n\n| field | type | here |\n|---|---|---|\n");
         let mut table = Table { out: &mut out, described: BTreeMap::new() };
         table.object(kind, "");
@@ -65,11 +65,17 @@ Of Coracle's own annotations these run, on pods; any other key under `coracle.de
 |---|---|
 | `coracle.dev/after` | the pods that have to be somewhere before this one starts: `db(ready), migrate(completed), \
 other-namespace/cache(started)`; without a word, `ready` |
-| `coracle.dev/network` | `flat`, which is also the default: pods reach each other |
+| `coracle.dev/links` | the pods and Services that this one reaches, and what it calls them: `db, cache.other:redis, \
+service/web:front, peer(ungated)`; see [links](links.md) |
+| `coracle.dev/network` | `flat`, which is also the default: pods reach each other; `private`: it is reached by links \
+alone; or the name of a Network |
 | `coracle.dev/restart-backoff` | how long its containers wait before they are started again: \
 `initial=1s,max=1m,reset=10m`, or a part of that |
 | `coracle.dev/restart-on-change` | `\"true\"`: its containers are started again when a ConfigMap or Secret that they use \
 changes |
+
+Of Kubernetes' own, `kubernetes.io/ingress-bandwidth` and `kubernetes.io/egress-bandwidth` limit what a pod receives and \
+sends, in bits a second.
 
 A PersistentVolumeClaim is a directory of this node, below the root directory in `claims/NAMESPACE/NAME`. It is made \
 when a pod first mounts the claim, if the file system has as much room as is requested; nothing keeps it from growing \
@@ -118,10 +124,14 @@ impl Table<'_> {
     }
 }
 
-fn describe(support: Option<Support>) -> String {
+pub(crate) fn describe(support: Option<Support>) -> String {
     match support {
         Some(Support::Runs) => "runs".to_owned(),
         Some(Support::Ignored(why)) => format!("warning: {why}"),
+        Some(Support::RunsFor(values, why)) => {
+            let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
+            format!("runs: {}; otherwise a warning: {why}", values.join(", "))
+        }
         Some(Support::NotYet { harmless }) => {
             let harmless: Vec<String> =
                 harmless.iter().filter(|v| !matches!(**v, "" | "false" | "0")).map(|v| format!("`{v}`")).collect();
@@ -135,7 +145,7 @@ fn describe(support: Option<Support>) -> String {
     }
 }
 
-fn name(ty: &Type) -> String {
+pub(crate) fn name(ty: &Type) -> String {
     match ty {
         Type::Bool => "boolean".to_owned(),
         Type::Int32 | Type::Int64 => "integer".to_owned(),

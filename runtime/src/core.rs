@@ -43,6 +43,8 @@ pub struct Caches {
     pub sandboxes: Cache<crate::sandbox::Record>,
     /// `container.json`
     pub containers: Cache<crate::container::Record>,
+    /// `network/wanted/<owner>.json`
+    pub wanted: Cache<network::wanted::WantedSet>,
     /// `status.json` of containers
     pub statuses: Cache<protocol::Status>,
     /// Who containers' processes run as, of `process.json`

@@ -66,7 +66,8 @@ pub fn end(core: &Core, id: &str) -> Result<()> {
         tracing::debug!(%error, "empty cgroups were left");
     }
     // What a full disk keeps it from is left to `gc`.
-    if let Err(error) = network::settle(core) {
+    let forgotten = network::forget(core, &crate::ids::Owner::Run(id.to_owned()));
+    if let Err(error) = forgotten.and_then(|()| network::settle(core)) {
         tracing::warn!(%error, "the pods' network is left to coracle gc");
     }
     Ok(())

@@ -17,6 +17,8 @@ use crate::cri::Services;
 use crate::error::{Error, Result};
 use crate::ids::Owner;
 use crate::images::ImageStore;
+use crate::network::Network;
+use crate::resolver;
 use crate::runs::{self, RunsHeld};
 use crate::sandbox;
 use crate::servers::{self, Serving};
@@ -50,7 +52,10 @@ impl Runtime {
         let image = ImageServiceServer::new(services.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Routes::new(runtime).add_service(image).add_service(NodeServiceServer::new(services)).prepare()
+        let node = NodeServiceServer::new(services)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        Routes::new(runtime).add_service(image).add_service(node).prepare()
     }
 
     /// Declares this process the one that serves an owner, takes away what one that died was making, and follows what runs.
@@ -73,6 +78,9 @@ impl Runtime {
     fn adopt(&self, owner: &Owner) -> Result<()> {
         for record in sandbox::all(&self.core)?.into_iter().filter(|it| it.owner == *owner) {
             if record.shim_lives(&self.core) {
+                if record.attachment.is_some() || resolver::asks_on_host(&record) {
+                    Network::watch(&self.core)?;
+                }
                 // One shim that does not answer must not keep the other pods from being served.
                 if let Err(error) = sandbox::follow(&self.core, &record.id) {
                     tracing::warn!(%error, sandbox = record.id, "a sandbox cannot be followed");

@@ -34,10 +34,19 @@ pub fn write_json<T: Serialize>(dir: &Path, name: &str, value: &T, durability: D
 pub fn write_json_at<T: Serialize>(dir: impl AsFd, name: &str, value: &T, durability: Durability) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(value)?;
     bytes.push(b'\n');
+    write_at(dir, name, &bytes, durability)
+}
+
+/// [`write_json`] of bytes that are what they are.
+pub fn write_file(dir: &Path, name: &str, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    write_at(open_dir(dir)?, name, bytes, durability)
+}
+
+fn write_at(dir: impl AsFd, name: &str, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let temporary = format!(".{name}.{}.{}", std::process::id(), unique());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mut file = File::from(openat(&dir, temporary.as_str(), flags, Mode::from_raw_mode(0o600))?);
-    let written = file.write_all(&bytes).and_then(|()| match durability {
+    let written = file.write_all(bytes).and_then(|()| match durability {
         Durability::Durable => file.sync_all(),
         Durability::Deferred | Durability::Volatile => Ok(()),
     });

@@ -53,10 +53,15 @@ fn look(api: &Arc<Inner>, request: &Request<Incoming>, query: &Query, route: Rou
     match route {
         Route::Versions => body::json(&discovery::versions()),
         Route::Groups => body::json(&discovery::groups()),
-        Route::Resources => body::json(&discovery::resources()),
+        Route::Group(group) => body::json(&discovery::group(group)),
+        Route::Resources(group) => body::json(&discovery::resources(group)),
         Route::Version => body::json(&discovery::version()),
+        Route::OpenApi2 if accept.contains(discovery::OPEN_API_2_PROTOBUF) => {
+            Ok(body::bytes(discovery::OPEN_API_2_ANSWER, discovery::open_api_2_protobuf()))
+        }
+        Route::OpenApi2 => body::json(&discovery::open_api_2()),
         Route::OpenApi => body::json(&discovery::open_api()),
-        Route::OpenApiDocument => body::json(&discovery::open_api_document()),
+        Route::OpenApiDocument(group) => body::json(&discovery::open_api_document(group)),
         Route::Health => Ok(body::text("ok")),
         Route::Collection { kind, namespace } => {
             let wanted = read::Wanted::parse(kind, namespace, query, accept)?;

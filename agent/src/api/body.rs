@@ -41,6 +41,11 @@ pub fn json(value: &impl Serialize) -> Result<Response<Body>, Error> {
     Ok(answer(StatusCode::OK, JSON, whole(bytes)))
 }
 
+/// Bytes of some kind that are there.
+pub fn bytes(kind: &'static str, bytes: Vec<u8>) -> Response<Body> {
+    answer(StatusCode::OK, HeaderValue::from_static(kind), whole(bytes))
+}
+
 /// Text that is there.
 pub fn text(text: &'static str) -> Response<Body> {
     answer(StatusCode::OK, TEXT, whole(text))

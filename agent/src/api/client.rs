@@ -84,8 +84,19 @@ impl Client {
 
     /// Asks for something whole.
     pub async fn ask(&self, method: Method, address: &str, body: Option<&Value>) -> anyhow::Result<Said> {
+        self.ask_for(method, address, "application/json", body).await
+    }
+
+    /// Asks for something whole, in a form of its own.
+    pub async fn ask_for(
+        &self,
+        method: Method,
+        address: &str,
+        accept: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Said> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let request = Request::builder().method(method).uri(address).header("accept", "application/json");
+        let request = Request::builder().method(method).uri(address).header("accept", accept);
         let answer = self.send(request.body(Full::from(body))?).await?;
         let warned = answer.headers().get_all(WARNING).into_iter().filter_map(|it| it.to_str().ok());
         let warnings = warned.map(|text| unquoted(text).to_owned()).collect();

@@ -10,7 +10,7 @@ use crate::store::{Gone, Kind};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The object is not there.
-    #[error("{} \"{name}\" not found", kind.plural())]
+    #[error("{} \"{name}\" not found", resource(*kind))]
     NotFound {
         /// Its kind.
         kind: Kind,
@@ -70,12 +70,25 @@ impl Error {
             "message": self.to_string(), "reason": reason, "code": code.as_u16(),
         });
         match self {
-            Self::NotFound { kind, name } => status["details"] = json!({"name": name, "kind": kind.plural()}),
+            Self::NotFound { kind, name } => {
+                status["details"] = json!({"name": name, "kind": kind.plural()});
+                if !kind.group().name.is_empty() {
+                    status["details"]["group"] = json!(kind.group().name);
+                }
+            }
             // What kubectl waits for before it tries again.
             Self::TooMany(_) => status["details"] = json!({"retryAfterSeconds": 1}),
             _ => {}
         }
         status
+    }
+}
+
+/// A kind as messages call it: `pods`, `networkpolicies.networking.k8s.io`.
+fn resource(kind: Kind) -> String {
+    match kind.group().name {
+        "" => kind.plural().to_owned(),
+        group => format!("{}.{group}", kind.plural()),
     }
 }
 

@@ -44,6 +44,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use self::error::Error;
 pub use self::identity::Identity;
 pub use self::serve::{Tcp, serve_socket};
+pub use self::table::network::selector as selector_text;
 use crate::channel::Cri;
 use crate::store::Store;
 

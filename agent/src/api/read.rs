@@ -84,7 +84,7 @@ impl Continue {
 struct List<'a> {
     kind: String,
     #[serde(rename = "apiVersion")]
-    api_version: &'static str,
+    api_version: String,
     metadata: &'a Value,
     items: &'a [Object],
 }
@@ -109,7 +109,8 @@ pub fn list(api: &Inner, wanted: &Wanted, query: &Query) -> Result<Response<Body
         Some(form) => body::json(&form.table(wanted.kind, &items, &metadata, true, Timestamp::now())),
         None => {
             let kind = format!("{}List", wanted.kind.name());
-            body::json(&List { kind, api_version: "v1", metadata: &metadata, items: &items })
+            let api_version = wanted.kind.group().api_version();
+            body::json(&List { kind, api_version, metadata: &metadata, items: &items })
         }
     }
 }

@@ -1,22 +1,26 @@
 //! Addresses: from a path to what it names.
 
-use crate::store::Kind;
+use crate::store::{Group, Kind};
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `/api`: the versions of the core group.
     Versions,
-    /// `/apis`: the other groups, of which there are none.
+    /// `/apis`: the other groups.
     Groups,
-    /// `/api/v1`: the resources.
-    Resources,
+    /// `/apis/GROUP`: one of them.
+    Group(Group),
+    /// `/api/v1`, `/apis/GROUP/v1`: the resources of a group.
+    Resources(Group),
     /// `/version`
     Version,
+    /// `/openapi/v2`: the one document of clients before 1.27.
+    OpenApi2,
     /// `/openapi/v3`: the documents.
     OpenApi,
-    /// `/openapi/v3/api/v1`: the one document.
-    OpenApiDocument,
+    /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/v1`: one of them.
+    OpenApiDocument(Group),
     /// `/healthz`, `/livez`, `/readyz`
     Health,
     /// All objects of a kind.
@@ -90,21 +94,34 @@ impl Route {
         match segments.as_slice() {
             ["api"] => Some(Self::Versions),
             ["apis"] => Some(Self::Groups),
-            ["api", "v1"] => Some(Self::Resources),
             ["version"] => Some(Self::Version),
+            ["openapi", "v2"] => Some(Self::OpenApi2),
             ["openapi", "v3"] => Some(Self::OpenApi),
-            ["openapi", "v3", "api", "v1"] => Some(Self::OpenApiDocument),
+            ["openapi", "v3", rest @ ..] => match in_group(rest)? {
+                (group, []) => Some(Self::OpenApiDocument(group)),
+                _ => None,
+            },
             ["healthz" | "livez" | "readyz"] => Some(Self::Health),
-            ["api", "v1", "namespaces", namespace, plural, rest @ ..] => {
-                let kind = Kind::of_plural(plural).filter(|kind| kind.namespaced())?;
+            ["apis", name] => Group::OTHERS.into_iter().find(|group| group.name == *name).map(Self::Group),
+            other => {
+                let (group, rest) = in_group(other)?;
+                Self::of_group(group, rest)
+            }
+        }
+    }
+
+    fn of_group(group: Group, rest: &[&str]) -> Option<Self> {
+        match rest {
+            [] => Some(Self::Resources(group)),
+            ["namespaces", namespace, plural, rest @ ..] => {
+                let kind = Kind::of_plural(group, plural).filter(|kind| kind.namespaced())?;
                 Self::within(kind, Some(namespace), rest)
             }
-            ["api", "v1", plural, rest @ ..] => {
-                let kind = Kind::of_plural(plural)?;
+            [plural, rest @ ..] => {
+                let kind = Kind::of_plural(group, plural)?;
                 // What is in a namespace is addressed in it.
                 if kind.namespaced() && !rest.is_empty() { None } else { Self::within(kind, None, rest) }
             }
-            _ => None,
         }
     }
 
@@ -122,6 +139,18 @@ impl Route {
     }
 }
 
+/// The group that a path begins with, and what comes after it.
+fn in_group<'a, 'b>(segments: &'a [&'b str]) -> Option<(Group, &'a [&'b str])> {
+    match segments {
+        ["api", version, rest @ ..] if *version == Group::CORE.version => Some((Group::CORE, rest)),
+        ["apis", name, version, rest @ ..] => {
+            let found = Group::OTHERS.into_iter().find(|group| (group.name, group.version) == (*name, *version));
+            found.map(|group| (group, rest))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,8 +163,24 @@ mod tests {
             ("/api", Route::Versions),
             ("/api/", Route::Versions),
             ("/apis", Route::Groups),
-            ("/api/v1", Route::Resources),
-            ("/openapi/v3/api/v1", Route::OpenApiDocument),
+            ("/api/v1", Route::Resources(Group::CORE)),
+            ("/apis/networking.k8s.io", Route::Group(Group::OTHERS[1])),
+            ("/apis/networking.k8s.io/v1", Route::Resources(Group::OTHERS[1])),
+            ("/openapi/v2", Route::OpenApi2),
+            ("/openapi/v3/api/v1", Route::OpenApiDocument(Group::CORE)),
+            ("/openapi/v3/apis/discovery.k8s.io/v1", Route::OpenApiDocument(Group::OTHERS[0])),
+            (
+                "/apis/networking.k8s.io/v1/namespaces/web/networkpolicies",
+                Route::Collection { kind: Kind::NetworkPolicy, namespace: Some(namespace()) },
+            ),
+            (
+                "/apis/discovery.k8s.io/v1/endpointslices",
+                Route::Collection { kind: Kind::EndpointSlice, namespace: None },
+            ),
+            (
+                "/api/v1/namespaces/web/services/p",
+                Route::Object { kind: Kind::Service, namespace: namespace(), name: name() },
+            ),
             ("/readyz", Route::Health),
             ("/api/v1/pods", Route::Collection { kind: Kind::Pod, namespace: None }),
             ("/api/v1/namespaces", Route::Collection { kind: Kind::Namespace, namespace: None }),
@@ -170,6 +215,12 @@ mod tests {
             "/api/v1/namespaces/web/pods/p%2fq",
             "/api/v1/namespaces//pods",
             "/apis/apps/v1/deployments",
+            "/apis/apps",
+            "/apis/networking.k8s.io/v2",
+            "/apis/networking.k8s.io/v1/services",
+            "/api/v1/networkpolicies",
+            "/openapi/v3/apis/apps/v1",
+            "/openapi/v3/api/v1/pods",
         ] {
             assert_eq!(Route::of(path), None, "{path}");
         }

@@ -168,7 +168,8 @@ fn fields(kind: Kind) -> &'static [&'static str] {
         ],
         Kind::Node => &["spec.unschedulable"],
         Kind::Namespace => &["status.phase"],
-        Kind::ConfigMap | Kind::PersistentVolumeClaim => &[],
+        Kind::Service => &["spec.clusterIP", "spec.type"],
+        Kind::ConfigMap | Kind::EndpointSlice | Kind::Link | Kind::NetworkPolicy | Kind::PersistentVolumeClaim => &[],
     }
 }
 
@@ -180,6 +181,8 @@ fn value_of(object: &Object, path: &str) -> Option<String> {
         (_, Object::Pod(pod)) => pod_value(pod, path),
         (_, Object::Event(event)) => event_value(event, path),
         ("spec.unschedulable", Object::Node(node)) => Some(unschedulable(node).to_string()),
+        ("spec.clusterIP", Object::Service(service)) => service.spec.as_ref()?.cluster_ip.clone(),
+        ("spec.type", Object::Service(service)) => service.spec.as_ref()?.type_.clone(),
         ("status.phase", Object::Namespace(namespace)) => namespace.status.as_ref()?.phase.clone(),
         _ => None,
     }

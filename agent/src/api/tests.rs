@@ -113,7 +113,12 @@ fn pod(namespace: &str, name: &str, phase: &str, labels: &[(&str, &str)]) -> Pod
 async fn what_is_served_is_discovered() {
     let bench = Bench::new();
     assert_eq!(bench.get("/api").await.1["versions"], json!(["v1"]));
-    assert_eq!(bench.get("/apis").await.1["groups"], json!([]));
+    let groups = bench.get("/apis").await.1["groups"].clone();
+    let groups: Vec<_> = groups.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(groups, ["discovery.k8s.io", "networking.k8s.io", "coracle.dev"]);
+    let policies = bench.get("/apis/networking.k8s.io/v1").await.1["resources"].clone();
+    assert_eq!(policies[0]["name"], "networkpolicies");
+    assert_eq!(policies.as_array().unwrap().len(), 1);
     let resources = bench.get("/api/v1").await.1["resources"].clone();
     let names: Vec<_> = resources.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
     for name in ["pods", "events", "nodes", "configmaps", "namespaces", "pods/log", "pods/exec", "pods/restart"] {

@@ -144,7 +144,10 @@ impl Serving {
         }
         let object = match self.wanted.table {
             Some(form) => form.table(self.wanted.kind, &[], &metadata, false, Timestamp::now()),
-            None => json!({"kind": self.wanted.kind.name(), "apiVersion": "v1", "metadata": metadata}),
+            None => {
+                let kind = self.wanted.kind;
+                json!({"kind": kind.name(), "apiVersion": kind.group().api_version(), "metadata": metadata})
+            }
         };
         self.push(&json!({"type": "BOOKMARK", "object": object}));
     }

@@ -128,17 +128,18 @@ fn sandbox_fields(pod: &Pod) -> Value {
         .filter(|port| port.host_port.is_some_and(|port| port > 0))
         .map(|port| json!([port.host_ip, port.host_port, port.container_port, port.protocol]))
         .collect();
+    let annotation = |key: &str| pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(key));
     json!({
+        "bandwidth": manifests::annotations::BANDWIDTH.map(annotation),
         "dnsConfig": spec.dns_config,
         "dnsPolicy": spec.dns_policy,
-        "hostAliases": spec.host_aliases,
         "hostIPC": spec.host_ipc,
         "hostNetwork": spec.host_network,
         "hostPID": spec.host_pid,
         "hostUsers": spec.host_users,
         "hostname": spec.hostname,
         "hostnameOverride": spec.hostname_override,
-        "network": pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(manifests::annotations::NETWORK)),
+        "network": annotation(manifests::annotations::NETWORK),
         "hostPorts": ports,
         // The pod's cgroup lies below that of its class.
         "qosClass": Qos::of(spec).as_str(),

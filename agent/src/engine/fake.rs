@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Request, Response, Status};
 
 pub use self::exec::Exec;
-pub use self::node::Pulls;
+pub use self::node::{Networks, Pulls};
 use super::config::names::{POD_UID, PodKey};
 use crate::channel::{Channel, in_memory};
 
@@ -45,6 +45,7 @@ pub struct World {
     pub images: BTreeSet<String>,
     pub image_user: (Option<i64>, String),
     pub pulls: Pulls,
+    pub networks: Networks,
     pub sandbox_failures: VecDeque<Status>,
     pub resize_failures: VecDeque<Status>,
     /// Events are not sent.
@@ -256,7 +257,7 @@ impl RuntimeService for Fake {
         &self,
         request: Request<cri::ListPodSandboxRequest>,
     ) -> Answer<cri::ListPodSandboxResponse> {
-        let wanted = request.into_inner().filter.unwrap().label_selector;
+        let wanted = request.into_inner().filter.unwrap_or_default().label_selector;
         let world = self.world();
         let items =
             world.sandboxes.iter().filter(|sandbox| wanted.iter().all(|(k, v)| sandbox.labels.get(k) == Some(v)));
@@ -366,7 +367,7 @@ impl RuntimeService for Fake {
         &self,
         request: Request<cri::ListContainersRequest>,
     ) -> Answer<cri::ListContainersResponse> {
-        let wanted = request.into_inner().filter.unwrap().label_selector;
+        let wanted = request.into_inner().filter.unwrap_or_default().label_selector;
         let world = self.world();
         let containers = world
             .containers
@@ -377,6 +378,7 @@ impl RuntimeService for Fake {
                 pod_sandbox_id: container.sandbox.clone(),
                 metadata: container.status.metadata.clone(),
                 state: container.status.state,
+                labels: container.config.labels.clone(),
                 ..Default::default()
             });
         Ok(Response::new(cri::ListContainersResponse { containers: containers.collect() }))

@@ -1,4 +1,5 @@
-//! One stream of the runtime's events for all workers, and a slow relist in case it lost one.
+//! One stream of the runtime's events for all workers, and a slow relist in case it lost one: one for all, which wakes
+//! those whose pods are not as they were.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,11 +7,12 @@ use std::time::Duration;
 
 use cri_proto::cri;
 use tokio::sync::Notify;
+use tonic::Status;
 
 use super::config::names::POD_UID;
 use crate::channel::Cri;
 
-/// How often every worker looks by itself.
+/// How often it is looked whether anything has changed that no event told of.
 pub const RELIST: Duration = Duration::from_secs(30);
 
 /// How long to wait before a broken stream is opened again.
@@ -57,7 +59,7 @@ impl Hub {
                     told = None;
                     // What happened before the stream was open.
                     self.ring(None);
-                    self.drain(stream.into_inner()).await;
+                    self.drain(stream.into_inner(), &cri).await;
                 }
                 Err(status) if told == Some(status.code()) => {}
                 Err(status) => {
@@ -73,9 +75,11 @@ impl Hub {
         }
     }
 
-    async fn drain(&self, mut stream: tonic::Streaming<cri::ContainerEventResponse>) {
-        let mut relist = tokio::time::interval(RELIST);
+    async fn drain(&self, mut stream: tonic::Streaming<cri::ContainerEventResponse>, cri: &Cri) {
+        let mut relist = tokio::time::interval_at(tokio::time::Instant::now() + RELIST, RELIST);
         relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Unknown at first: whatever there is then is looked at once.
+        let mut known = World::default();
         loop {
             tokio::select! {
                 message = stream.message() => match message {
@@ -86,9 +90,45 @@ impl Hub {
                         return;
                     }
                 },
-                _ = relist.tick() => self.ring(None),
+                _ = relist.tick() => match World::of(cri).await {
+                    Ok(now) => {
+                        known.differences(&now).for_each(|uid| self.ring(Some(uid)));
+                        known = now;
+                    }
+                    // The workers meet the same and say so.
+                    Err(_) => self.ring(None),
+                },
             }
         }
+    }
+}
+
+/// What there is of each pod, by uid: sandboxes and containers with their states.
+#[derive(Debug, Default)]
+struct World(HashMap<String, Vec<(String, i32)>>);
+
+impl World {
+    async fn of(cri: &Cri) -> Result<World, Status> {
+        let mut runtime = cri.runtime.clone();
+        let sandboxes = runtime.list_pod_sandbox(cri::ListPodSandboxRequest::default()).await?.into_inner().items;
+        let containers = runtime.list_containers(cri::ListContainersRequest::default()).await?.into_inner().containers;
+        let sandboxes = sandboxes.into_iter().map(|it| (it.labels, it.id, it.state));
+        let all = sandboxes.chain(containers.into_iter().map(|it| (it.labels, it.id, it.state)));
+        let mut pods: HashMap<String, Vec<(String, i32)>> = HashMap::new();
+        for (mut labels, id, state) in all {
+            if let Some(uid) = labels.remove(POD_UID) {
+                pods.entry(uid).or_default().push((id, state));
+            }
+        }
+        pods.values_mut().for_each(|parts| parts.sort_unstable());
+        Ok(World(pods))
+    }
+
+    /// The pods that are not the same in both.
+    fn differences<'a>(&'a self, other: &'a World) -> impl Iterator<Item = &'a str> {
+        let changed = other.0.iter().filter(|(uid, parts)| self.0.get(*uid) != Some(*parts));
+        let gone = self.0.keys().filter(|uid| !other.0.contains_key(*uid));
+        changed.map(|(uid, _)| uid.as_str()).chain(gone.map(String::as_str))
     }
 }
 

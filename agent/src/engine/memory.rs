@@ -47,20 +47,21 @@ impl Memory {
         Memory { version: VERSION, boot_id: boot_id.to_owned(), started, ..Memory::default() }
     }
 
-    /// What is written in a pod's directory; `None` when nothing is. What was another boot's is turned into what it means
-    /// in this one.
-    pub fn read(dir: &PodDir, boot_id: &str) -> Result<Option<Memory>, HostError> {
+    /// What is written in a pod's directory, and whether it holds as it is; `None` when nothing is written. What was another
+    /// boot's is turned into what it means in this one.
+    pub fn read(dir: &PodDir, boot_id: &str) -> Result<Option<(Memory, bool)>, HostError> {
         let path = dir.path().join(FILE);
         let Some(mut memory) = read_json::<Memory>(&path).map_err(io_error("read", &path))? else { return Ok(None) };
         if memory.version != VERSION {
             let why = format!("its version is {}, and {VERSION} is known", memory.version);
             return Err(io_error("read", &path)(std::io::Error::new(std::io::ErrorKind::InvalidData, why)));
         }
-        if memory.boot_id != boot_id {
+        let holds = memory.boot_id == boot_id;
+        if !holds {
             memory.boot_id = boot_id.to_owned();
             memory.history.reboot(memory.at);
         }
-        Ok(Some(memory))
+        Ok(Some((memory, holds)))
     }
 
     /// Writes it into the pod's directory, and answers with the file, which is to be synced.

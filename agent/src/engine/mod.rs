@@ -10,6 +10,7 @@ pub mod history;
 mod hub;
 pub mod image;
 pub mod lifecycle;
+mod links;
 pub mod memory;
 pub mod notice;
 mod observe;
@@ -47,7 +48,8 @@ use self::config::{Objects, Settings};
 use self::hub::Hub;
 use self::notice::Notice;
 use self::orders::Orders;
-pub use self::orders::{Gate, PodHandle, Seen, Stopper, grace_of};
+pub use self::orders::{Gate, Guide, PodHandle, Seen, Stopper, grace_of};
+use self::probe::Counts;
 use self::settle::Settler;
 use self::steps::Steps;
 use self::time::{Clock, Monotonic};
@@ -57,6 +59,8 @@ pub use self::worker::Outcome;
 use crate::channel::Cri;
 use crate::host::qos::PodCgroups;
 use crate::host::{HostError, teardown};
+use crate::net::Surroundings;
+use crate::net::sender::{Sender, Trouble};
 use crate::store::Store;
 
 /// How many sandboxes and containers are made at a time on this node: more would only contend for its two slowest
@@ -82,6 +86,8 @@ pub struct Options {
     pub keep: bool,
     /// Where pods are put with their status, for whoever asks the API.
     pub store: Option<Store>,
+    /// What brings the pods' links and the like to the runtime: no pod begins before those that concern it are there.
+    pub network: Option<Sender>,
 }
 
 /// Runs pods; cheap to clone.
@@ -95,12 +101,14 @@ struct Inner {
     cri: Cri,
     options: Options,
     objects: RwLock<Arc<Objects>>,
+    backoff: RwLock<Policy>,
     runtime_name: String,
     creations: Semaphore,
     clock: Clock,
     actions: Actions,
     hub: Hub,
     settler: Settler,
+    probe_counts: Counts,
     notices: mpsc::Sender<Notice>,
     listener: JoinHandle<()>,
 }
@@ -126,21 +134,37 @@ impl Engine {
         let objects = RwLock::new(Arc::new(options.objects.clone()));
         let actions = Actions::new(cri.clone());
         let settler = Settler::start();
-        let inner =
-            Inner { cri, options, objects, runtime_name, creations, clock, actions, hub, settler, notices, listener };
+        let backoff = RwLock::new(options.backoff);
+        let inner = Inner {
+            cri,
+            options,
+            objects,
+            backoff,
+            runtime_name,
+            creations,
+            clock,
+            actions,
+            hub,
+            settler,
+            probe_counts: Counts::default(),
+            notices,
+            listener,
+        };
         Ok(Engine { inner: Arc::new(inner) })
     }
 
-    /// Starts a worker for a pod. What exists with its uid is taken over as it is: an agent that was restarted finds its
-    /// pods so.
+    /// Starts a worker for a pod that has nothing to do with others.
+    #[cfg(test)]
     pub fn start(&self, pod: Arc<Pod>) -> Result<PodHandle, HostError> {
-        self.start_gated(pod, None)
+        self.start_among(pod, None, Surroundings::default())
     }
 
-    /// Starts a worker for a pod that may have to wait.
-    pub fn start_gated(&self, pod: Arc<Pod>, gate: Option<Gate>) -> Result<PodHandle, HostError> {
-        let steps = Steps::new(self.clone(), pod.clone())?;
-        let (orders, asked) = watch::channel(Orders::new(pod, gate));
+    /// Starts a worker for a pod that may have to wait for others, and knows of them. What exists with its uid is taken
+    /// over as it is: an agent that was restarted finds its pods so.
+    pub fn start_among(&self, pod: Arc<Pod>, gate: Option<Gate>, around: Surroundings) -> Result<PodHandle, HostError> {
+        let around = Arc::new(around);
+        let steps = Steps::new(self.clone(), pod.clone(), around.clone())?;
+        let (orders, asked) = watch::channel(Orders::new(pod, gate, around));
         let (tell, seen) = watch::channel(Seen::default());
         let wanted = Arc::new(Notify::new());
         let worker = worker::Worker::new(self.clone(), steps, asked, tell);
@@ -150,8 +174,16 @@ impl Engine {
 
     /// Replaces the ConfigMaps, Secrets and claims that pods refer to, and has every worker look what that means.
     pub fn set_objects(&self, objects: Objects) {
-        *self.inner.objects.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(objects);
-        self.inner.hub.ring_all();
+        let mut now = self.inner.objects.write().unwrap_or_else(PoisonError::into_inner);
+        if **now != objects {
+            *now = Arc::new(objects);
+            self.inner.hub.ring_all();
+        }
+    }
+
+    /// Changes the restart back-off, for waits that are worked out from now on.
+    pub fn set_backoff(&self, policy: Policy) {
+        *self.inner.backoff.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
     /// Removes everything of a pod that has ended: containers, sandboxes, volumes, logs and its record. Each part is
@@ -234,7 +266,7 @@ impl Engine {
     }
 
     fn backoff(&self) -> Policy {
-        self.inner.options.backoff
+        *self.inner.backoff.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fail_fast(&self) -> bool {
@@ -261,12 +293,25 @@ impl Engine {
         &self.inner.actions
     }
 
+    /// How often probes were asked, and what they answered.
+    pub fn probe_counts(&self) -> Counts {
+        self.inner.probe_counts.clone()
+    }
+
     fn keep(&self) -> bool {
         self.inner.options.keep
     }
 
     fn store(&self) -> Option<&Store> {
         self.inner.options.store.as_ref()
+    }
+
+    /// Waits until what is wanted of a pod's network is in force.
+    async fn network(&self, pod: &PodKey) -> Result<(), Trouble> {
+        match &self.inner.options.network {
+            Some(network) => network.in_force(&(pod.namespace.clone(), pod.name.clone())).await,
+            None => Ok(()),
+        }
     }
 
     fn clock(&self) -> Clock {

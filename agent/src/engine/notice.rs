@@ -95,6 +95,13 @@ pub enum Event {
         /// When.
         delay: Duration,
     },
+    /// The pod waits for others before it begins.
+    Held {
+        /// `WaitingForLinks` …
+        reason: String,
+        /// For what.
+        message: String,
+    },
     /// Something could not be done; it is tried again unless `fatal`.
     Failed {
         /// The container, or the pod as a whole.

@@ -15,6 +15,7 @@ use super::config::names::PodKey;
 use super::plan::{self, Waiting, spec_of};
 use super::time::{Clock, Monotonic};
 use super::worker::Outcome;
+use crate::net::Surroundings;
 
 /// Why a pod may not begin yet: no sandbox is made while it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,18 @@ pub struct Gate {
     pub reason: String,
     /// What it waits for.
     pub message: String,
+}
+
+impl Gate {
+    /// Two reasons to wait as one.
+    pub fn both(one: Option<Gate>, other: Option<Gate>) -> Option<Gate> {
+        match (one, other) {
+            (Some(one), Some(other)) => {
+                Some(Gate { message: format!("{}, {}", one.message, other.message), reason: one.reason })
+            }
+            (one, other) => one.or(other),
+        }
+    }
 }
 
 /// Why a pod was ended by the node: it is Failed with these words, until it is restarted or changed.
@@ -54,6 +67,8 @@ pub(super) struct Orders {
     pub stop: Option<Stop>,
     /// It shall not begin.
     pub gate: Option<Gate>,
+    /// What it knows of other pods.
+    pub around: Arc<Surroundings>,
     /// It is ended by the node; the number counts evictions.
     pub eviction: Option<(u64, Eviction)>,
     /// The number of the last request to restart a container, or the pod.
@@ -62,8 +77,8 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    pub(super) fn new(pod: Arc<Pod>, gate: Option<Gate>) -> Self {
-        Orders { pod, stop: None, gate, eviction: None, restarts: BTreeMap::new(), serial: 0 }
+    pub(super) fn new(pod: Arc<Pod>, gate: Option<Gate>, around: Arc<Surroundings>) -> Self {
+        Orders { pod, stop: None, gate, around, eviction: None, restarts: BTreeMap::new(), serial: 0 }
     }
 
     fn next(&mut self) -> u64 {
@@ -83,6 +98,10 @@ pub struct Seen {
     pub wake_at: Option<Monotonic>,
     /// Nothing of the pod runs, and nothing will unless it is changed or restarted.
     pub finished: bool,
+    /// It waits for others before it begins.
+    pub held: bool,
+    /// The last order to restart or evict that is noted, and written down where pods outlive this process.
+    pub obeyed: u64,
 }
 
 /// There is no such container in the pod.
@@ -142,8 +161,8 @@ impl PodHandle {
     }
 
     /// Restarts one container, or with none the whole pod: in a new sandbox, its init containers first. Neither waits
-    /// for a back-off, and a pod that is over begins again.
-    pub fn restart(&self, container: Option<&str>) -> Result<(), NoSuchContainer> {
+    /// for a back-off, and a pod that is over begins again. The number of the order: see [`Seen::obeyed`].
+    pub fn restart(&self, container: Option<&str>) -> Result<u64, NoSuchContainer> {
         let pod = self.pod();
         if let Some(name) = container {
             let known: Vec<String> = plan::names_of(spec_of(&pod)).map(str::to_owned).collect();
@@ -153,20 +172,23 @@ impl PodHandle {
                 return Err(NoSuchContainer { namespace: key.namespace, pod: key.name, container, known });
             }
         }
+        let mut number = 0;
         self.orders.send_modify(|orders| {
-            let serial = orders.next();
-            orders.restarts.insert(container.map(str::to_owned), serial);
+            number = orders.next();
+            orders.restarts.insert(container.map(str::to_owned), number);
         });
-        Ok(())
+        Ok(number)
     }
 
-    /// Holds the pod back, or lets it go. What has a sandbox already is not touched.
+    /// What tells the pod of others.
+    pub fn guide(&self) -> Guide {
+        Guide { orders: self.orders.clone() }
+    }
+
+    /// Holds the pod back, or lets it go.
+    #[cfg(test)]
     pub fn gate(&self, gate: Option<Gate>) {
-        self.orders.send_if_modified(|orders| {
-            let changed = orders.gate != gate;
-            orders.gate = gate;
-            changed
-        });
+        self.guide().gate(gate);
     }
 
     /// What asks the pod to end.
@@ -197,6 +219,34 @@ impl PodHandle {
         };
         drop(orders);
         outcome
+    }
+}
+
+/// Tells one pod of others.
+#[derive(Clone, Debug)]
+pub struct Guide {
+    orders: watch::Sender<Orders>,
+}
+
+impl Guide {
+    /// Holds the pod back, or lets it go. What has a sandbox already is not touched.
+    pub fn gate(&self, gate: Option<Gate>) {
+        self.orders.send_if_modified(|orders| {
+            let changed = orders.gate != gate;
+            orders.gate = gate;
+            changed
+        });
+    }
+
+    /// Tells what it is linked to. Its hosts file follows; what runs keeps its variables.
+    pub fn surround(&self, around: Surroundings) {
+        self.orders.send_if_modified(|orders| {
+            let changed = *orders.around != around;
+            if changed {
+                orders.around = Arc::new(around);
+            }
+            changed
+        });
     }
 }
 

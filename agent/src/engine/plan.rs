@@ -67,6 +67,8 @@ pub struct Plan {
     pub wake_at: Option<Monotonic>,
     /// Why containers that do not run do not.
     pub waiting: BTreeMap<String, Waiting>,
+    /// What keeps the pod from beginning.
+    pub held: Option<Gate>,
     /// The pod's phase.
     pub phase: Phase,
     /// Nothing runs and nothing will: the pod can be removed.
@@ -100,7 +102,7 @@ pub enum Action {
         /// The sandbox to put it in.
         sandbox: String,
     },
-    /// Stop a container: its preStop hook, its stop signal, and SIGKILL at `deadline`.
+    /// Stop a container: its preStop hook, then in its turn its stop signal, and SIGKILL at `deadline`.
     StopContainer {
         /// Its id.
         id: String,
@@ -108,6 +110,8 @@ pub enum Action {
         name: String,
         /// When patience ends.
         deadline: Monotonic,
+        /// Nothing has to stop before it: its signal follows its hook at once.
+        turn: bool,
         /// Why.
         cause: Cause,
     },

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cri_proto::cri;
@@ -15,9 +15,11 @@ use super::config::names::{PodKey, log_path};
 use super::config::{self, ConfigError, Objects, security};
 use super::image::{self, Image};
 use super::plan::{init_of, spec_of};
-use super::{Engine, follow};
+use super::{Engine, follow, links};
 use crate::host::volumes::Ready;
 use crate::host::{HostError, PodDir, hosts, make_dir, termination, volumes};
+use crate::net::Surroundings;
+use crate::net::sender::Trouble;
 
 /// A step that did not succeed, in kubelet's word and in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,13 @@ impl Problem {
 
     fn rpc(reason: &'static str, status: &Status) -> Self {
         Problem::new(reason, status.message())
+    }
+}
+
+impl From<Trouble> for Problem {
+    fn from(trouble: Trouble) -> Self {
+        let transient = matches!(trouble, Trouble::Failed(_));
+        Problem { transient, ..Problem::new("NetworkNotReady", trouble) }
     }
 }
 
@@ -60,19 +69,30 @@ pub struct Steps {
     pod: Arc<Pod>,
     key: PodKey,
     dir: PodDir,
+    around: Arc<Surroundings>,
 }
 
 impl Steps {
     /// The steps of `pod`.
-    pub fn new(engine: Engine, pod: Arc<Pod>) -> Result<Self, HostError> {
+    pub fn new(engine: Engine, pod: Arc<Pod>, around: Arc<Surroundings>) -> Result<Self, HostError> {
         let key = PodKey::of(&pod);
         let dir = PodDir::new(&engine.settings().root_dir, &key.uid)?;
-        Ok(Steps { engine, pod, key, dir })
+        Ok(Steps { engine, pod, key, dir, around })
     }
 
     /// The same steps for another definition of the pod.
     pub fn of(&self, pod: Arc<Pod>) -> Self {
         Steps { pod, ..self.clone() }
+    }
+
+    /// The same steps, among other pods.
+    pub fn among(&self, around: Arc<Surroundings>) -> Self {
+        Steps { around, ..self.clone() }
+    }
+
+    /// What the pod knows of others.
+    pub fn around(&self) -> &Arc<Surroundings> {
+        &self.around
     }
 
     /// The pod's directory.
@@ -160,8 +180,10 @@ impl Steps {
         let sandbox_config = self.sandbox_config(sandbox)?;
         security::check_non_root(&self.pod, container, &image.user)
             .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
-        let environment =
-            self.environment(container, sandbox).map_err(|error| Problem::new("CreateContainerConfigError", error))?;
+        let before = links::environment(&self.engine, &self.key, &self.around).await;
+        let environment = self
+            .environment(container, sandbox, before)
+            .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
         let warnings = environment.warnings.clone();
         let mounts = self.mounts(container.clone(), environment.clone(), attempt, sandbox.ips.clone()).await;
         let mounts = mounts.map_err(|error| Problem::new("CreateContainerConfigError", error))?;
@@ -189,11 +211,16 @@ impl Steps {
         named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
     }
 
-    fn environment(&self, container: &Container, sandbox: &Sandbox) -> Result<Environment, ConfigError> {
+    fn environment(
+        &self,
+        container: &Container,
+        sandbox: &Sandbox,
+        before: Environment,
+    ) -> Result<Environment, ConfigError> {
         let settings = self.engine.settings();
         let (objects, node) = (self.engine.objects(), &settings.node);
         let (ips, dir) = (&sandbox.ips[..], Some(&self.dir));
-        env::of_container(&env::Sources { pod: &self.pod, objects: &objects, node, ips, dir }, container)
+        env::on_top_of(before, &env::Sources { pod: &self.pod, objects: &objects, node, ips, dir }, container)
     }
 
     fn sources<'a>(&'a self, objects: &'a Objects) -> volumes::Sources<'a> {
@@ -223,7 +250,7 @@ impl Steps {
                     });
                 }
             };
-            hosts::write(&steps.pod, &ips, &steps.dir.hosts())?;
+            steps.write_hosts(&ips, &steps.dir.hosts())?;
             add("/etc/hosts", steps.dir.hosts());
             let message = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
             if !message.is_empty() {
@@ -307,11 +334,34 @@ impl Steps {
         answer.map(drop).map_err(|status| Problem::rpc("ResizeError", &status))
     }
 
-    /// Brings files of ConfigMaps, Secrets and of the pod's own fields up to date; true when something changed.
-    pub async fn refresh(&self) -> Result<bool, Problem> {
+    /// Brings files of ConfigMaps, Secrets and of the pod's own fields up to date, and the hosts file where there is one
+    /// already; true when something changed.
+    pub async fn refresh(&self, ips: Vec<String>) -> Result<bool, Problem> {
         let steps = self.clone();
-        let done = blocking(move || volumes::refresh(&steps.sources(&steps.engine.objects()))).await;
+        let done = blocking(move || {
+            let hosts = steps.dir.hosts();
+            if hosts.exists() {
+                steps.write_hosts(&ips, &hosts)?;
+            }
+            volumes::refresh(&steps.sources(&steps.engine.objects()))
+        })
+        .await;
         done.map_err(|error| Problem::new("FailedMount", error))
+    }
+
+    fn write_hosts(&self, ips: &[String], file: &Path) -> Result<(), HostError> {
+        let domain = &self.engine.settings().cluster_domain;
+        hosts::write(&self.pod, ips, &self.around.hosts(), domain, file)
+    }
+
+    /// Brings the hosts file up to date, for containers that have it.
+    pub async fn refresh_hosts(&self, ips: Vec<String>) -> Result<(), Problem> {
+        let steps = self.clone();
+        let work = move || match steps.dir.hosts() {
+            file if file.exists() => steps.write_hosts(&ips, &file),
+            _ => Ok(()),
+        };
+        blocking(work).await.map_err(|error| Problem::new("FailedMount", error))
     }
 
     /// Forgets a container.

@@ -8,6 +8,7 @@ mod adoption;
 mod changes;
 mod hooks;
 mod images;
+mod links;
 mod orders;
 
 use super::fake::{Fake, Script, key};
@@ -46,6 +47,7 @@ async fn bench_with(change: impl FnOnce(&mut Options)) -> Bench {
         fail_fast: false,
         keep: false,
         store: None,
+        network: None,
     };
     change(&mut options);
     let (sender, notices) = mpsc::channel(1024);

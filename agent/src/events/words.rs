@@ -24,6 +24,7 @@ pub fn of(notice: &Notice, pod: Option<&Pod>) -> Vec<Happening> {
             normal("Created", "Container created".into()).of(container),
             normal("Started", "Container started".into()).of(container),
         ],
+        Event::Held { reason, message } => vec![normal(reason, message.clone())],
         Event::Waiting { container, reason, .. } => waiting(notice, pod, container, reason),
         Event::Failed { container: Some(container), reason, message, .. } => {
             failed(pod, container, reason, message).into_iter().map(|it| it.of(container)).collect()

@@ -65,6 +65,17 @@ impl PodCgroups {
         self.apply(&cgroup, limits)
     }
 
+    /// Bounds the processes of a pod that has a cgroup.
+    pub fn limit_pids(&self, uid: &str, settings: &Settings) -> Result<(), Error> {
+        let limits = Resources { pids_limit: Some(settings.cgroups.pids_limit.get()), ..Resources::default() };
+        for path in self.paths(uid) {
+            if let Some(cgroup) = self.hierarchies.find(&path)? {
+                self.apply(&cgroup, limits.clone())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Sets what the classes may use, made where they are missing.
     pub fn balance<'a>(&self, pods: impl Iterator<Item = &'a Pod>, bounds: &Bounds) -> Result<(), Error> {
         let burstable = pods.map(spec_of).filter(|spec| Qos::of(spec) == Qos::Burstable);

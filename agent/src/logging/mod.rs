@@ -4,10 +4,14 @@ mod journal;
 mod json;
 
 use std::io::{self, IsTerminal as _};
+use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
+
+/// What is let through, in the agent.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// How messages are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -44,11 +48,9 @@ pub fn of_verb() {
 
 /// Messages of the agent, at a verbosity as klog counts it; RUST_LOG comes first.
 pub fn of_agent(format: Format, verbosity: u32) -> io::Result<()> {
-    let filter = filter(match verbosity {
-        0..=3 => "info",
-        4..=5 => "debug",
-        _ => "trace",
-    });
+    let (filter, handle) = reload::Layer::new(filter(level(verbosity)));
+    // Only one agent is in a process.
+    let _ = FILTER.set(handle);
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         Format::Text => {
@@ -68,6 +70,23 @@ pub fn of_agent(format: Format, verbosity: u32) -> io::Result<()> {
         Format::Journald => registry.with(journal::Journal::open(journal::SOCKET.as_ref())?).init(),
     }
     Ok(())
+}
+
+/// Changes how much the agent says, unless RUST_LOG does.
+pub fn set_verbosity(verbosity: u32) {
+    if let Some(handle) = FILTER.get()
+        && let Err(error) = handle.reload(filter(level(verbosity)))
+    {
+        tracing::warn!(%error, "how much is logged stays as it was");
+    }
+}
+
+fn level(verbosity: u32) -> &'static str {
+    match verbosity {
+        0..=3 => "info",
+        4..=5 => "debug",
+        _ => "trace",
+    }
 }
 
 /// Colours are for people: a file or a journal keeps none.

@@ -7,6 +7,7 @@ use manifests::{Diagnostic, Severity, Source};
 
 pub use manifests::kubelet::Config;
 
+use crate::engine::backoff::Policy;
 use crate::logging::Format;
 
 /// Flags of `agent` that say what a configuration file can say, too: they come first.
@@ -112,6 +113,13 @@ fn read(path: &Path) -> Result<(Config, Vec<Diagnostic>), Unusable> {
     }
 }
 
+/// Kubelet's back-off, with the configuration's longest wait.
+pub fn back_off(config: &Config) -> Policy {
+    let max = config.max_container_restart_period;
+    let policy = Policy::default();
+    Policy { initial: policy.initial.min(max), max, ..policy }
+}
+
 /// Writes down what is to be said of a configuration.
 pub fn tell(diagnostics: &[Diagnostic]) {
     for it in diagnostics {
@@ -128,15 +136,14 @@ pub fn tell(diagnostics: &[Diagnostic]) {
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let differs = [
         ("staticPodPath", old.static_pod_path != new.static_pod_path),
+        ("clusterDomain", old.cluster_domain != new.cluster_domain),
+        ("resolvConf", old.resolv_conf != new.resolv_conf),
         ("staticPodURL", old.static_pod_url != new.static_pod_url),
         ("staticPodURLHeader", old.static_pod_url_header != new.static_pod_url_header),
         ("fileCheckFrequency", old.file_check_frequency != new.file_check_frequency),
         ("httpCheckFrequency", old.http_check_frequency != new.http_check_frequency),
         ("containerRuntimeEndpoint", old.container_runtime_endpoint != new.container_runtime_endpoint),
-        ("crashLoopBackOff", old.max_container_restart_period != new.max_container_restart_period),
-        ("healthzBindAddress, healthzPort", old.health != new.health),
-        ("oomScoreAdj", old.oom_score_adj != new.oom_score_adj),
-        ("logging", old.logging != new.logging),
+        ("logging.format", old.logging.format != new.logging.format),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
@@ -185,7 +192,9 @@ mod tests {
         let (old, mut new) = (Config::default(), Config::default());
         new.max_pods = 5;
         assert!(needs_restart(&old, &new).is_empty());
-        new.oom_score_adj = 0;
-        assert_eq!(needs_restart(&old, &new), ["oomScoreAdj"]);
+        (new.oom_score_adj, new.health.port, new.logging.verbosity) = (0, None, 5);
+        assert!(needs_restart(&old, &new).is_empty());
+        new.static_pod_path = Some("/p".into());
+        assert_eq!(needs_restart(&old, &new), ["staticPodPath"]);
     }
 }

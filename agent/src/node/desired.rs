@@ -7,7 +7,7 @@
 pub mod disk;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use manifests::{Located, Manifest, Object, Severity, Source};
@@ -31,7 +31,12 @@ pub struct Desired {
     faults: BTreeMap<String, String>,
     /// The sources that have been looked at, since the agent runs.
     looked: BTreeSet<String>,
+    /// The pods of the files, made when they are asked for.
+    pods: OnceLock<Arc<Pods>>,
 }
+
+/// Pods by name.
+pub type Pods = BTreeMap<Name, Arc<Pod>>;
 
 /// One manifest.
 #[derive(Clone, Debug, Default)]
@@ -100,9 +105,11 @@ impl Desired {
         let hides = |name: &String| self.files.get(name).is_some_and(|file| file.invalid.is_some());
         changes.judged |= changes.removed.iter().any(hides);
         self.files.retain(|name, _| !changes.removed.contains(name));
+        self.pods.take();
         // What another source's file was refused for may be gone now.
         open.extend(self.files.iter().filter(|(_, file)| file.invalid.is_some()).map(|(name, _)| name.clone()));
         self.judge(open, &known, identify, &mut changes);
+        self.pods.take();
         changes
     }
 
@@ -160,12 +167,11 @@ impl Desired {
     fn conflicts(&self, name: &str, manifest: &Manifest) -> Result<(), String> {
         let mut problems = Vec::new();
         for located in &manifest.objects {
-            let key = (located.object.kind(), name_of(&located.object));
             let others =
                 self.files.iter().filter(|(other, file)| *other != name && self.sources.contains(&file.source));
             let mut others = others.flat_map(|(_, file)| &file.good);
-            if let Some(other) = others.find(|it| (it.object.kind(), name_of(&it.object)) == key) {
-                let (kind, (namespace, object)) = key;
+            if let Some(other) = others.find(|it| is_same(&it.object, &located.object)) {
+                let (kind, (namespace, object)) = (located.object.kind(), name_of(&located.object));
                 problems.push(format!(
                     "error: {kind} {namespace}/{object} is already at {}:{}; rename or remove one of them\n --> {name}:{}\n",
                     other.file, other.line, located.line
@@ -176,13 +182,16 @@ impl Desired {
     }
 
     /// The pods that shall run.
-    pub fn pods(&self) -> BTreeMap<Name, Arc<Pod>> {
-        let objects = self.by_precedence().flat_map(|file| &file.good);
-        let pod = |located: &Located| match &located.object {
-            Object::Pod(pod) => Some((name_of(&located.object), Arc::new(Pod::clone(pod)))),
-            _ => None,
+    pub fn pods(&self) -> Arc<Pods> {
+        let make = || {
+            let objects = self.by_precedence().flat_map(|file| &file.good);
+            let pod = |located: &Located| match &located.object {
+                Object::Pod(pod) => Some((name_of(&located.object), Arc::new(Pod::clone(pod)))),
+                _ => None,
+            };
+            Arc::new(objects.filter_map(pod).collect())
         };
-        objects.filter_map(pod).collect()
+        Arc::clone(self.pods.get_or_init(make))
     }
 
     /// One object.
@@ -191,13 +200,18 @@ impl Desired {
         objects.filter(|object| object.kind() == kind && name_of(object) == *name).last()
     }
 
+    /// Everything that manifests hold; of two objects with one name the last counts.
+    pub fn all(&self) -> impl Iterator<Item = &Object> {
+        self.by_precedence().flat_map(|file| &file.good).map(|located| &located.object)
+    }
+
     /// What pods may refer to.
     pub fn objects(&self) -> Objects {
         let mut objects = Objects::default();
         for located in self.by_precedence().flat_map(|file| &file.good) {
             let name = name_of(&located.object);
             match &located.object {
-                Object::Pod(_) => {}
+                Object::Pod(_) | Object::Service(_) | Object::NetworkPolicy(_) | Object::Network(_) | Object::Ambassador(_) => {}
                 Object::ConfigMap(map) => drop(objects.config_maps.insert(name, ConfigMap::clone(map))),
                 Object::Secret(secret) => drop(objects.secrets.insert(name, Secret::clone(secret))),
                 Object::PersistentVolumeClaim(claim) => {
@@ -226,6 +240,7 @@ impl Desired {
     /// Sets the sources that there are.
     pub fn set_sources(&mut self, sources: BTreeSet<String>) {
         self.sources = sources;
+        self.pods.take();
     }
 
     /// The files of sources that are no more, then the others, whose objects go before theirs.
@@ -236,6 +251,7 @@ impl Desired {
 
     /// Puts another pod of the same name in the place of one; the file that it is in.
     pub fn replace(&mut self, name: &Name, pod: Pod) -> Option<String> {
+        self.pods.take();
         for (path, file) in &mut self.files {
             for located in &mut file.good {
                 if name_of(&located.object) == *name
@@ -266,7 +282,8 @@ fn read(name: &str, content: &Content) -> Result<Manifest, String> {
         Content::Unreadable(why) => return Err(format!("error: {name} {why}\n")),
         Content::Unfinished => return Ok(Manifest::default()),
     };
-    let manifest = manifests::read(&[Source { name: name.to_owned(), text: text.to_string() }]);
+    let mut manifest = manifests::read(&[Source { name: name.to_owned(), text: text.to_string() }]);
+    crate::net::ambassador::expand(&mut manifest);
     let errors: Vec<String> =
         manifest.diagnostics.iter().filter(|it| it.severity == Severity::Error).map(|it| it.render(false)).collect();
     if !errors.is_empty() {
@@ -281,6 +298,12 @@ fn read(name: &str, content: &Content) -> Result<Manifest, String> {
         ));
     }
     Ok(manifest)
+}
+
+/// Whether two objects cannot both be.
+fn is_same(one: &Object, other: &Object) -> bool {
+    let (a, b) = (one.metadata(), other.metadata());
+    one.kind() == other.kind() && a.name == b.name && name_of(one) == name_of(other)
 }
 
 /// Namespace and name of an object.

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use cri_proto::cri;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -14,12 +13,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
+use super::config::Config;
 use super::control::Control;
 use super::metrics::Metrics;
 use super::ours::Ours;
 use crate::channel::Cri;
+use crate::engine::probe::Counts;
 
 /// How long a part of the agent may take to give a sign of life.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,6 +34,9 @@ const CONNECTIONS: usize = 32;
 
 /// How long nothing is accepted after it could not be: descriptors may be short for a while.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long nobody listens after that could not be.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Whether the agent is well.
 #[derive(Clone, Debug)]
@@ -86,28 +91,69 @@ pub struct Served {
     pub metrics: Metrics,
     /// What runs.
     pub ours: Ours,
+    /// What probes answered.
+    pub probes: Counts,
     /// The node's name.
     pub node: String,
 }
 
-/// Listens; clients wait until they are served.
-pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("listen for /healthz and /metrics on {address}; choose another --healthz-port, or 0 for none")
-    })
+/// Serves where the settings say, as they are from time to time, until it is dropped. A place that cannot be had, such as
+/// a port that somebody else has, is tried again: pods do not wait for it.
+pub async fn serve(mut settings: watch::Receiver<Arc<Config>>, served: Served) {
+    loop {
+        let health = settings.borrow_and_update().health;
+        let serving = async {
+            let Some(port) = health.port else { return std::future::pending().await };
+            let listener = listen(SocketAddr::new(health.address, port)).await;
+            accept(listener, &served).await;
+        };
+        let moved = settings.wait_for(|settings| settings.health != health);
+        tokio::select! {
+            () = serving => return,
+            moved = moved => if moved.is_err() { return },
+        }
+    }
 }
 
-/// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, served: Served) {
+/// Listens, as soon as that can be: clients wait until they are served.
+async fn listen(address: SocketAddr) -> TcpListener {
+    let mut told = None;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                if told.is_some() {
+                    tracing::info!(%address, "/healthz and /metrics are served now");
+                }
+                return listener;
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if told.as_ref() != Some(&error) {
+                    tracing::warn!(
+                        %address, error,
+                        "/healthz and /metrics cannot be served, and everything else goes on; it is tried again every \
+                         {AGAIN:?}; choose another --healthz-port, or 0 for none"
+                    );
+                }
+                told = Some(error);
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, served: &Served) {
+    let mut clients = JoinSet::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        while clients.try_join_next().is_some() {}
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
         let served = served.clone();
-        tokio::spawn(async move {
+        clients.spawn(async move {
             let service = service_fn(move |request| {
                 let served = served.clone();
                 async move { Ok::<_, Infallible>(answer(&served, &request).await) }
@@ -129,7 +175,7 @@ async fn answer(served: &Served, request: &Request<Incoming>) -> Response<Full<B
         request.uri().query().is_some_and(|query| query.split('&').any(|it| it.split('=').next() == Some("verbose")));
     match request.uri().path() {
         "/healthz" | "/livez" | "/readyz" => health(served.pulse.feel().await, verbose),
-        "/metrics" => reply(StatusCode::OK, served.metrics.page(&served.ours, &served.node).await),
+        "/metrics" => reply(StatusCode::OK, served.metrics.page(&served.ours, &served.node, &served.probes).await),
         "/metrics/resource" => reply(StatusCode::OK, served.metrics.resources(&served.ours).await),
         path => match path.strip_prefix("/healthz/") {
             Some(part) => {

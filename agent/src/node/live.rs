@@ -3,13 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::control::Refusal;
 use super::order::State;
 use crate::engine::{Gate, PodHandle, Seen, Stopper};
+use crate::net::Surroundings;
+
+/// How long the worker of a pod may take to note what is asked of it; it may be making a sandbox.
+const NOTED: Duration = Duration::from_secs(20);
 
 /// A pod that has a worker.
 pub struct Live {
@@ -79,28 +85,43 @@ impl Live {
 
     /// Gives it a new definition.
     pub fn update(&mut self, pod: &Arc<Pod>) {
-        if let Some(handle) = self.handle.as_ref().filter(|_| *self.pod != **pod) {
+        if let Some(handle) = self.handle.as_ref().filter(|_| !Arc::ptr_eq(&self.pod, pod) && *self.pod != **pod) {
             handle.update(pod.clone());
             self.pod = pod.clone();
         }
     }
 
-    /// Holds it back, or lets it begin.
-    pub fn gate(&self, gate: Option<Gate>) {
+    /// Holds it back or lets it begin, and tells it of others.
+    pub fn guide(&self, gate: Option<Gate>, around: Surroundings) {
         if let Some(handle) = self.handle.as_ref().filter(|_| !self.leaves()) {
-            handle.gate(gate);
+            let guide = handle.guide();
+            // What it is told comes before it begins.
+            guide.surround(around);
+            guide.gate(gate);
         }
     }
 
-    /// Restarts it, or one of its containers.
-    pub fn restart(&self, container: Option<&str>) -> Result<(), Refusal> {
-        match self.handle.as_ref().filter(|_| !self.leaves()) {
-            Some(handle) => handle.restart(container).map_err(|error| Refusal::NoContainer(error.to_string())),
-            None => {
-                let name = self.pod.metadata.name.as_deref().unwrap_or_default();
-                Err(Refusal::Failed(format!("pod {name} is being stopped")))
+    /// Restarts it, or one of its containers. What comes back ends when that is written down.
+    pub fn restart(
+        &self,
+        container: Option<&str>,
+    ) -> Result<impl Future<Output = Result<(), Refusal>> + use<>, Refusal> {
+        let name = self.pod.metadata.name.clone().unwrap_or_default();
+        let Some(handle) = self.handle.as_ref().filter(|_| !self.leaves()) else {
+            return Err(Refusal::Failed(format!("pod {name} is being stopped")));
+        };
+        let order = handle.restart(container).map_err(|error| Refusal::NoContainer(error.to_string()))?;
+        let mut seen = self.seen.clone();
+        Ok(async move {
+            match tokio::time::timeout(NOTED, seen.wait_for(|seen| seen.obeyed >= order)).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(_)) => Err(Refusal::Failed(format!("pod {name} ended meanwhile"))),
+                Err(_) => Err(Refusal::Failed(format!(
+                    "pod {name} is asked to restart, but that was not written down within {NOTED:?}: an agent that \
+                     starts anew may not know of it; see: coracle why {name}"
+                ))),
             }
-        }
+        })
     }
 
     /// How it is, for those that wait for it.
@@ -122,6 +143,17 @@ impl Live {
         self.seen.borrow().clone()
     }
 
+    /// How it looks to others: as its worker saw it, and gone already when it shall not be any more.
+    pub fn looks(&self) -> Option<Arc<Pod>> {
+        let pod = self.seen.borrow().pod.clone()?;
+        if !self.leaves() || pod.metadata.deletion_timestamp.is_some() {
+            return Some(pod);
+        }
+        let mut pod = Pod::clone(&pod);
+        pod.metadata.deletion_timestamp = Some(Time(Timestamp::now()));
+        Some(Arc::new(pod))
+    }
+
     /// Rings the bell whenever its worker sees something new.
     pub fn ring(&mut self, bell: &Arc<Notify>) {
         if self.ringing.is_some() {
@@ -131,7 +163,10 @@ impl Live {
         let ringing = tokio::spawn(async move {
             let mut before = None;
             while seen.changed().await.is_ok() {
-                let now = seen.borrow_and_update().pod.as_deref().map(State::of);
+                let now = seen.borrow_and_update().pod.as_deref().map(|pod| {
+                    let status = pod.status.as_ref();
+                    (State::of(pod), status.and_then(|status| status.pod_ips.clone()))
+                });
                 if now != before {
                     before = now;
                     bell.notify_one();

@@ -10,17 +10,20 @@ pub mod care;
 pub mod config;
 pub mod control;
 pub mod desired;
+mod former;
 mod health;
 mod live;
 mod log_rotation;
 mod metrics;
 mod notify;
 pub mod operations;
-mod order;
+pub mod order;
 mod ours;
+mod quiet;
 mod reconcile;
 mod serving;
-mod shown;
+pub mod shown;
+mod shutdown;
 pub mod sources;
 mod strays;
 pub mod why;
@@ -35,13 +38,15 @@ use k8s_openapi::api::core::v1::Pod;
 use runtime::zygote::Zygote;
 use runtime::{Owner, Runtime, streaming};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use self::care::Care;
 use self::care::registry::OfAgent;
 use self::control::Control;
 use self::desired::disk::Disk;
+use self::metrics::Metrics;
 use self::operations::Operations;
+use self::quiet::Quiet;
 use self::reconcile::Reconciler;
 pub use self::serving::Listen;
 use self::serving::Serving;
@@ -58,6 +63,9 @@ use crate::engine::{Engine, Options};
 use crate::events::{Events, Happening, Severity};
 use crate::host::qos::PodCgroups;
 use crate::local;
+use crate::net::network::Network;
+use crate::net::object::Board;
+use crate::net::sender::Sender;
 use crate::store::Store;
 
 /// Notices that wait to be told; workers wait beyond that.
@@ -80,8 +88,8 @@ pub struct Wish {
     pub places: Vec<Place>,
     /// How they are looked at.
     pub pace: Pace,
-    /// Restart back-off.
-    pub backoff: Policy,
+    /// Restart back-off; as the settings have it when none.
+    pub backoff: Option<Policy>,
     /// What makes it a service.
     pub operations: operations::Wish,
     /// Where the API is served besides its socket.
@@ -106,14 +114,19 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     // Before anything is made: a signal from here on ends the agent in good order.
     let mut signals = Signals::new()?;
     let operations = Operations::new(wish.operations.clone(), &wish.settings)?;
+    let node_settings = operations.settings();
     let disk = Disk::open(&wish.settings.root_dir).with_context(|| {
         format!("open the desired state in {}", desired::disk::directory(&wish.settings.root_dir).display())
     })?;
     let (runtime, channel) = local::open(&wish.global, Owner::Agent, zygote)?;
     let mut held = serve(&runtime).await?;
+    if let Err(error) = Place::record(&wish.places, &wish.settings.state_dir) {
+        tracing::warn!(%error, "where manifests come from cannot be written down: coracle apply does not know it");
+    }
     let mut settings = wish.settings.clone();
-    settings.cgroups = care::cgroups(&operations.settings().borrow());
+    settings.cgroups = care::cgroups(&settings);
     let cgroups = PodCgroups::open(Path::new("/proc"), &settings).context("find the cgroups of pods")?;
+    let own_channel = channel.clone();
     let channel = match &wish.endpoint {
         Some(socket) => {
             // Others use that runtime too: the labels say what is this agent's.
@@ -127,19 +140,28 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let (told, notices) = mpsc::channel(NOTICES);
     // Of an agent before this one nobody shall take a version for one of this one's.
     let store = Store::new(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0));
+    let cri_client = Cri::new(operations.counted(channel));
+    let sender = match wish.endpoint {
+        Some(_) => Sender::foreign(),
+        None => Sender::new(cri_client.clone()),
+    };
     let options = Options {
         settings: settings.clone(),
         pod_cgroups: Some(cgroups.clone()),
         objects: Objects::default(),
-        backoff: wish.backoff,
+        backoff: wish.backoff.unwrap_or_else(|| config::back_off(&node_settings.borrow())),
         owner: Owner::Agent.to_string(),
         fail_fast: false,
         keep: true,
         store: Some(store.clone()),
+        network: Some(sender.clone()),
     };
+    let network = Network::new(sender, settings.clone(), options.owner.clone())
+        .shown_on(Board::new(store.clone(), cri_client.clone()))
+        .recall()
+        .context("look through the records of pods")?;
     let shown = Shown::new(store.clone(), told.clone(), options.owner.clone());
     shown.forget_former(&settings).context("look through the records of pods")?;
-    let cri_client = Cri::new(operations.counted(channel));
     let engine = Engine::new(cri_client.clone(), options, told).await.with_context(|| match &wish.endpoint {
         Some(socket) => format!("reach the container runtime at {}", socket.display()),
         None => "reach the container runtime".to_owned(),
@@ -150,25 +172,39 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         ..care::Options::new(settings.clone(), Some(cgroups), operations.settings())
     };
     let care = Care::new(cri_client.clone(), store.clone(), care);
-    let (working, watched) = (operations.listener(), care.watched());
+    let (working, watched, quiet) = (operations.listener(), care.watched(), Quiet::default());
+    let calming = tokio::spawn(quiet.clone().run());
+    // The beginning, too, is something that happens.
+    quiet.hear();
     let listener = move |notice: &Notice| {
+        quiet.hear();
         tell(notice);
         working(notice);
         watched.hear(notice);
     };
     let events = Events::new(store.clone(), &settings.node.name);
     events.node(Happening::new(Severity::Normal, "Starting", "Starting the node agent."));
+    // Beside the work: a runtime that was left may be gone, and the pods of this one do not wait for its answer.
+    tokio::spawn(tell_leftovers(disk.clone(), wish.endpoint.clone(), own_channel, events.clone()));
+    if wish.backoff.is_none() {
+        tokio::spawn(follow_backoff(engine.clone(), node_settings.clone()));
+    }
     let telling = tokio::spawn(serving::tell(notices, events.clone(), store.clone(), listener));
     let (control, commands) = Control::new();
     // What runs behind another endpoint has its sessions there, too.
     let own = wish.endpoint.is_none().then(|| runtime.clone());
     let api = serving.begin(serving::api(store, cri_client.clone(), own, control.clone(), &settings))?;
-    let working = operations.begin(control.clone(), cri_client, &settings, wish.endpoint.is_none()).await?;
+    let metrics = operations.metrics();
+    let working = operations.begin(control.clone(), &engine, wish.endpoint.is_none());
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let look = Arc::new(Notify::new());
-    let mut reconciler = Reconciler::new(engine, disk, shown, settings.node.name.clone(), look.clone());
+    let mut reconciler = Reconciler::new(engine, disk, shown, settings.node.name.clone(), look.clone(), network);
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
-    let pods = OfAgent { registry: reconciler.registry(), control: control.clone(), listener: Box::new(hear(events)) };
+    let pods = OfAgent {
+        registry: reconciler.registry(),
+        control: control.clone(),
+        listener: Box::new(hear(events, metrics)),
+    };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
     let following: Vec<_> = wish
         .places
@@ -191,11 +227,13 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let outcome = reconciler.run(looks, commands, end).await;
     working.stopping(wish.shutdown_pods);
     if wish.shutdown_pods {
-        reconciler.shut_down(signals.next()).await;
+        let steps = node_settings.borrow().shutdown.clone();
+        reconciler.shut_down(&steps, signals.next()).await;
     }
     drop((api, control));
     following.into_iter().for_each(|task| task.abort());
     telling.abort();
+    calming.abort();
     caring.abort();
     if let Some(cri) = cri {
         held.1 = Some(cri.finish().await?);
@@ -203,10 +241,31 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     outcome.map(|()| held)
 }
 
+/// Says what this agent has left in other runtimes.
+async fn tell_leftovers(disk: Disk, endpoint: Option<PathBuf>, own: channel::Channel, events: Events) {
+    match former::leftovers(&disk, endpoint.as_deref(), own).await {
+        Ok(said) => {
+            for message in said {
+                tracing::warn!("{message}");
+                events.node(Happening::new(Severity::Warning, "FormerRuntime", message));
+            }
+        }
+        Err(error) => tracing::warn!(%error, "which container runtimes were used before is unknown"),
+    }
+}
+
+/// Keeps the restart back-off as the settings have it.
+async fn follow_backoff(engine: Engine, mut settings: watch::Receiver<Arc<config::Config>>) {
+    while settings.changed().await.is_ok() {
+        engine.set_backoff(config::back_off(&settings.borrow_and_update()));
+    }
+}
+
 /// Says what care does to pods and to the node; of pods their workers tell the events.
-fn hear(events: Events) -> impl Fn(Option<PodKey>, &care::Told) {
+fn hear(events: Events, metrics: Metrics) -> impl Fn(Option<PodKey>, &care::Told) {
     move |pod, told| {
         let name = pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name));
+        told.signal.into_iter().for_each(|signal| metrics.evicted(signal));
         let severity = if told.warning { Severity::Warning } else { Severity::Normal };
         match severity {
             Severity::Warning => tracing::warn!(pod = name, reason = told.reason, "{}", told.message),

@@ -1,7 +1,6 @@
 //! What makes the agent a service: it tells the service manager how it is, answers who asks, reads its settings again
 //! when it is told to, and keeps the logs.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +17,11 @@ use super::log_rotation::LogKeeper;
 use super::metrics::{Calls, Metrics};
 use super::notify::Notifier;
 use super::ours::Ours;
-use crate::channel::{Channel, Cri};
+use crate::channel::Channel;
+use crate::engine::Engine;
 use crate::engine::config::Settings;
 use crate::engine::notice::{Event, Notice};
+use crate::logging;
 
 /// What the service is told on its command line.
 #[derive(Clone, Debug, Default)]
@@ -59,9 +60,9 @@ impl Operations {
     /// Prepares it, before anything else of the agent is there: a SIGHUP from here on ends nothing.
     pub fn new(wish: Wish, settings: &Settings) -> anyhow::Result<Self> {
         let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-        set_oom_score_adj(wish.config.oom_score_adj);
         let metrics = Metrics::default();
         let live = Live { settings: settings.clone(), calls: metrics.calls.clone() };
+        set_oom_score_adj(wish.config.oom_score_adj);
         live.apply(&wish.config);
         Ok(Self {
             flags: wish.flags,
@@ -85,6 +86,11 @@ impl Operations {
         self.metrics.calls.counted(channel)
     }
 
+    /// What is counted.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     /// For whoever hears of pods first.
     pub fn listener(&self) -> impl Fn(&Notice) + Send + 'static {
         let (metrics, bell) = (self.metrics.clone(), self.bell.clone());
@@ -97,22 +103,14 @@ impl Operations {
     }
 
     /// Begins its work. `rotates` says whether the runtime puts logs aside itself.
-    pub async fn begin(
-        self,
-        control: Control,
-        cri: Cri,
-        settings: &Settings,
-        rotates: bool,
-    ) -> anyhow::Result<Working> {
+    pub fn begin(self, control: Control, engine: &Engine, rotates: bool) -> Working {
+        let (cri, settings) = (engine.cri().clone(), engine.settings());
         let mut tasks = JoinSet::new();
         let pulse = Pulse::new(control.clone(), cri.clone());
-        let config = self.settings.borrow().clone();
-        if let Some(port) = config.health.port {
-            let (node, ours) = (settings.node.name.clone(), Ours::new(cri.clone(), &settings.labels));
-            let served = Served { pulse: pulse.clone(), metrics: self.metrics.clone(), ours, node };
-            let address = SocketAddr::new(config.health.address, port);
-            tasks.spawn(health::serve(health::listen(address).await?, served));
-        }
+        let (node, ours) = (settings.node.name.clone(), Ours::new(cri.clone(), &settings.labels));
+        let served =
+            Served { pulse: pulse.clone(), metrics: self.metrics.clone(), ours, probes: engine.probe_counts(), node };
+        tasks.spawn(health::serve(self.settings.subscribe(), served));
         let keeper = LogKeeper {
             ours: Ours::new(cri, &settings.labels),
             rotates,
@@ -134,7 +132,7 @@ impl Operations {
             metrics: self.metrics,
         };
         tasks.spawn(reloader.run(self.hangup));
-        Ok(Working { _tasks: tasks, notifier: self.notifier })
+        Working { _tasks: tasks, notifier: self.notifier }
     }
 }
 
@@ -178,7 +176,9 @@ impl Live {
     fn apply(&self, config: &Config) {
         self.settings.log_limits.set(&config.logs);
         self.settings.pull_limits.set(config.pulls);
+        self.settings.cgroups.pids_limit.set(config.pod_pids_limit);
         self.calls.set_timeout(config.runtime_request_timeout);
+        logging::set_verbosity(config.logging.verbosity);
     }
 }
 
@@ -221,6 +221,9 @@ impl Reloader {
                     tracing::warn!(settings, "these settings have changed and count from the agent's next start on");
                 }
                 self.live.apply(&config);
+                if old.oom_score_adj != config.oom_score_adj {
+                    set_oom_score_adj(config.oom_score_adj);
+                }
                 self.settings.send_replace(Arc::new(config));
                 tracing::info!("the settings were read again");
             }

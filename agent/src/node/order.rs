@@ -1,17 +1,19 @@
-//! The order in which pods begin and end, as `coracle.dev/after` says: pure.
+//! The order in which pods begin and end, as `coracle.dev/after` and `coracle.dev/links` say: pure.
 //!
-//! A pod begins when those that it comes after are what they have to be. What has begun goes on whatever becomes of them.
+//! A pod begins when those that it comes after are what they have to be; a link that is not `ungated` has it come after
+//! its target, and what it waits for then [`crate::net::Picture`] says. What has begun goes on whatever becomes of them.
 //! Pods that end together end in the opposite order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
-use manifests::annotations::{After, Annotations, Condition};
+use manifests::annotations::{Annotations, Condition, Kind};
 
 use super::desired::Name;
 use crate::engine::Gate;
 use crate::engine::phase::Phase;
+use crate::net::links::{show, target_of};
 
 /// Why a pod waits for others.
 const WAITING: &str = "WaitingForDependencies";
@@ -19,25 +21,40 @@ const WAITING: &str = "WaitingForDependencies";
 /// Why a pod never begins.
 const CYCLE: &str = "DependencyCycle";
 
+/// The same, where links have to do with it.
+const LINK_CYCLE: &str = "LinkCycle";
+
+/// Another pod that comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wait {
+    target: Name,
+    /// What it has to be; for a link that is not asked here.
+    condition: Option<Condition>,
+}
+
 /// The pods that a pod comes after.
-fn after(name: &Name, pod: &Pod) -> Vec<(Name, Condition)> {
+fn after(name: &Name, pod: &Pod) -> Vec<Wait> {
     // What a manifest says has been read before; what a record says may be older than that.
-    let parsed = Annotations::of(pod).unwrap_or_default().after;
-    let target = |it: After| ((it.namespace.unwrap_or_else(|| name.0.clone()), it.pod), it.condition);
-    parsed.into_iter().map(target).collect()
+    let Annotations { after, links, .. } = Annotations::of(pod).unwrap_or_default();
+    let after = after.into_iter().map(|it| Wait {
+        target: (it.namespace.unwrap_or_else(|| name.0.clone()), it.pod),
+        condition: Some(it.condition),
+    });
+    let links = links.iter().filter(|link| link.gated && link.kind == Kind::Pod);
+    after.chain(links.map(|link| Wait { target: target_of(name, link), condition: None })).collect()
 }
 
 /// Who comes after whom.
 #[derive(Clone, Debug, Default)]
 pub struct Order {
-    after: BTreeMap<Name, Vec<(Name, Condition)>>,
+    after: BTreeMap<Name, Vec<Wait>>,
     cycles: BTreeMap<Name, Vec<Name>>,
 }
 
 impl Order {
     /// The order of these pods.
     pub fn of<'a>(pods: impl IntoIterator<Item = (&'a Name, &'a Arc<Pod>)>) -> Self {
-        let after: BTreeMap<Name, Vec<(Name, Condition)>> = pods
+        let after: BTreeMap<Name, Vec<Wait>> = pods
             .into_iter()
             .map(|(name, pod)| (name.clone(), after(name, pod)))
             .filter(|(_, it)| !it.is_empty())
@@ -48,24 +65,22 @@ impl Order {
 
     /// The pods whose state others wait for.
     pub fn awaited(&self) -> BTreeSet<Name> {
-        self.after.values().flatten().map(|(target, _)| target.clone()).collect()
+        self.after.values().flatten().map(|wait| wait.target.clone()).collect()
     }
 
     /// The pods that one comes after.
     pub fn targets(&self, name: &Name) -> impl Iterator<Item = Name> {
-        self.after.get(name).into_iter().flatten().map(|(target, _)| target.clone())
+        self.after.get(name).into_iter().flatten().map(|wait| wait.target.clone())
     }
 
     /// Why a pod may not begin yet. `state` is how another one is, if it is there.
     pub fn gate(&self, name: &Name, state: impl Fn(&Name) -> Option<State>) -> Option<Gate> {
-        if let Some(cycle) = self.cycles.get(name) {
-            let chain = cycle.iter().map(show).collect::<Vec<_>>().join(" after ");
-            let message = format!("{chain}: none of them can be the first; take one coracle.dev/after away");
-            return Some(Gate { reason: CYCLE.into(), message });
+        if let Some(gate) = self.cycle(name) {
+            return Some(gate);
         }
-        let missing = self.after.get(name)?.iter().filter_map(|(target, condition)| {
-            let state = state(target);
-            if state.as_ref().is_some_and(|state| state.is(*condition)) {
+        let missing = self.after.get(name)?.iter().filter_map(|Wait { target, condition }| {
+            let (state, condition) = (state(target), condition.as_ref()?);
+            if state.is_some_and(|state| state.is(*condition)) {
                 return None;
             }
             let now = match state {
@@ -81,26 +96,53 @@ impl Order {
         (!missing.is_empty()).then(|| Gate { reason: WAITING.into(), message: missing.join(", ") })
     }
 
+    /// The pods that come after themselves, each with why it never begins.
+    pub fn cycles(&self) -> impl Iterator<Item = (&Name, Gate)> {
+        self.cycles.keys().filter_map(|name| Some((name, self.cycle(name)?)))
+    }
+
+    /// Why a pod that comes after itself never begins.
+    fn cycle(&self, name: &Name) -> Option<Gate> {
+        let way = self.cycles.get(name)?;
+        let steps: Vec<(&Name, &Name, bool)> =
+            way.iter().zip(way.iter().skip(1)).map(|(from, to)| (from, to, self.is_link(from, to))).collect();
+        let words =
+            steps.iter().map(|(_, to, link)| format!(" {} {}", if *link { "linked to" } else { "after" }, show(to)));
+        let chain = show(name) + &words.collect::<String>();
+        let Some((from, to, _)) = steps.iter().find(|(.., link)| *link) else {
+            let message = format!("{chain}: none of them can be the first; take one coracle.dev/after away");
+            return Some(Gate { reason: CYCLE.into(), message });
+        };
+        let written = if from.0 == to.0 { to.1.clone() } else { format!("{}.{}", to.1, to.0) };
+        let from = show(from);
+        let message = format!(
+            "{chain}: none of them can be the first; write {written}(ungated) in coracle.dev/links of pod {from}"
+        );
+        Some(Gate { reason: LINK_CYCLE.into(), message })
+    }
+
+    /// Whether a link alone has one pod come after another.
+    fn is_link(&self, from: &Name, to: &Name) -> bool {
+        let mut waits = self.after.get(from).into_iter().flatten().filter(|wait| wait.target == *to);
+        waits.all(|wait| wait.condition.is_none())
+    }
+
     /// Of `leaving`, those that may end now: no other one that leaves comes after them.
     pub fn may_end(&self, leaving: &BTreeSet<Name>) -> BTreeSet<Name> {
         let comes_after = |name: &Name, other: &Name| {
             !self.cycles.contains_key(name)
-                && self.after.get(other).is_some_and(|targets| targets.iter().any(|(target, _)| target == name))
+                && self.after.get(other).is_some_and(|targets| targets.iter().any(|wait| wait.target == *name))
         };
         leaving.iter().filter(|name| !leaving.iter().any(|other| comes_after(name, other))).cloned().collect()
     }
 }
 
-fn show(name: &Name) -> String {
-    format!("{}/{}", name.0, name.1)
-}
-
 /// The way from a pod back to itself.
-fn cycle(start: &Name, after: &BTreeMap<Name, Vec<(Name, Condition)>>) -> Option<Vec<Name>> {
+fn cycle(start: &Name, after: &BTreeMap<Name, Vec<Wait>>) -> Option<Vec<Name>> {
     let mut ways = vec![vec![start.clone()]];
     let mut seen = BTreeSet::new();
     while let Some(way) = ways.pop() {
-        for (target, _) in way.last().and_then(|last| after.get(last)).into_iter().flatten() {
+        for Wait { target, .. } in way.last().and_then(|last| after.get(last)).into_iter().flatten() {
             let longer: Vec<Name> = way.iter().chain([target]).cloned().collect();
             if target == start {
                 return Some(longer);
@@ -125,6 +167,10 @@ pub struct State {
 impl State {
     /// The state that a pod's status tells.
     pub fn of(pod: &Pod) -> Self {
+        // What is being stopped is nothing to build on.
+        if pod.metadata.deletion_timestamp.is_some() {
+            return State::default();
+        }
         let status = pod.status.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_ref());
         let ready = conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
@@ -220,6 +266,36 @@ mod tests {
         assert!(said("b").starts_with("DependencyCycle: default/b after default/c after default/a after default/b:"));
         assert!(said("e").starts_with("DependencyCycle: default/e after default/e:"));
         assert!(said("d").starts_with("WaitingForDependencies"), "it is not in the circle: {}", said("d"));
+    }
+
+    #[test]
+    fn links_in_a_circle_say_how_to_open_it() {
+        let pods: BTreeMap<Name, Arc<Pod>> = [
+            ("a", json!({"coracle.dev/links": "b.other:x, c(ungated)"})),
+            ("other/b", json!({"coracle.dev/after": "default/a(started)"})),
+            ("c", json!({"coracle.dev/links": "a"})),
+            ("d", json!({"coracle.dev/links": "e"})),
+            ("f", json!({"coracle.dev/links": "c:x"})),
+            ("e", json!({"coracle.dev/links": "d", "coracle.dev/after": "d"})),
+        ]
+        .into_iter()
+        .map(|(pod, annotations)| {
+            let object = json!({"metadata": {"name": name(pod).1, "annotations": annotations}});
+            (name(pod), Arc::new(serde_json::from_value(object).unwrap()))
+        })
+        .collect();
+        let order = Order::of(&pods);
+        let said = |pod: &str| words(order.gate(&name(pod), |_| Some(State::default())));
+        let close = "none of them can be the first; write b.other(ungated) in coracle.dev/links of pod default/a";
+        assert_eq!(said("a"), format!("LinkCycle: default/a linked to other/b after default/a: {close}"));
+        assert_eq!(said("other/b"), format!("LinkCycle: other/b after default/a linked to other/b: {close}"));
+        assert_eq!(said("c"), "", "what it waits for is not asked here, and a does not wait for it");
+        let close = "none of them can be the first; write e(ungated) in coracle.dev/links of pod default/d";
+        assert_eq!(said("e"), format!("LinkCycle: default/e after default/d linked to default/e: {close}"));
+        let names: Vec<&str> = order.cycles().map(|(name, _)| name.1.as_str()).collect();
+        assert_eq!(names, ["a", "d", "e", "b"]);
+        let ends = order.may_end(&["f", "c"].map(name).into());
+        assert_eq!(ends, [name("f")].into(), "who is linked to it ends first");
     }
 
     #[test]

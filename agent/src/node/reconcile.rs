@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use manifests::kubelet::ShutdownStep;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
@@ -26,12 +27,15 @@ use super::desired::{Changes, Desired, Name};
 use super::live::Live;
 use super::order::{Order, State};
 use super::shown::Shown;
+use super::shutdown::Shutdown;
 use super::sources::Snapshot;
 use super::strays::Strays;
-use crate::engine::Engine;
 use crate::engine::config::names::PodKey;
 use crate::engine::time::Monotonic;
+use crate::engine::{Engine, Gate};
 use crate::identity::new_uid;
+use crate::net::network::Network;
+use crate::net::{Declared, Inputs, Picture, Surroundings};
 
 /// How long to wait before something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -58,6 +62,7 @@ pub struct Reconciler {
     bell: Arc<Notify>,
     /// The pods, for who takes care of the node.
     registry: Registry,
+    network: Network,
 }
 
 /// What a reconciler sees, for those who only look.
@@ -68,6 +73,8 @@ pub struct View<'a> {
     pub pods: &'a BTreeMap<Name, Live>,
     /// The time now.
     pub now: Monotonic,
+    /// What links lead to.
+    pub network: &'a Network,
     shown: &'a Shown,
 }
 
@@ -87,8 +94,17 @@ impl View<'_> {
 
 impl Reconciler {
     /// A reconciler that knows nothing yet.
-    pub fn new(engine: Engine, disk: Disk, shown: Shown, node_name: String, look: Arc<Notify>) -> Self {
+    pub fn new(
+        engine: Engine,
+        disk: Disk,
+        shown: Shown,
+        node_name: String,
+        look: Arc<Notify>,
+        network: Network,
+    ) -> Self {
         Reconciler {
+            bell: network.bell(),
+            network,
             engine,
             disk,
             desired: Desired::default(),
@@ -100,7 +116,6 @@ impl Reconciler {
             unstarted: false,
             strays: Strays::default(),
             look,
-            bell: Arc::default(),
             registry: Registry::default(),
         }
     }
@@ -260,16 +275,34 @@ impl Reconciler {
         self.end_leaving();
         self.unstarted = false;
         let desired = self.desired.pods();
-        let order = Order::of(&desired);
-        for (name, pod) in &desired {
+        let order = Order::of(&*desired);
+        // What is wanted of the network is known before anybody begins who has to do with it.
+        let picture = self.look_around(&desired);
+        for (name, pod) in &*desired {
             match self.pods.get_mut(name) {
-                None => self.start(name, pod, &order, &desired),
+                None => {
+                    let gate = self.held(name, &order, &desired, &picture);
+                    self.start(name, pod, gate, picture.surroundings(name));
+                }
                 // It is started when the one before it is gone.
                 Some(live) if live.leaves() => {}
                 Some(live) => live.update(pod),
             }
         }
-        self.gate();
+        self.guide(&desired, &order, &picture);
+    }
+
+    /// What the network shall be, now.
+    fn look_around(&mut self, desired: &BTreeMap<Name, Arc<Pod>>) -> Arc<Picture> {
+        // What is being stopped has its links to the end.
+        let mut pods: BTreeMap<Name, Arc<Pod>> =
+            self.pods.iter().map(|(name, live)| (name.clone(), live.pod.clone())).collect();
+        pods.extend(desired.clone());
+        let seen = self.pods.iter().filter_map(|(name, live)| Some((name.clone(), live.looks()?))).collect();
+        let declared = Declared::of(self.desired.all());
+        let picture = self.network.look(Inputs { pods, seen, declared, ..Inputs::default() });
+        self.shown.network(picture.inputs());
+        picture
     }
 
     /// Stops those that leave, each when nobody who comes after it is left of them.
@@ -296,25 +329,36 @@ impl Reconciler {
     /// Lets pods begin that waited for others, and holds those back that have to wait.
     fn gate(&mut self) {
         let desired = self.desired.pods();
-        let order = Order::of(&desired);
-        for name in order.awaited() {
+        let order = Order::of(&*desired);
+        let picture = self.look_around(&desired);
+        self.guide(&desired, &order, &picture);
+    }
+
+    fn guide(&mut self, desired: &BTreeMap<Name, Arc<Pod>>, order: &Order, picture: &Picture) {
+        for name in order.awaited().into_iter().chain(picture.watched()) {
             if let Some(live) = self.pods.get_mut(&name) {
                 live.ring(&self.bell);
             }
         }
         for (name, live) in &self.pods {
-            live.gate(order.gate(name, |target| self.view().state(target, &desired)));
+            live.guide(self.held(name, order, desired, picture), picture.surroundings(name));
         }
+    }
+
+    /// Why a pod may not begin yet.
+    fn held(&self, name: &Name, order: &Order, desired: &BTreeMap<Name, Arc<Pod>>, picture: &Picture) -> Option<Gate> {
+        let order = order.gate(name, |target| self.view().state(target, desired));
+        Gate::both(order, picture.gate(name, self.network.is_foreign()))
     }
 
     /// What there is to be seen.
     fn view(&self) -> View<'_> {
-        View { desired: &self.desired, pods: &self.pods, shown: &self.shown, now: self.engine.now() }
+        let (desired, pods, network) = (&self.desired, &self.pods, &self.network);
+        View { desired, pods, network, shown: &self.shown, now: self.engine.now() }
     }
 
-    fn start(&mut self, name: &Name, pod: &Arc<Pod>, order: &Order, desired: &BTreeMap<Name, Arc<Pod>>) {
-        let gate = order.gate(name, |target| self.view().state(target, desired));
-        match self.engine.start_gated(pod.clone(), gate) {
+    fn start(&mut self, name: &Name, pod: &Arc<Pod>, gate: Option<Gate>, around: Surroundings) {
+        match self.engine.start_among(pod.clone(), gate, around) {
             Ok(handle) => {
                 self.registry.add(&handle);
                 self.pods.insert(name.clone(), Live::new(pod.clone(), handle));
@@ -340,7 +384,7 @@ impl Reconciler {
             });
             return;
         }
-        self.start(&name, &pod, &Order::default(), &BTreeMap::new());
+        self.start(&name, &pod, None, Surroundings::default());
         if let Some(live) = self.pods.get_mut(&name) {
             live.leave(None);
         }
@@ -361,9 +405,10 @@ impl Reconciler {
         // Who asked may have gone.
         match command {
             Command::Delete { name, grace, reply } => drop(reply.send(self.delete(&name, grace).await)),
-            Command::Restart { name, container, reply } => {
-                let _ = reply.send(self.restart(&name, container.as_deref()));
-            }
+            Command::Restart { name, container, reply } => match self.restart(&name, container.as_deref()) {
+                Ok(noted) => drop(tokio::spawn(async move { reply.send(noted.await) })),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
             Command::Why { name, reply } => {
                 let why = super::why::of(&name, &self.view());
                 let _ = reply.send(why.ok_or_else(|| not_found(&name)));
@@ -385,9 +430,7 @@ impl Reconciler {
             let mut anew = Pod::clone(pod);
             anew.metadata.uid = Some(new_uid().map_err(|error| Refusal::Failed(error.to_string()))?);
             anew.metadata.creation_timestamp = now();
-            file = self.desired.replace(name, anew);
-            self.note_ending(&old);
-            self.write(file.iter().cloned().collect());
+            file = self.record_anew(name, &old, anew)?;
         }
         if let Some(live) = self.pods.get_mut(name) {
             live.leave(Some(grace));
@@ -396,39 +439,52 @@ impl Reconciler {
         Ok(Deleted { uid: uid(&old).to_owned(), file, grace })
     }
 
-    fn restart(&self, name: &Name, container: Option<&str>) -> Result<(), Refusal> {
+    /// Records that a pod ends and another one comes in its place, or nothing of that: what is answered to who asked
+    /// holds, also when the agent is killed the moment after.
+    fn record_anew(&mut self, name: &Name, old: &Pod, anew: Pod) -> Result<Option<String>, Refusal> {
+        let unrecorded = |error: std::io::Error| {
+            let (name, directory) = (&name.1, self.disk.directory().display());
+            Refusal::Failed(format!(
+                "pod {name} goes on as it is: that it is deleted cannot be recorded in {directory}: {error}"
+            ))
+        };
+        let ending = self.disk.write_ending(old).map_err(unrecorded)?;
+        let before = self.desired.pods().get(name).cloned();
+        let file = self.desired.replace(name, anew);
+        let written = file.as_deref().map(|file| self.disk.write_file(file, &self.desired)).transpose();
+        match written.map_err(unrecorded) {
+            Ok(record) => {
+                sync(record.into_iter().chain([ending]).collect());
+                Ok(file)
+            }
+            Err(refusal) => {
+                if let Some(before) = before {
+                    self.desired.replace(name, Pod::clone(&before));
+                }
+                if let Err(error) = disk::discard(&ending) {
+                    tracing::error!(pod = name.1, %error, "the record of a deletion that is not done cannot be removed");
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Asks for a restart. What comes back ends when that is written down, and so done also by the next agent.
+    fn restart(
+        &self,
+        name: &Name,
+        container: Option<&str>,
+    ) -> Result<impl Future<Output = Result<(), Refusal>> + use<>, Refusal> {
         let live = self.pods.get(name).ok_or_else(|| not_found(name))?;
         live.restart(container)
     }
 
-    /// Stops every pod, in the opposite of their order, and waits for that; `hurry` makes it quick.
-    pub async fn shut_down(&mut self, hurry: impl Future<Output = ()>) {
-        let mut left: BTreeMap<Name, Live> = std::mem::take(&mut self.pods);
-        let mut ends: JoinSet<Name> = JoinSet::new();
-        let order = Order::of(left.iter().map(|(name, live)| (name, &live.pod)));
-        let mut hurried = false;
-        tokio::pin!(hurry);
-        while !left.is_empty() {
-            let names = left.keys().cloned().collect();
-            let may_end = if hurried { names } else { order.may_end(&names) };
-            for name in may_end {
-                let Some(live) = left.get_mut(&name) else { continue };
-                live.leave(hurried.then_some(Duration::ZERO));
-                if let Some(ending) = live.end() {
-                    ends.spawn(async move {
-                        ending.handle.outcome().await;
-                        name
-                    });
-                }
-            }
-            // A pod that was being stopped for good before belongs to the task that removes it.
-            tokio::select! {
-                Some(ended) = ends.join_next() => drop(ended.map(|name| left.remove(&name))),
-                Some(ended) = self.endings.join_next() => drop(ended.map(|name| left.remove(&name))),
-                () = &mut hurry, if !hurried => hurried = true,
-                else => return,
-            }
-        }
+    /// Stops every pod, by their priorities within `steps` and else in the opposite of their order, and waits for that;
+    /// `hurry` makes it quick.
+    pub async fn shut_down(&mut self, steps: &[ShutdownStep], hurry: impl Future<Output = ()>) {
+        let left = std::mem::take(&mut self.pods);
+        Shutdown { left, endings: &mut self.endings }.run(steps, hurry).await;
+        self.network.end().await;
     }
 }
 

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, PodSpec, PodStatus, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use manifests::Object;
 use sha2::{Digest as _, Sha256};
@@ -19,6 +21,7 @@ use crate::engine::config::Settings;
 use crate::engine::config::names::PodKey;
 use crate::engine::notice::{Event, Notice};
 use crate::engine::record::{self, PodRecord};
+use crate::net::{Inputs, services};
 use crate::store::{Kind, Store};
 
 /// The reason of a manifest that is not good.
@@ -41,6 +44,8 @@ pub struct Shown {
     /// What was told of manifests that are good.
     warnings: BTreeMap<String, Vec<String>>,
     objects: BTreeSet<(Kind, Name)>,
+    /// What is shown of Services and policies.
+    network: BTreeSet<(Kind, Name)>,
 }
 
 /// Whether an object stands for a manifest, and is no pod that could run.
@@ -53,8 +58,8 @@ pub fn is_shown(pod: &Pod) -> bool {
 impl Shown {
     /// Shows in `store` and tells to `notices`.
     pub fn new(store: Store, notices: mpsc::Sender<Notice>, owner: String) -> Self {
-        let (invalid, warnings, objects) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Shown { store, notices, owner, invalid, warnings, objects }
+        let (invalid, warnings) = (BTreeMap::new(), BTreeMap::new());
+        Shown { store, notices, owner, invalid, warnings, objects: BTreeSet::new(), network: BTreeSet::new() }
     }
 
     /// Shows what speaks against manifests now.
@@ -149,7 +154,12 @@ impl Shown {
                     self.store.put(PersistentVolumeClaim::clone(claim));
                     Kind::PersistentVolumeClaim
                 }
-                Object::Pod(_) | Object::Secret(_) => continue,
+                Object::Pod(_)
+                | Object::Secret(_)
+                | Object::Service(_)
+                | Object::NetworkPolicy(_)
+                | Object::Network(_)
+                | Object::Ambassador(_) => continue,
             };
             shown.insert((kind, name_of(&located.object)));
         }
@@ -160,6 +170,38 @@ impl Shown {
             }
         }
         self.objects = shown;
+    }
+
+    /// Shows Services with what they got, the endpoints behind them, and policies.
+    pub fn network(&mut self, inputs: &Inputs) {
+        let mut shown = BTreeSet::new();
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+        for (name, service) in &inputs.declared.services {
+            let none = Vec::new();
+            let addresses = inputs.service_addresses.get(name).unwrap_or(&none);
+            let problem = inputs.service_problems.get(name).map(String::as_str);
+            let since = self.store.get::<Service>(&name.0, &name.1).and_then(|it| services::shown::since(&it));
+            self.store.put(services::shown::service(service, addresses, problem, since.unwrap_or(now)));
+            shown.insert((Kind::Service, name.clone()));
+        }
+        for (name, policy) in &inputs.declared.policies {
+            self.store.put(policy.clone());
+            shown.insert((Kind::NetworkPolicy, name.clone()));
+        }
+        for slice in services::shown::slices(inputs) {
+            let meta = &slice.metadata;
+            let name = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+            shown.insert((Kind::EndpointSlice, name));
+            self.store.put(slice);
+        }
+        for (kind, (namespace, name)) in self.network.difference(&shown) {
+            match kind {
+                Kind::Service => drop(self.store.remove::<Service>(namespace, name)),
+                Kind::NetworkPolicy => drop(self.store.remove::<NetworkPolicy>(namespace, name)),
+                _ => drop(self.store.remove::<EndpointSlice>(namespace, name)),
+            }
+        }
+        self.network = shown;
     }
 
     async fn tell(&self, pod: &Pod, event: Event) {

@@ -10,6 +10,7 @@ use super::desired::Name;
 use super::order::Order;
 use super::reconcile::View;
 use super::shown;
+use crate::engine::Gate;
 use crate::engine::plan::Waiting;
 use crate::engine::time::{Monotonic, format_duration};
 
@@ -135,8 +136,9 @@ fn explain(name: &Name, view: &View<'_>, depth: usize) -> Option<Why> {
 /// What it waits for, and why that is not there.
 fn gate(name: &Name, view: &View<'_>, depth: usize) -> Option<Cause> {
     let desired = view.desired.pods();
-    let order = Order::of(&desired);
-    let gate = order.gate(name, |target| view.state(target, &desired))?;
+    let order = Order::of(&*desired);
+    let order_says = order.gate(name, |target| view.state(target, &desired));
+    let gate = Gate::both(order_says, view.network.gate(name))?;
     let targets = order.targets(name).filter(|target| depth > 0 && view.desired.pods().contains_key(target));
     let because = targets.filter_map(|target| explain(&target, view, depth - 1)).filter(|why| !why.causes.is_empty());
     Some(Cause { what: format!("{}: {}", gate.reason, gate.message), because: because.collect(), ..Cause::default() })

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-pub use self::kind::Kind;
+pub use self::kind::{Group, Kind};
 pub use self::object::{Object, Stored};
 use self::ring::Ring;
 pub use self::ring::{Change, What};

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, Serializer};
 
 use super::Kind;
+use crate::net::object::Link;
 
 /// A type that a store keeps.
 pub trait Stored: Clone + PartialEq + Sized {
@@ -90,4 +93,4 @@ macro_rules! objects {
     };
 }
 
-objects!(ConfigMap Event Namespace Node PersistentVolumeClaim Pod);
+objects!(ConfigMap EndpointSlice Event Link Namespace NetworkPolicy Node PersistentVolumeClaim Pod Service);

@@ -16,7 +16,12 @@ pub enum Kind {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The addresses of that name; none if it has none of this kind.
-    Addresses(Vec<IpAddr>),
+    Addresses {
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+        /// For how many seconds they count: the least that any record says.
+        ttl: u32,
+    },
     /// There is no such name.
     NoSuchName,
     /// The server refuses or fails, with its code: ask another.
@@ -62,18 +67,19 @@ pub fn answer(message: &[u8], question: &[u8]) -> Option<Answer> {
     }
     let records = u16::from_be_bytes([message[6], message[7]]);
     let mut rest = &message[HEADER + asked.len()..];
-    let mut addresses = Vec::new();
+    let (mut addresses, mut ttl) = (Vec::new(), u32::MAX);
     for _ in 0..records {
-        let record;
-        (record, rest) = take_record(rest)?;
+        let (record, seconds);
+        (record, seconds, rest) = take_record(rest)?;
+        ttl = ttl.min(seconds);
         // A chain of aliases comes along; the addresses at its end are what was asked for.
         addresses.extend(record);
     }
-    Some(Answer::Addresses(addresses))
+    Some(Answer::Addresses { addresses, ttl })
 }
 
-/// The address in the first record, if it holds one, and what follows the record.
-fn take_record(message: &[u8]) -> Option<(Option<IpAddr>, &[u8])> {
+/// The address in the first record, if it holds one, for how long it counts, and what follows the record.
+fn take_record(message: &[u8]) -> Option<(Option<IpAddr>, u32, &[u8])> {
     let rest = skip_name(message)?;
     let (fixed, rest) = rest.split_at_checked(10)?;
     let number = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
@@ -83,7 +89,7 @@ fn take_record(message: &[u8]) -> Option<(Option<IpAddr>, &[u8])> {
         (28, CLASS_IN) => <[u8; 16]>::try_from(data).ok().map(|bytes| Ipv6Addr::from(bytes).into()),
         _ => None,
     };
-    Some((address, rest))
+    Some((address, u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]), rest))
 }
 
 /// What follows a name. A pointer ends it, so none is ever followed.
@@ -133,7 +139,7 @@ mod tests {
         let asked = question(7, "web", Kind::A).unwrap();
         let message = reply(&asked, 0, &[(5, b"\x01a\0"), (1, &[10, 0, 0, 1]), (1, &[10, 0, 0, 2])]);
         let addresses = vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
-        assert_eq!(answer(&message, &asked), Some(Answer::Addresses(addresses)));
+        assert_eq!(answer(&message, &asked), Some(Answer::Addresses { addresses, ttl: 60 }));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! They start inside containers, often as process 1 and under a tight memory limit, so nothing else of the binary is
 //! set up for them: no command line parser, and no async runtime but for the one that speaks HTTP/2.
 
+mod ambassador;
 mod dns;
 mod fetch;
 mod health;
@@ -44,6 +45,12 @@ impl Failure {
 }
 
 const APPLETS: &[Applet] = &[
+    Applet {
+        name: "ambassador",
+        arguments: "[--config FILE | HOST PORT]",
+        about: "relay ports to targets elsewhere: as FILE says, PORT to HOST, or as NAME_PORT_80_TCP=tcp://HOST:PORT says",
+        run: ambassador::main,
+    },
     Applet { name: "cat", arguments: "FILE…", about: "print files", run: plain::cat },
     Applet {
         name: "eat",
@@ -127,7 +134,7 @@ fn is_help(word: &OsStr) -> bool {
 fn list() -> String {
     let mut text = String::from("usage: coracle tool APPLET [ARGUMENT…]\n\nApplets:\n");
     for applet in APPLETS {
-        text.push_str(&format!("  {:<6} {}\n", applet.name, applet.about));
+        text.push_str(&format!("  {:<10} {}\n", applet.name, applet.about));
     }
     text
 }

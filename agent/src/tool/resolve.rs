@@ -28,7 +28,8 @@ pub fn lookup(name: &str, deadline: Instant) -> Result<Vec<IpAddr>, String> {
     Resolver::parse(&text).lookup(name, deadline)
 }
 
-fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
+/// The addresses that a hosts file gives a name.
+pub fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
     let name = name.trim_end_matches('.');
     let mut found = Vec::new();
     for line in text.lines() {
@@ -45,14 +46,16 @@ fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
 
 /// What resolv.conf asks for.
 #[derive(Debug, PartialEq)]
-struct Resolver {
-    servers: Vec<IpAddr>,
+pub struct Resolver {
+    /// The servers to ask, in order.
+    pub servers: Vec<IpAddr>,
     search: Vec<String>,
     ndots: usize,
 }
 
 impl Resolver {
-    fn parse(text: &str) -> Self {
+    /// Reads resolv.conf.
+    pub fn parse(text: &str) -> Self {
         let mut it = Self { servers: Vec::new(), search: Vec::new(), ndots: 1 };
         for line in text.lines() {
             let mut words = line.split_whitespace();
@@ -75,7 +78,7 @@ impl Resolver {
     }
 
     /// The full names to ask for, in order.
-    fn candidates(&self, name: &str) -> Vec<String> {
+    pub fn candidates(&self, name: &str) -> Vec<String> {
         if name.ends_with('.') {
             return vec![name.to_owned()];
         }
@@ -115,7 +118,7 @@ impl Resolver {
         let mut trouble = String::new();
         for server in &self.servers {
             match query(SocketAddr::new(*server, 53), &question, deadline) {
-                Ok(Answer::Addresses(addresses)) => return Ok(addresses),
+                Ok(Answer::Addresses { addresses, .. }) => return Ok(addresses),
                 Ok(Answer::NoSuchName) => return Ok(Vec::new()),
                 Ok(Answer::Failed(code)) => trouble = format!("name server {server} answers with error {code}"),
                 Err(error) => trouble = format!("name server {server}: {error}"),

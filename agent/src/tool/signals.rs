@@ -37,7 +37,8 @@ pub fn end_on_termination() -> Result<(), Failure> {
         .map_err(|e| Failure::failed(format!("start the signal thread: {e}")))
 }
 
-fn reap() {
+/// Reaps what was orphaned to process 1.
+pub fn reap() {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) | Err(_) => return,

@@ -101,26 +101,32 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     let configured = config.container_runtime_endpoint.as_deref().map(endpoint).transpose();
     let configured = configured.map_err(|why| anyhow::anyhow!("containerRuntimeEndpoint: {why}"))?;
     let endpoint = args.container_runtime_endpoint.or(configured);
+    let mut global = global.clone();
+    global.cluster_domain = global.cluster_domain.or_else(|| config.cluster_domain.clone());
+    global.resolv_conf = global.resolv_conf.or_else(|| config.resolv_conf.clone());
+    let mut settings = Settings::of(&global, facts())?;
+    settings.serves_names = endpoint.is_none();
     let wish = Wish {
-        global: global.clone(),
-        settings: Settings::of(global, facts())?,
+        settings,
         places,
         pace: Pace {
             files: args.file_check_frequency.unwrap_or(config.file_check_frequency),
             urls: args.http_check_frequency.unwrap_or(config.http_check_frequency),
         },
-        backoff: args.restart_backoff.unwrap_or_else(|| back_off(&config)),
+        backoff: args.restart_backoff,
         operations: operations::Wish {
             flags: args.flags,
             config,
             log_links: log_links(args.log_links, &global.log_dir),
         },
+        global,
         api: Listen { address: args.api_listen, kubeconfig: args.write_kubeconfig },
         housekeeping: args.housekeeping_interval,
         shutdown_pods: args.shutdown_pods,
         endpoint,
         cri_socket: args.cri_socket,
     };
+    runtime::memory::use_few_arenas();
     let rt = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -153,13 +159,6 @@ fn places(args: &Args, config: &Config) -> anyhow::Result<Vec<Place>> {
         places.push(Place::Url(Address { url: sources::address(url).map_err(wrong)?, headers }));
     }
     Ok(places)
-}
-
-/// Kubelet's back-off, with the configuration's longest wait.
-fn back_off(config: &Config) -> Policy {
-    let max = config.max_container_restart_period;
-    let policy = Policy::default();
-    Policy { initial: policy.initial.min(max), max, ..policy }
 }
 
 /// Collectors look in /var/log/containers for what is in /var/log/pods; logs that are elsewhere are not for them.

@@ -1,12 +1,20 @@
 //! `coracle describe`
 
+mod network;
+
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use hyper::Method;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod};
+use k8s_openapi::List;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod, Service,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::events;
 use crate::api::client::{Client, Options, pod};
@@ -18,7 +26,10 @@ use crate::printer::{Columns, Printer, Table};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Kind of object
-    #[arg(value_name = "KIND", value_parser = ["pods", "pod", "po"])]
+    #[arg(
+        value_name = "KIND",
+        value_parser = ["pods", "pod", "po", "services", "service", "svc", "networkpolicies", "networkpolicy", "netpol"]
+    )]
     kind: String,
     /// Names
     #[arg(value_name = "NAME", required = true)]
@@ -28,26 +39,58 @@ pub struct Args {
     namespace: String,
 }
 
-/// Shows everything that matters about pods, for people.
+/// Shows everything that matters about objects, for people.
 pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let client = Client::of(&global.state_dir);
     super::block_on(async {
         let mut printer = Printer::stdout();
         for (at, name) in args.names.iter().enumerate() {
-            let object = client.ask(Method::GET, &pod(&args.namespace, name, ""), None).await?.object;
-            let shown: Pod = serde_json::from_value(object).context("read the agent's answer")?;
-            let uid = shown.metadata.uid.as_deref().unwrap_or_default();
-            let selector = format!("involvedObject.name={name},involvedObject.uid={uid}");
-            let address = Options::default().with("fieldSelector", &selector);
-            let address = address.of(&format!("/api/v1/namespaces/{}/events", args.namespace));
-            let list = client.ask(Method::GET, &address, None).await?.object;
+            let shown = match args.kind.as_bytes() {
+                [b's', ..] => of_service(&client, &args.namespace, name).await?,
+                [b'n', ..] => of_policy(&client, &args.namespace, name).await?,
+                _ => of_pod(&client, &args.namespace, name).await?,
+            };
             if at > 0 {
                 printer.line("\n")?;
             }
-            printer.text(text(&shown, &events::of_list(&list), Timestamp::now()).as_bytes())?;
+            printer.text(shown.as_bytes())?;
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+async fn of_pod(client: &Client, namespace: &str, name: &str) -> anyhow::Result<String> {
+    let shown: Pod = ask(client, &pod(namespace, name, "")).await?;
+    let uid = shown.metadata.uid.as_deref().unwrap_or_default();
+    let selector = format!("involvedObject.name={name},involvedObject.uid={uid}");
+    let address = Options::default().with("fieldSelector", &selector);
+    let address = address.of(&format!("/api/v1/namespaces/{namespace}/events"));
+    let list = client.ask(Method::GET, &address, None).await?.object;
+    Ok(text(&shown, &events::of_list(&list), Timestamp::now()))
+}
+
+async fn of_service(client: &Client, namespace: &str, name: &str) -> anyhow::Result<String> {
+    let service: Service = ask(client, &format!("/api/v1/namespaces/{namespace}/services/{name}")).await?;
+    let address = Options::default().with("labelSelector", &format!("kubernetes.io/service-name={name}"));
+    let address = address.of(&format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"));
+    let slices: List<EndpointSlice> = ask(client, &address).await?;
+    Ok(network::service(&service, &slices.items))
+}
+
+async fn of_policy(client: &Client, namespace: &str, name: &str) -> anyhow::Result<String> {
+    let address = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/{name}");
+    Ok(network::policy(&ask::<NetworkPolicy>(client, &address).await?))
+}
+
+async fn ask<T: serde::de::DeserializeOwned>(client: &Client, address: &str) -> anyhow::Result<T> {
+    let object = client.ask(Method::GET, address, None).await?.object;
+    serde_json::from_value(object).context("read the agent's answer")
+}
+
+/// Labels and the like, in one line.
+fn pairs(pairs: Option<&BTreeMap<String, String>>) -> String {
+    let pairs: Vec<String> = pairs.into_iter().flatten().map(|(name, value)| format!("{name}={value}")).collect();
+    if pairs.is_empty() { "<none>".to_owned() } else { pairs.join(", ") }
 }
 
 /// Lines of names and values.
@@ -73,10 +116,6 @@ fn text(pod: &Pod, events: &[Event], now: Timestamp) -> String {
     let mut text = Text::default();
     let (meta, spec) = (&pod.metadata, spec_of(pod));
     let status = pod.status.clone().unwrap_or_default();
-    let pairs = |pairs: Option<&std::collections::BTreeMap<String, String>>| {
-        let pairs: Vec<String> = pairs.into_iter().flatten().map(|(name, value)| format!("{name}={value}")).collect();
-        if pairs.is_empty() { "<none>".to_owned() } else { pairs.join(", ") }
-    };
     text.some(0, "Name", meta.name.as_ref());
     text.some(0, "Namespace", meta.namespace.as_ref());
     text.some(0, "Node", spec.node_name.as_ref());

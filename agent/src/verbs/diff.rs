@@ -30,7 +30,8 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|path| if path.as_os_str() == "-" { Ok(path.clone()) } else { std::path::absolute(path) });
     let paths = paths.collect::<Result<Vec<_>, _>>().context("find the manifests")?;
-    let manifest = manifests::read(&sources::load(&paths)?);
+    let mut manifest = manifests::read(&sources::load(&paths)?);
+    crate::net::ambassador::expand(&mut manifest);
     let color = global.color.wanted(&std::io::stderr());
     for diagnostic in &manifest.diagnostics {
         anstream::eprintln!("{}\n", diagnostic.render(color).trim_end_matches('\n'));
@@ -51,8 +52,8 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// What becomes of each object that is not as it was.
-fn changes(desired: &Desired, objects: Vec<Object>, paths: &[PathBuf]) -> Vec<String> {
+/// What becomes of each object that is not as it was, where `paths` are to hold these and no others.
+pub(super) fn changes(desired: &Desired, objects: Vec<Object>, paths: &[PathBuf]) -> Vec<String> {
     let mut lines = Vec::new();
     let wanted: Vec<_> = objects.iter().map(|object| (object.kind(), name_of(object))).collect();
     for object in objects {

@@ -18,7 +18,7 @@ pub struct Args {
     /// Stop and remove everything that the state directory knows, running pods included; images and claims stay
     #[arg(long)]
     all: bool,
-    /// Remove the data of PersistentVolumeClaims, too, unless a pod that stays mounts them
+    /// Remove the data of PersistentVolumeClaims, too, unless a pod that stays mounts them or a manifest of the agent has them
     #[arg(long)]
     claims: bool,
 }

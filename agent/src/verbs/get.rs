@@ -1,5 +1,8 @@
 //! `coracle get`
 
+mod links;
+mod objects;
+
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -11,12 +14,13 @@ use crate::cli::Global;
 use crate::engine::record::{self, PodRecord};
 use crate::printer::{Columns, Printer, Table};
 use crate::record::{name_of, namespace_of};
+use crate::store::Kind;
 
 /// Flags of `get`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Kind of object
-    #[arg(value_name = "KIND", value_parser = ["pods", "pod", "po"])]
+    #[arg(value_name = "KIND", value_parser = objects::WORDS)]
     kind: String,
     /// Names; all by default
     #[arg(value_name = "NAME")]
@@ -35,8 +39,14 @@ pub struct Args {
     no_headers: bool,
 }
 
-/// Shows pods.
+/// Shows objects: pods and links from the pods' records, which are there without an agent, too; others as the agent has
+/// them.
 pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    match objects::kind_of(&args.kind) {
+        Some(Kind::Link) => return links::main(&args, global),
+        Some(kind) if kind != Kind::Pod => return objects::main(kind, &args, global),
+        _ => {}
+    }
     let (mut records, unreadable) = record::list_in_boot(&global.state_dir, &global.this_boot()?)?;
     records.retain(|record| args.all_namespaces || namespace_of(record) == args.namespace);
     let missing: Vec<&String> =

@@ -1,8 +1,10 @@
 //! The verbs, one module each: `Args` and `main`.
 
 pub mod agent;
+pub mod apply;
 pub mod attach;
 pub mod completion;
+pub mod cp;
 pub mod cri;
 pub mod delete;
 pub mod describe;
@@ -10,6 +12,7 @@ pub mod diff;
 pub mod doctor;
 pub mod events;
 pub mod exec;
+pub mod explain;
 pub mod gc;
 pub mod get;
 pub mod image;

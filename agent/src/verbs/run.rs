@@ -4,6 +4,7 @@
 //! When every pod has ended, or was told to, all of them are removed together, so that `get` and `logs` still answer
 //! for those that ended early.
 
+mod around;
 mod lines;
 mod output;
 mod session;
@@ -12,6 +13,7 @@ mod voices;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -27,6 +29,8 @@ use crate::engine::config::{Objects, Settings};
 use crate::failure::BAD_INPUT;
 use crate::host::node;
 use crate::identity::new_uid;
+use crate::net::Declared;
+use crate::node::order::Order;
 use crate::privilege::require_root;
 use crate::sources;
 use runtime::zygote::Zygote;
@@ -51,7 +55,8 @@ pub struct Args {
 /// Runs the pods to their end.
 pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>) -> anyhow::Result<ExitCode> {
     let zygote = zygote.transpose().context("prepare to start containers")?;
-    let manifest = manifests::read(&sources::load(&args.paths)?);
+    let mut manifest = manifests::read(&sources::load(&args.paths)?);
+    crate::net::ambassador::expand(&mut manifest);
     let color = global.color.wanted(&std::io::stderr());
     for diagnostic in &manifest.diagnostics {
         anstream::eprintln!("{}\n", diagnostic.render(color).trim_end_matches('\n'));
@@ -60,7 +65,7 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         return Ok(ExitCode::from(BAD_INPUT));
     }
     let settings = Settings::of(global, node::facts())?;
-    let (pods, objects) = match choose(manifest, &args.name, &settings) {
+    let (pods, objects, declared) = match choose(manifest, &args.name, &settings) {
         Ok(chosen) => chosen,
         Err(problems) => {
             for problem in problems {
@@ -80,6 +85,7 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         global: global.clone(),
         settings,
         objects,
+        declared,
         pods,
         backoff: args.restart_backoff,
         zygote,
@@ -90,7 +96,12 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
 }
 
 /// The pods to run and the objects that they may refer to; or everything that is wrong with them.
-fn choose(manifest: Manifest, names: &[String], settings: &Settings) -> Result<(Vec<Pod>, Objects), Vec<String>> {
+fn choose(
+    manifest: Manifest,
+    names: &[String],
+    settings: &Settings,
+) -> Result<(Vec<Pod>, Objects, Declared), Vec<String>> {
+    let declared = Declared::of(manifest.objects.iter().map(|located| &located.object));
     let mut objects = Objects::default();
     let mut pods: BTreeMap<(String, String), (Pod, String)> = BTreeMap::new();
     let mut problems = Vec::new();
@@ -102,6 +113,9 @@ fn choose(manifest: Manifest, names: &[String], settings: &Settings) -> Result<(
             Object::ConfigMap(map) => drop(objects.config_maps.insert(key, *map)),
             Object::Secret(secret) => drop(objects.secrets.insert(key, *secret)),
             Object::PersistentVolumeClaim(claim) => drop(objects.claims.insert(key, *claim)),
+            Object::Service(_) | Object::NetworkPolicy(_) | Object::Network(_) => {}
+            // The pod that it means stands in its place.
+            Object::Ambassador(_) => {}
             Object::Pod(_) if !names.is_empty() && !names.contains(&key.1) => {}
             Object::Pod(pod) => match pods.get(&key) {
                 Some((_, first)) => {
@@ -125,8 +139,17 @@ fn choose(manifest: Manifest, names: &[String], settings: &Settings) -> Result<(
     }
     let places: Vec<(&Pod, &str)> = pods.values().map(|(pod, place)| (pod, place.as_str())).collect();
     problems.extend(port_clashes(&places));
+    problems.extend(cycles(&pods));
     let pods = pods.into_values().map(|(pod, _)| pod).collect();
-    if problems.is_empty() { Ok((pods, objects)) } else { Err(problems) }
+    if problems.is_empty() { Ok((pods, objects, declared)) } else { Err(problems) }
+}
+
+/// Pods that wait for themselves, and would do so for ever.
+fn cycles(pods: &BTreeMap<(String, String), (Pod, String)>) -> Vec<String> {
+    let shared: BTreeMap<_, _> = pods.iter().map(|(name, (pod, _))| (name.clone(), Arc::new(pod.clone()))).collect();
+    let order = Order::of(&shared);
+    let place = |name| pods.get(name).map(|(_, place)| place.as_str()).unwrap_or_default();
+    order.cycles().map(|(name, gate)| format!("{}: pod {}: {}", place(name), name.1, gate.message)).collect()
 }
 
 /// What an API server would have given the pod.
@@ -150,7 +173,7 @@ mod tests {
         let manifest = manifests::read(&[Source { name: "f.yaml".into(), text: text.into() }]);
         assert!(!manifest.has_errors(false), "{:?}", manifest.diagnostics);
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let (pods, _) = choose(manifest, &names, &Settings::default())?;
+        let (pods, ..) = choose(manifest, &names, &Settings::default())?;
         Ok(pods.iter().map(|pod| PodKey::of(pod).name).collect())
     }
 
@@ -158,6 +181,20 @@ mod tests {
         format!(
             "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c, image: i}}]}}\n"
         )
+    }
+
+    #[test]
+    fn pods_that_wait_for_themselves_are_refused() {
+        let linked = |name: &str, to: &str| {
+            pod(name).replace("}\nspec", &format!(", annotations: {{coracle.dev/links: {to}}}}}\nspec"))
+        };
+        let problems = chosen(&(linked("a", "b") + &linked("b", "a")), &[]).unwrap_err();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        let first = "f.yaml:2: pod a: default/a linked to default/b linked to default/a: none of them can be the first; \
+                     write b(ungated) in coracle.dev/links of pod default/a";
+        assert_eq!(problems[0], first);
+        assert_eq!(chosen(&(linked("a", "b(ungated)") + &linked("b", "a")), &[]).unwrap(), ["a", "b"]);
+        assert_eq!(chosen(&linked("a", "elsewhere.far"), &[]).unwrap(), ["a"]);
     }
 
     #[test]

@@ -24,7 +24,9 @@ pub struct Args {
 /// Shows every diagnostic of every manifest, and what they come to.
 pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let sources = sources::load(&args.paths)?;
-    let manifest = manifests::read(&sources);
+    let mut manifest = manifests::read(&sources);
+    let objects = manifest.objects.len();
+    crate::net::ambassador::expand(&mut manifest);
     let color = global.color.wanted(&std::io::stdout());
     let mut printer = Printer::stdout();
     for diagnostic in &manifest.diagnostics {
@@ -33,16 +35,16 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     let fatal = args.strict && manifest.diagnostics.iter().any(|it| it.severity == Severity::Warning);
     let note = if fatal { " (as bad as errors: --strict)" } else { "" };
-    printer.line(format_args!("{}{note}", summary(&manifest, sources.len())))?;
+    printer.line(format_args!("{}{note}", summary(&manifest, sources.len(), objects)))?;
     Ok(if manifest.has_errors(args.strict) { ExitCode::from(BAD_INPUT) } else { ExitCode::SUCCESS })
 }
 
-fn summary(manifest: &Manifest, files: usize) -> String {
+fn summary(manifest: &Manifest, files: usize, objects: usize) -> String {
     let of = |severity| manifest.diagnostics.iter().filter(|it| it.severity == severity).count();
     format!(
         "{}, {}: {}, {}",
         count(files, "file"),
-        count(manifest.objects.len(), "object"),
+        count(objects, "object"),
         count(of(Severity::Error), "error"),
         count(of(Severity::Warning), "warning")
     )

@@ -69,3 +69,22 @@ fn a_file_that_is_touched_or_written_again_as_it_was_changes_nothing() {
     agent.wait_for_running("zzz");
     assert_eq!(ids(&before), ids(&agent.wait_for_running("web")));
 }
+
+#[test]
+fn other_host_aliases_are_in_the_hosts_file_of_the_containers_that_run() {
+    let node = need!(Node::with_busybox());
+    let agent = Agent::start(&node);
+    let web = |name: &str| {
+        let mut pod = e2e::manifest::keeper("web");
+        pod["spec"]["hostAliases"] = json!([{"ip": "192.0.2.7", "hostnames": [name]}]);
+        pod
+    };
+    agent.write("web.yaml", web("one.example"));
+    let before = agent.wait_for_running("web");
+    agent.write("web.yaml", web("two.example"));
+    let hosts = || node.exec("web", "c", &["cat", "/etc/hosts"]).stdout();
+    let changed = || hosts().contains("192.0.2.7\ttwo.example").then_some(());
+    assert!(e2e::inspect::wait_for(changed).is_some(), "{}", hosts());
+    assert!(!hosts().contains("one.example"));
+    assert_eq!(e2e::agent::container_id(&before, "c"), e2e::agent::container_id(&agent.wait_for_running("web"), "c"));
+}

@@ -1,6 +1,6 @@
 //! The agent on Debian's containerd, which others use too; and beside its pods, a CRI socket for others.
 
-use e2e::agent::{Agent, container_id, restarts};
+use e2e::agent::{Agent, condition, container_id, restarts};
 use e2e::cri::{Containerd, Endpoint as _};
 use e2e::manifest::{keeper, pod, shell, with};
 use e2e::{BUSYBOX, Node, need};
@@ -59,4 +59,38 @@ fn cri_clients_are_served_beside_the_agents_pods() {
     assert_eq!(version.runtime_name, "coracle");
     let listed = client.list_pod_sandbox(Default::default()).expect("it is served");
     assert!(listed.items.is_empty(), "the agent's pods are none of theirs: {listed:?}");
+}
+
+#[test]
+fn pods_in_a_runtime_that_the_agent_used_before_are_told_of() {
+    let node = need!(Node::with_busybox());
+    let containerd = need!(Containerd::start(&node));
+    let endpoint = format!("unix://{}", containerd.socket().display());
+    let mut there = Agent::start_with(&node, ["--container-runtime-endpoint", &endpoint]);
+    there.write(
+        "web.yaml",
+        pod("web", json!({"restartPolicy": "Always", "containers": [shell("c", "exec sleep 1000")]})),
+    );
+    there.wait_for_running("web");
+    there.stop();
+
+    let mut here = Agent::start(&node);
+    let said = here.wait_for_words("still runs in the runtime that it used before");
+    assert!(said.contains("default/web") && said.contains(&endpoint), "{said}");
+    here.wait_for("web", "one of Coracle's own", |pod| {
+        container_id(pod, "c").is_some_and(|id| id.starts_with("coracle://")) && condition(pod, "Ready") == Some(true)
+    });
+    here.stop();
+    // The other way around; and where nothing of the agent is left, there is nothing to say.
+    there.restart();
+    let said = there.wait_for_words("coracle gc --all");
+    assert!(said.contains("default/web"), "{said}");
+    there.remove("web.yaml");
+    there.wait_until_gone("web");
+    there.stop();
+    node.coracle(["gc", "--all"]).exits(0);
+    let again = Agent::start(&node);
+    again.write("late.yaml", keeper("late"));
+    again.wait_for_running("late");
+    assert!(!again.said().contains("still runs in the runtime"), "{}", again.said());
 }

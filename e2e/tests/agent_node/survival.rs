@@ -210,3 +210,56 @@ fn when_the_agents_whole_cgroup_is_killed_its_pods_live() {
         inspect::wait_for(|| fs::remove_dir(&cgroup).ok()).expect("nobody is in it any more");
     }
 }
+
+#[test]
+fn an_order_that_was_answered_is_carried_out_also_by_the_next_agent() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::start(&node);
+    agent.write("web.yaml", server("web"));
+    let mut before = agent.wait_for_running("web");
+    for verb in [["restart", "web"].as_slice(), &["restart", "web", "-c", "c"], &["delete", "pod", "web"]] {
+        node.coracle(verb).exits(0);
+        agent.kill();
+        agent.restart();
+        let id = container_id(&before, "c");
+        agent.wait_for("web", "another instance", |pod| container_id(pod, "c").is_some_and(|now| Some(now) != id));
+        let after = agent.wait_for_running("web");
+        assert_eq!(before["metadata"]["uid"] == after["metadata"]["uid"], verb[0] == "restart", "{verb:?}");
+        before = after;
+    }
+}
+
+#[test]
+fn pods_are_stopped_with_the_agent_by_their_priority_within_the_settings_times() {
+    let node = need!(Node::with_busybox());
+    let config = node.dir().join("config.yaml");
+    let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+    let times = "shutdownGracePeriod: 8s\nshutdownGracePeriodCriticalPods: 6s\n";
+    fs::write(&config, format!("{head}{times}evictionHard: {{memory.available: 1Mi}}\n")).expect("it is ours");
+    let mut agent = Agent::prepare(&node, ["--shutdown-pods".into(), "--config".into(), config.into_os_string()]);
+    let out = node.make_dir("out");
+    let polite = |name: &str, script: &str, class: &str| {
+        let mut container = shell("c", &format!("trap '{script}' TERM; echo up; while :; do sleep 0.05; done"));
+        container["volumeMounts"] = json!([{"name": "out", "mountPath": "/out"}]);
+        let volume = json!({"name": "out", "hostPath": {"path": out.display().to_string()}});
+        pod(
+            name,
+            json!({
+                "priorityClassName": class, "terminationGracePeriodSeconds": 3600, "containers": [container], "volumes": [volume],
+            }),
+        )
+    };
+    agent.write("low.yaml", polite("low", "sleep 0.5; echo low >> /out/order; exit 0", ""));
+    agent.write("high.yaml", polite("high", "echo high >> /out/order; exit 0", "system-cluster-critical"));
+    // One that does not end, and has an hour of its own: it gets two seconds.
+    agent.write("stubborn.yaml", polite("stubborn", "", ""));
+    agent.restart();
+    for name in ["low", "high", "stubborn"] {
+        agent.wait_for_running(name);
+        e2e::inspect::wait_for(|| node.coracle(["logs", name]).stdout().contains("up").then_some(()))
+            .expect("it is ready to be asked");
+    }
+    agent.stop();
+    assert!(inspect::processes(&node).is_empty(), "{}", agent.said());
+    assert_eq!(fs::read_to_string(out.join("order")).ok().as_deref(), Some("low\nhigh\n"), "{}", agent.said());
+}

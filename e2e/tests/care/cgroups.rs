@@ -134,3 +134,23 @@ fn nothing_is_left_of_a_pod_that_goes() {
         assert!(inspect::wait_for(|| (!dir.exists()).then_some(())).is_some(), "{} stays", dir.display());
     }
 }
+
+#[test]
+fn pod_pids_limit_follows_the_settings_for_pods_that_run() {
+    let node = need!(Node::with_busybox());
+    let mut agent = agent(&node, json!({"podPidsLimit": 64}));
+    agent.write("web.yaml", marked("web", json!({})));
+    agent.wait_for_running("web");
+    let dir = cgroup(&node, "web", "pids");
+    let limit = || read(&dir, "pids.max", "pids.max");
+    assert_eq!(limit(), "64");
+    let path = node.dir().join("config.yaml");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).expect("it is there")).expect("JSON");
+    config["podPidsLimit"] = json!(77);
+    fs::write(&path, config.to_string()).expect("it is ours");
+    agent.run().signal(rustix::process::Signal::HUP);
+    assert!(inspect::wait_for(|| (limit() == "77").then_some(())).is_some(), "{}: {}", limit(), agent.said());
+    agent.write("late.yaml", marked("late", json!({})));
+    agent.wait_for_running("late");
+    assert_eq!(read(&cgroup(&node, "late", "pids"), "pids.max", "pids.max"), "77");
+}

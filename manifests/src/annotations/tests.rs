@@ -63,10 +63,12 @@ fn the_annotations_of_a_pod_are_read_at_once() {
         serde_json::from_value(json!({"metadata": {"name": "p", "annotations": annotations}})).unwrap()
     };
     assert_eq!(Annotations::of(&pod(json!({}))).unwrap(), Annotations::default());
-    let read = Annotations::of(&pod(json!({AFTER: "db", RESTART_BACKOFF: "max=1s", RESTART_ON_CHANGE: "true"})));
+    let read =
+        Annotations::of(&pod(json!({AFTER: "db", LINKS: "db", RESTART_BACKOFF: "max=1s", RESTART_ON_CHANGE: "true"})));
     let backoff = Backoff { max: Some(Duration::from_secs(1)), ..Backoff::default() };
     let after = vec![wait(None, "db", Condition::Ready)];
-    assert_eq!(read.unwrap(), Annotations { after, restart_backoff: backoff, restart_on_change: true });
+    let links = links("db").unwrap();
+    assert_eq!(read.unwrap(), Annotations { after, links, restart_backoff: backoff, restart_on_change: true });
     let error = Annotations::of(&pod(json!({RESTART_ON_CHANGE: "yes"}))).unwrap_err();
     assert_eq!(error.to_string(), "annotation coracle.dev/restart-on-change: `yes` is not one of `true` or `false`");
 }

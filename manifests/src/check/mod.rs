@@ -205,7 +205,8 @@ fn supported(
     match support {
         Some(Support::Runs) => {}
         Some(Support::Ignored(_)) if empty || matches!(text.as_str(), "false" | "0" | "0s") => {}
-        Some(Support::Ignored(why)) => {
+        Some(Support::RunsFor(values, _)) if empty || values.contains(&text.as_str()) => {}
+        Some(Support::Ignored(why) | Support::RunsFor(_, why)) => {
             report.add(Warning, entry.at, place.path, format!("`{}` has no effect", field.name), Some(why.to_owned()));
         }
         Some(Support::NotYet { harmless })

@@ -9,6 +9,10 @@ use std::time::Duration;
 pub struct Config {
     /// `staticPodPath`: a directory of manifests, or one file.
     pub static_pod_path: Option<PathBuf>,
+    /// The domain below which pods and services have their names.
+    pub cluster_domain: Option<String>,
+    /// The file that names the name servers for all other names.
+    pub resolv_conf: Option<PathBuf>,
     /// `staticPodURL`: where manifests are fetched from.
     pub static_pod_url: Option<String>,
     /// `staticPodURLHeader`: the headers of that request, in the order of their names.
@@ -43,6 +47,8 @@ pub struct Config {
     pub local_storage_capacity_isolation: bool,
     /// `crashLoopBackOff.maxContainerRestartPeriod`.
     pub max_container_restart_period: Duration,
+    /// `shutdownGracePeriod` and its kin, from the lowest priority to the highest; none for the pods' own time.
+    pub shutdown: Vec<ShutdownStep>,
     /// `healthzBindAddress` and `healthzPort`.
     pub health: Health,
     /// `oomScoreAdj` of the agent.
@@ -55,6 +61,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             static_pod_path: None,
+            cluster_domain: None,
+            resolv_conf: None,
             static_pod_url: None,
             static_pod_url_header: Vec::new(),
             file_check_frequency: Duration::from_secs(20),
@@ -72,6 +80,7 @@ impl Default for Config {
             node_status_max_images: Some(50),
             local_storage_capacity_isolation: true,
             max_container_restart_period: Duration::from_secs(300),
+            shutdown: Vec::new(),
             health: Health::default(),
             oom_score_adj: -999,
             logging: Logging::default(),
@@ -244,6 +253,15 @@ pub struct Resources {
     pub ephemeral_storage: u64,
     /// Process ids.
     pub pid: u64,
+}
+
+/// Pods from one priority on are stopped together, and have this long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutdownStep {
+    /// The least priority of its pods; of the lowest step's pods, any below the next one's.
+    pub priority: i32,
+    /// Then the next step's turn comes.
+    pub grace: Duration,
 }
 
 /// Where the agent tells whether it is well.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::types::{KubeletConfiguration, LoggingConfiguration};
 use super::{Config, ContainerLogs, Health, ImageGc, LogFormat, Logging, Pulls, Reserved, Resources};
-use super::{eviction, types};
+use super::{eviction, shutdown, types};
 use crate::diagnostic::Severity::Error;
 use crate::duration;
 use crate::path::Path;
@@ -31,6 +31,8 @@ pub(super) fn of(raw: &KubeletConfiguration, root: &Node, report: &mut Report<'_
     feature_gates(raw, &mut checker);
     Config {
         static_pod_path: checker.path("staticPodPath", raw.static_pod_path.as_ref()),
+        cluster_domain: cluster_domain(raw, &mut checker),
+        resolv_conf: checker.path("resolvConf", raw.resolv_conf.as_ref()),
         static_pod_url: checker.url(raw),
         static_pod_url_header: headers(raw),
         file_check_frequency: checker.period(
@@ -67,10 +69,20 @@ pub(super) fn of(raw: &KubeletConfiguration, root: &Node, report: &mut Report<'_
         },
         local_storage_capacity_isolation: raw.local_storage_capacity_isolation.unwrap_or(true),
         max_container_restart_period: restart_period(raw, &mut checker),
+        shutdown: shutdown::of(raw, &mut checker),
         health: health(raw, &mut checker),
         oom_score_adj: oom_score_adj(raw, &mut checker),
         logging: raw.logging.as_ref().map_or_else(Logging::default, |it| logging(it, &mut checker)),
     }
+}
+
+fn cluster_domain(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) -> Option<String> {
+    let domain = raw.cluster_domain.as_deref()?.trim_end_matches('.');
+    if !domain.is_empty() && !super::is_cluster_domain(domain) {
+        let message = format!("`{}` is no domain", clip(domain));
+        checker.error(&Path::default().field("clusterDomain"), message, Some("write it as `cluster.local`".into()));
+    }
+    Some(domain.to_owned()).filter(|it| !it.is_empty())
 }
 
 fn feature_gates(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) {

@@ -169,3 +169,27 @@ fn a_file_that_is_no_configuration_says_so() {
     let twice = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
     assert_eq!(error(&format!("{twice}---\n{twice}")), "there is more than one KubeletConfiguration");
 }
+
+#[test]
+fn pods_are_stopped_in_steps_by_their_priority() {
+    let steps = |body: &str| {
+        let steps = config(body).shutdown;
+        steps.iter().map(|step| (step.priority, step.grace.as_secs())).collect::<Vec<_>>()
+    };
+    let two = steps("shutdownGracePeriod: 30s\nshutdownGracePeriodCriticalPods: 10s\n");
+    assert_eq!(two, [(0, 20), (2_000_000_000, 10)]);
+    let step = |priority, seconds| format!("- {{priority: {priority}, shutdownGracePeriodSeconds: {seconds}}}\n");
+    let key = "shutdownGracePeriodByPodPriority:\n";
+    let several = format!("{key}{}{}{}", step(100, 10), step(0, 60), step(-5, 1));
+    assert_eq!(steps(&several), [(-5, 1), (0, 60), (100, 10)]);
+    assert_eq!(steps(""), []);
+    for (body, said) in [
+        ("shutdownGracePeriodCriticalPods: 10s".to_owned(), "it is more than `shutdownGracePeriod`"),
+        ("shutdownGracePeriod: 500ms".to_owned(), "it is less than 1s"),
+        (format!("shutdownGracePeriod: 30s\n{key}{}", step(0, 1)), "it cannot stand beside `shutdownGracePeriod`"),
+        (format!("{key}{}{}", step(0, 1), step(0, 2)), "`0` is there twice"),
+        (format!("{key}{}", step(0, -1)), "it is negative"),
+    ] {
+        assert!(error(&body).contains(said), "{}", error(&body));
+    }
+}

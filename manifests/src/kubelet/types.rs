@@ -64,8 +64,8 @@ pub(crate) struct KubeletConfiguration {
     pub(super) node_status_max_images: Option<i32>,
     pub(super) local_storage_capacity_isolation: Option<bool>,
     pub(super) crash_loop_back_off: Option<CrashLoopBackOffConfig>,
-    shutdown_grace_period: Option<String>,
-    shutdown_grace_period_critical_pods: Option<String>,
+    pub(super) shutdown_grace_period: Option<String>,
+    pub(super) shutdown_grace_period_critical_pods: Option<String>,
     pub(super) healthz_port: Option<i32>,
     pub(super) healthz_bind_address: Option<String>,
     #[serde(rename = "oomScoreAdj")]
@@ -95,7 +95,7 @@ pub(crate) struct KubeletConfiguration {
     event_burst: Option<i32>,
     enable_debugging_handlers: Option<bool>,
     enable_contention_profiling: Option<bool>,
-    cluster_domain: Option<String>,
+    pub(super) cluster_domain: Option<String>,
     #[serde(rename = "clusterDNS")]
     cluster_dns: Option<Vec<String>>,
     streaming_connection_idle_timeout: Option<String>,
@@ -121,7 +121,7 @@ pub(crate) struct KubeletConfiguration {
     #[serde(rename = "podCIDR")]
     pod_cidr: Option<String>,
     #[serde(rename = "resolvConf")]
-    resolv_conf: Option<String>,
+    pub(super) resolv_conf: Option<String>,
     run_once: Option<bool>,
     #[serde(rename = "cpuCFSQuota")]
     cpu_cfs_quota: Option<bool>,
@@ -155,7 +155,7 @@ pub(crate) struct KubeletConfiguration {
     kernel_memcg_notification: Option<bool>,
     enable_system_log_handler: Option<bool>,
     enable_system_log_query: Option<bool>,
-    shutdown_grace_period_by_pod_priority: Option<Vec<Opaque>>,
+    pub(super) shutdown_grace_period_by_pod_priority: Option<Vec<ShutdownGracePeriodByPodPriority>>,
     reserved_memory: Option<Vec<Opaque>>,
     enable_profiling_handler: Option<bool>,
     enable_debug_flags_handler: Option<bool>,
@@ -174,6 +174,14 @@ pub(crate) struct KubeletConfiguration {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct CrashLoopBackOffConfig {
     pub(super) max_container_restart_period: Option<String>,
+}
+
+/// An item of `shutdownGracePeriodByPodPriority`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ShutdownGracePeriodByPodPriority {
+    pub(super) priority: i32,
+    pub(super) shutdown_grace_period_seconds: i64,
 }
 
 /// `memorySwap`

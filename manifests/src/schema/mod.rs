@@ -16,6 +16,10 @@ pub(crate) static OBJECTS: LazyLock<Objects> = LazyLock::new(|| {
         .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::ConfigMap>())
         .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::Secret>())
         .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::PersistentVolumeClaim>())
+        .and_then(|()| objects.trace::<k8s_openapi::api::core::v1::Service>())
+        .and_then(|()| objects.trace::<k8s_openapi::api::networking::v1::NetworkPolicy>())
+        .and_then(|()| objects.trace_optional::<crate::Network>())
+        .and_then(|()| objects.trace_optional::<crate::Ambassador>())
         .and_then(|()| objects.trace_optional::<crate::kubelet::types::KubeletConfiguration>());
     debug_assert!(traced.is_ok(), "{traced:?}");
     objects
@@ -36,6 +40,8 @@ mod tests {
         objects.trace::<k8s_openapi::api::core::v1::ConfigMap>().unwrap();
         objects.trace::<k8s_openapi::api::core::v1::Secret>().unwrap();
         objects.trace::<k8s_openapi::api::core::v1::PersistentVolumeClaim>().unwrap();
+        objects.trace::<k8s_openapi::api::core::v1::Service>().unwrap();
+        objects.trace::<k8s_openapi::api::networking::v1::NetworkPolicy>().unwrap();
         let field = |object, name| objects.field(object, name).unwrap();
         assert!(field("Container", "name").required);
         assert!(!field("Container", "image").required);
@@ -49,7 +55,7 @@ mod tests {
     /// Object types that a kind which runs reaches through fields that run.
     fn reached() -> BTreeSet<&'static str> {
         let mut reached = BTreeSet::new();
-        let mut open = [crate::kinds::RUN.as_slice(), &["KubeletConfiguration"]].concat();
+        let mut open: Vec<&str> = crate::kinds::run().chain(["KubeletConfiguration"]).collect();
         while let Some(object) = open.pop() {
             if !reached.insert(object) {
                 continue;

@@ -10,6 +10,8 @@ pub(crate) enum Support {
     Runs,
     /// It has no meaning on one node, or is written by a server: a warning, with the reason.
     Ignored(&'static str),
+    /// Of these values the same; any other has no effect: a warning, with the reason.
+    RunsFor(&'static [&'static str], &'static str),
     /// Without it something else would run than what is written: an error. Only these values change nothing.
     NotYet { harmless: &'static [&'static str] },
     /// The same, of what will not come: with what to do instead.
@@ -29,8 +31,15 @@ pub(crate) type Fields = &'static [(Support, &'static [&'static str])];
 const ONE_NODE: Support = Ignored("there is only this node");
 const SERVER: Support = Ignored("the API server writes it");
 const NO_API_SERVER: Support = Ignored("there is no API server for a service account to talk to");
+const CLASSES: Support = Support::RunsFor(
+    &["system-cluster-critical", "system-node-critical"],
+    "there are no other classes on a node; write their `priority`",
+);
 const ON_THE_HOST: Support = Never("mount it on the host, and mount that as a `hostPath`");
 const DEBUG_ONLY: Support = Never("a container for debugging is no part of what the pod is for: leave it out");
+const FROM_OUTSIDE: Support = Never("a pod is reached from outside by a `hostPort` of one of its containers");
+const NO_BALANCER: Support = Never("there is no load balancer outside of this node: leave it out");
+const NO_EXTERNAL_NAME: Support = Never("a pod of kind `Ambassador` leads to what is elsewhere");
 
 const ALL: &[(&str, Fields)] = &[
     ("Pod", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
@@ -65,6 +74,7 @@ const ALL: &[(&str, Fields)] = &[
                     "containers",
                     "dnsConfig",
                     "dnsPolicy",
+                    "enableServiceLinks",
                     "ephemeralContainers",
                     "hostAliases",
                     "hostIPC",
@@ -76,6 +86,7 @@ const ALL: &[(&str, Fields)] = &[
                     "imagePullSecrets",
                     "initContainers",
                     "os",
+                    "priority",
                     "resources",
                     "restartPolicy",
                     "runtimeClassName",
@@ -94,8 +105,6 @@ const ALL: &[(&str, Fields)] = &[
                     "nodeName",
                     "nodeSelector",
                     "preemptionPolicy",
-                    "priority",
-                    "priorityClassName",
                     "schedulerName",
                     "schedulingGates",
                     "schedulingGroup",
@@ -103,8 +112,8 @@ const ALL: &[(&str, Fields)] = &[
                     "topologySpreadConstraints",
                 ],
             ),
+            (CLASSES, &["priorityClassName"]),
             (NO_API_SERVER, &["automountServiceAccountToken", "serviceAccount", "serviceAccountName"]),
-            (Ignored("there are no Services yet"), &["enableServiceLinks"]),
             (Ignored("no API server asks for evictions"), &["evictionResponders"]),
             (Ignored("there are no runtime classes to account for"), &["overhead"]),
             (Ignored("nothing sets the conditions it waits for"), &["readinessGates"]),
@@ -367,6 +376,32 @@ const ALL: &[(&str, Fields)] = &[
     ("HostPathVolumeSource", &[(Runs, &["path", "type"])]),
     ("ConfigMap", &[(Runs, &["apiVersion", "binaryData", "data", "immutable", "kind", "metadata"])]),
     ("Secret", &[(Runs, &["apiVersion", "data", "immutable", "kind", "metadata", "stringData", "type"])]),
+    ("Network", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
+    ("NetworkSpec", &[(Runs, &["isolated", "masquerade", "mtu", "subnets", "type"])]),
+    ("Ambassador", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
+    (
+        "AmbassadorSpec",
+        &[(
+            Runs,
+            &[
+                "balance",
+                "connectTimeoutSeconds",
+                "drainSeconds",
+                "healthCheck",
+                "maxConnections",
+                "ports",
+                "proxyProtocol",
+                "statusPort",
+                "targets",
+                "udpIdleSeconds",
+            ],
+        )],
+    ),
+    ("AmbassadorPort", &[(Runs, &["hostIP", "hostPort", "name", "port", "protocol", "targetPort", "targets"])]),
+    (
+        "AmbassadorHealthCheck",
+        &[(Runs, &["failureThreshold", "path", "periodSeconds", "port", "successThreshold", "timeoutSeconds", "type"])],
+    ),
     ("PersistentVolumeClaim", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
     (
         "PersistentVolumeClaimSpec",
@@ -377,6 +412,61 @@ const ALL: &[(&str, Fields)] = &[
             (NOT_YET, &["dataSource", "dataSourceRef", "selector", "volumeName"]),
         ],
     ),
+    ("Service", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
+    (
+        "ServiceSpec",
+        &[
+            (
+                Runs,
+                &[
+                    "clusterIP",
+                    "clusterIPs",
+                    "internalTrafficPolicy",
+                    "ipFamilies",
+                    "ipFamilyPolicy",
+                    "ports",
+                    "publishNotReadyAddresses",
+                    "selector",
+                    "sessionAffinity",
+                    "sessionAffinityConfig",
+                    "type",
+                ],
+            ),
+            (FROM_OUTSIDE, &["externalIPs"]),
+            (NO_EXTERNAL_NAME, &["externalName"]),
+            (
+                NO_BALANCER,
+                &[
+                    "allocateLoadBalancerNodePorts",
+                    "externalTrafficPolicy",
+                    "healthCheckNodePort",
+                    "loadBalancerClass",
+                    "loadBalancerIP",
+                    "loadBalancerSourceRanges",
+                ],
+            ),
+            (ONE_NODE, &["trafficDistribution"]),
+        ],
+    ),
+    (
+        "ServicePort",
+        &[
+            (Runs, &["name", "port", "protocol", "targetPort"]),
+            (FROM_OUTSIDE, &["nodePort"]),
+            (Ignored("nothing here looks into what is sent"), &["appProtocol"]),
+        ],
+    ),
+    ("SessionAffinityConfig", &[(Runs, &["clientIP"])]),
+    ("ClientIPConfig", &[(Runs, &["timeoutSeconds"])]),
+    ("NetworkPolicy", &[(Runs, &["apiVersion", "kind", "metadata", "spec"])]),
+    ("NetworkPolicySpec", &[(Runs, &["egress", "ingress", "podSelector", "policyTypes"])]),
+    ("NetworkPolicyIngressRule", &[(Runs, &["from", "ports"])]),
+    ("NetworkPolicyEgressRule", &[(Runs, &["ports", "to"])]),
+    ("NetworkPolicyPeer", &[(Runs, &["ipBlock", "namespaceSelector", "podSelector"])]),
+    ("NetworkPolicyPort", &[(Runs, &["endPort", "port", "protocol"])]),
+    ("IPBlock", &[(Runs, &["cidr", "except"])]),
+    ("LabelSelector", &[(Runs, &["matchExpressions", "matchLabels"])]),
+    ("LabelSelectorRequirement", &[(Runs, &["key", "operator", "values"])]),
     (
         "VolumeResourceRequirements",
         &[(Runs, &["requests"]), (Ignored("nothing stops a directory from growing"), &["limits"])],

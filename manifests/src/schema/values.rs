@@ -1,6 +1,10 @@
 //! Strings of which Kubernetes knows only a few.
 
 const ALL: &[(&str, &str, &[&str])] = &[
+    ("AmbassadorHealthCheck", "type", &["TCP", "HTTP", "None"]),
+    ("AmbassadorPort", "protocol", &["TCP", "UDP"]),
+    ("AmbassadorSpec", "balance", &["FirstHealthy", "RoundRobin"]),
+    ("AmbassadorSpec", "proxyProtocol", &["v1", "v2"]),
     ("AppArmorProfile", "type", &["RuntimeDefault", "Localhost", "Unconfined"]),
     ("Container", "imagePullPolicy", &["Always", "IfNotPresent", "Never"]),
     ("Container", "terminationMessagePolicy", &["File", "FallbackToLogsOnError"]),
@@ -20,7 +24,10 @@ const ALL: &[(&str, &str, &[&str])] = &[
         &["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"],
     ),
     ("ImageVolumeSource", "pullPolicy", &["Always", "IfNotPresent", "Never"]),
+    ("LabelSelectorRequirement", "operator", &["In", "NotIn", "Exists", "DoesNotExist"]),
+    ("NetworkPolicyPort", "protocol", &["TCP", "UDP", "SCTP"]),
     ("PersistentVolumeClaimSpec", "volumeMode", &["Filesystem", "Block"]),
+    ("NetworkSpec", "type", &["ptp", "bridge"]),
     ("PodOS", "name", &["linux"]),
     ("PodSecurityContext", "fsGroupChangePolicy", &["Always", "OnRootMismatch"]),
     ("PodSecurityContext", "supplementalGroupsPolicy", &["Merge", "Strict"]),
@@ -29,6 +36,10 @@ const ALL: &[(&str, &str, &[&str])] = &[
     ("PodSpec", "restartPolicy", &["Always", "OnFailure", "Never"]),
     ("SeccompProfile", "type", &["RuntimeDefault", "Localhost", "Unconfined"]),
     ("SecurityContext", "procMount", &["Default", "Unmasked"]),
+    ("ServicePort", "protocol", &["TCP", "UDP", "SCTP"]),
+    ("ServiceSpec", "internalTrafficPolicy", &["Cluster", "Local"]),
+    ("ServiceSpec", "ipFamilyPolicy", &["SingleStack", "PreferDualStack", "RequireDualStack"]),
+    ("ServiceSpec", "sessionAffinity", &["None", "ClientIP"]),
     ("VolumeMount", "mountPropagation", &["None", "HostToContainer", "Bidirectional"]),
     ("VolumeMount", "recursiveReadOnly", &["Disabled", "IfPossible", "Enabled"]),
 ];

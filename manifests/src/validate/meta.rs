@@ -1,11 +1,10 @@
 //! Names, labels and annotations.
 
-use super::{Context, names};
+use super::{Context, links, names, network};
 use crate::Object;
-use crate::annotations::{self, AFTER, After, Broken, LINKS, NETWORK, RESTART_BACKOFF, RESTART_ON_CHANGE};
+use crate::annotations::{self, AFTER, After, BANDWIDTH, Broken, LINKS, NETWORK, RESTART_BACKOFF, RESTART_ON_CHANGE};
 use crate::path::Path;
 use crate::suggest::{clip, nearest};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// All annotations of an object together.
@@ -14,6 +13,10 @@ const ANNOTATION_BYTES: usize = 256 * 1024;
 pub(super) fn validate(context: &mut Context<'_, '_>, path: &Path, object: &Object) {
     let meta = object.metadata();
     match (&meta.name, &meta.generate_name) {
+        // It is a part of a longer DNS name.
+        (Some(name), _) if matches!(object, Object::Service(_)) => {
+            context.check(&path.field("name"), names::dns_label(name));
+        }
         (Some(name), _) => context.check(&path.field("name"), names::dns_subdomain(name)),
         // That it is not run yet is said already.
         (None, Some(_)) => {}
@@ -49,15 +52,24 @@ fn annotations(context: &mut Context<'_, '_>, path: &Path, object: &Object, meta
         // Unlike labels, the keys of annotations may have upper-case prefixes.
         context.check_key(&path, names::qualified(&key.to_lowercase()));
         match (key.as_str(), object) {
-            (NETWORK, Object::Pod(pod)) => network(context, &path, value, pod),
-            (LINKS, Object::Pod(_)) => context.key_error(&path, format!("`{key}` is not run yet"), None),
-            (AFTER, Object::Pod(_)) => {
+            (NETWORK, Object::Pod(pod)) => network::chosen(context, &path, value, pod),
+            (key, Object::Pod(_)) if BANDWIDTH.contains(&key) => network::bandwidth(context, &path, value),
+            (LINKS, Object::Pod(pod)) => {
+                if let Some(read) = parsed(context, &path, annotations::links(value)) {
+                    links::validate(context, &path, &read, pod);
+                }
+            }
+            (AFTER, Object::Pod(_) | Object::Ambassador(_)) => {
                 if let Some(waits) = parsed(context, &path, annotations::after(value)) {
                     after(context, &path, &waits, meta);
                 }
             }
-            (RESTART_BACKOFF, Object::Pod(_)) => drop(parsed(context, &path, value.parse::<annotations::Backoff>())),
+            (RESTART_BACKOFF, Object::Pod(_) | Object::Ambassador(_)) => {
+                let _ = parsed(context, &path, value.parse::<annotations::Backoff>());
+            }
             (RESTART_ON_CHANGE, Object::Pod(_)) => drop(parsed(context, &path, annotations::boolean(value))),
+            // They are the pod's that it becomes, and are checked there.
+            (NETWORK | LINKS, Object::Ambassador(_)) => {}
             (known, _) if annotations::ALL.contains(&known) => {
                 context.key_error(&path, format!("`{key}` is an annotation of pods"), None);
             }
@@ -91,22 +103,6 @@ fn after(context: &mut Context<'_, '_>, path: &Path, waits: &[After], meta: &Obj
     });
     if itself {
         context.error(path, "a pod that waits for itself never starts");
-    }
-}
-
-fn network(context: &mut Context<'_, '_>, path: &Path, value: &str, pod: &Pod) {
-    if pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true) {
-        let help = "remove it, or remove `hostNetwork`";
-        context.key_error(path, "a pod in the host's network has no other one", Some(help.to_owned()));
-    } else if value != "flat" {
-        let help = "there is `flat`, in which pods reach each other";
-        if value == "private" || names::dns_label(value).is_ok() && nearest(value, ["flat", "private"]).is_none() {
-            context.error_help(path, format!("the network `{}` is not run yet", clip(value)), help);
-        } else {
-            let help =
-                nearest(value, ["flat", "private"]).map_or(help.to_owned(), |near| format!("did you mean `{near}`?"));
-            context.error_help(path, format!("`{}` is not a network", clip(value)), help);
-        }
     }
 }
 

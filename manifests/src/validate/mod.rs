@@ -2,18 +2,24 @@
 //!
 //! Every check sees a whole object, whose wrong parts are empty: what is already reported is not reported again.
 
+mod ambassador;
 mod claim;
 mod config;
 mod container;
 mod env;
+mod links;
 mod meta;
 pub(crate) mod names;
+mod network;
 mod pod;
+mod policy;
 mod probe;
 mod projected;
 mod resources;
 mod restart;
 mod security;
+mod selector;
+mod service;
 mod volume;
 
 use crate::Object;
@@ -31,6 +37,10 @@ pub(crate) fn object(object: &Object, root: &Node, path: &Path, report: &mut Rep
         Object::ConfigMap(map) => config::config_map(&mut context, path, map),
         Object::Secret(secret) => config::secret(&mut context, path, secret),
         Object::PersistentVolumeClaim(claim) => claim::validate(&mut context, path, claim),
+        Object::Service(service) => service::validate(&mut context, path, service),
+        Object::NetworkPolicy(policy) => policy::validate(&mut context, path, policy),
+        Object::Network(it) => network::validate(&mut context, path, it),
+        Object::Ambassador(it) => ambassador::validate(&mut context, path, it),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The rows, by what they are about.
 
+mod ambassador;
 mod fields;
 mod names;
 mod pods;
@@ -10,5 +11,8 @@ mod text;
 use crate::Row;
 
 pub(super) fn rows() -> Vec<&'static Row> {
-    [text::ROWS, fields::ROWS, support::ROWS, names::ROWS, pods::ROWS, rules::ROWS].into_iter().flatten().collect()
+    [text::ROWS, fields::ROWS, support::ROWS, ambassador::ROWS, names::ROWS, pods::ROWS, rules::ROWS]
+        .into_iter()
+        .flatten()
+        .collect()
 }

@@ -268,6 +268,71 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "a link without a name",
+        change: &[("example.com/note: hi", "coracle.dev/links: \"db, \"")],
+        says: &[
+            "error 8:24 metadata.annotations[coracle.dev/links]: the name of what a link leads to is missing [such as `db, cache.other:redis, service/web:front, peer(ungated)`]",
+        ],
+    },
+    Row {
+        name: "a link with a misspelt option",
+        change: &[("example.com/note: hi", "coracle.dev/links: \"db(ungatd)\"")],
+        says: &[
+            "error 8:24 metadata.annotations[coracle.dev/links]: `ungatd` is not one of `ungated` or `env` [did you mean `ungated`?]",
+        ],
+    },
+    Row {
+        name: "two links with one alias",
+        change: &[("example.com/note: hi", "coracle.dev/links: \"db, cache:db\"")],
+        says: &[
+            "error 8:24 metadata.annotations[coracle.dev/links]: two links are called `db` [give one of them another alias: `cache:ALIAS`]",
+        ],
+    },
+    Row {
+        name: "a link to the pod itself",
+        change: &[("example.com/note: hi", "coracle.dev/links: \"web.default:me\"")],
+        says: &["error 8:24 metadata.annotations[coracle.dev/links]: a link from a pod to itself"],
+    },
+    Row {
+        name: "a link with the pod's own name",
+        change: &[("example.com/note: hi", "coracle.dev/links: web.other")],
+        says: &[
+            "error 8:24 metadata.annotations[coracle.dev/links]: the alias `web` is the pod's own name [give the link another alias: `web:ALIAS`]",
+        ],
+    },
+    Row {
+        name: "a link that asks for variables of another namespace",
+        change: &[("example.com/note: hi", "coracle.dev/links: \"db.other(env)\"")],
+        says: &[
+            "error 8:24 metadata.annotations[coracle.dev/links]: `db` is in the namespace `other`: `env` does not reach there [a pod gives its variables to pods of its own namespace alone; put what is shared into a ConfigMap]",
+        ],
+    },
+    Row {
+        name: "a link with a name that the hosts file has",
+        change: &[
+            ("example.com/note: hi", "coracle.dev/links: db"),
+            ("  restartPolicy: Never", "  hostAliases: [{ip: 10.0.0.1, hostnames: [db]}]\n  restartPolicy: Never"),
+        ],
+        says: &[
+            "error 8:24 metadata.annotations[coracle.dev/links]: the alias `db` is a name of `hostAliases`, too [give the link another alias: `db:ALIAS`]",
+        ],
+    },
+    Row {
+        name: "a link from the host's network",
+        change: &[
+            ("example.com/note: hi", "coracle.dev/links: db"),
+            ("  restartPolicy: Never", "  hostNetwork: true\n  restartPolicy: Never"),
+        ],
+        says: &[
+            "error 8:5 metadata.annotations[coracle.dev/links]: a pod in the host's network has no links [remove them, or remove `hostNetwork`]",
+        ],
+    },
+    Row {
+        name: "a link of what is no pod",
+        change: &[("  name: conf\ndata:", "  name: conf\n  annotations: {coracle.dev/links: db}\ndata:")],
+        says: &["error 38:17 metadata.annotations[coracle.dev/links]: `coracle.dev/links` is an annotation of pods"],
+    },
+    Row {
         name: "a back-off without a unit",
         change: &[("example.com/note: hi", "coracle.dev/restart-backoff: max=5")],
         says: &[

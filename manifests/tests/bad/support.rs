@@ -77,25 +77,6 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
-        name: "an annotation of Coracle that is not run yet",
-        change: &[("example.com/note", "coracle.dev/links")],
-        says: &["error 8:5 metadata.annotations[coracle.dev/links]: `coracle.dev/links` is not run yet"],
-    },
-    Row {
-        name: "a private network",
-        change: &[("example.com/note: hi", "coracle.dev/network: private")],
-        says: &[
-            "error 8:26 metadata.annotations[coracle.dev/network]: the network `private` is not run yet [there is `flat`, in which pods reach each other]",
-        ],
-    },
-    Row {
-        name: "a network of its own",
-        change: &[("example.com/note: hi", "coracle.dev/network: backend")],
-        says: &[
-            "error 8:26 metadata.annotations[coracle.dev/network]: the network `backend` is not run yet [there is `flat`, in which pods reach each other]",
-        ],
-    },
-    Row {
         name: "a misspelt network",
         change: &[("example.com/note: hi", "coracle.dev/network: Flat")],
         says: &["error 8:26 metadata.annotations[coracle.dev/network]: `Flat` is not a network [did you mean `flat`?]"],

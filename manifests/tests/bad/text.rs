@@ -69,16 +69,16 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "a kind that is not run yet",
-        change: &[("kind: ConfigMap", "kind: Service")],
+        change: &[("kind: ConfigMap", "kind: LimitRange")],
         says: &[
-            "warning 35:7 kind: Service is not run yet: left out [what runs: Pod, ConfigMap, Secret, PersistentVolumeClaim]",
+            "warning 35:7 kind: LimitRange is not run yet: left out [what runs: Pod, ConfigMap, Secret, PersistentVolumeClaim, Service, NetworkPolicy, Network, Ambassador]",
         ],
     },
     Row {
         name: "a kind of another group that is not run yet",
         change: &[("apiVersion: v1\nkind: ConfigMap", "apiVersion: apps/v1\nkind: Deployment")],
         says: &[
-            "warning 35:7 kind: Deployment is not run yet: left out [what runs: Pod, ConfigMap, Secret, PersistentVolumeClaim]",
+            "warning 35:7 kind: Deployment is not run yet: left out [what runs: Pod, ConfigMap, Secret, PersistentVolumeClaim, Service, NetworkPolicy, Network, Ambassador]",
         ],
     },
     Row {

@@ -8,11 +8,12 @@ use rtnetlink::packet_route::link::LinkMessage;
 
 use super::rtnl::{Mode, Request};
 use super::state::Locked;
-use super::{PREFIX, forwarding, setup, survey};
+use super::{bridge, forwarding, named, setup, survey, wanted};
 use crate::collect::CollectReport;
 use crate::core::Core;
 use crate::error::{During as _, Result};
-use crate::ids::is_id;
+use crate::ids::{Owner, is_id};
+use crate::{runs, sandbox, servers};
 
 /// How long the kernel may take to remove the links of a namespace that has ended.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -22,6 +23,7 @@ pub fn reconcile(core: &Core) -> Result<bool> {
     let locked = core.network.lock(core)?;
     if locked.shared.up {
         core.network.firewall.load(core, &locked)?;
+        named::guard(core)?;
     }
     Ok(locked.shared.up)
 }
@@ -44,12 +46,23 @@ pub fn collect(core: &Core, all: bool, report: &mut CollectReport) -> Result<()>
     locked
         .sweep()
         .and_then(|()| core.network.book.sweep())
+        .and_then(|()| wanted::sweep(core))
         .during(|| "remove unfinished records of the network".into())?;
+    // Before anything is asked of what is wanted.
+    wishes(core, all, report)?;
+    let wanted = named::names(core)?;
+    let kept = core.network.book.forget_networks(|it| wanted.contains(it) || locked.shared.networks.contains_key(it));
+    kept.during(|| "forget the ranges of networks that nobody wants".into())?;
     // Links first, then directories: a link has one from before it is made.
     links(core, report)?;
     markers(core, &locked, report)?;
     if !sandboxes(core)?.is_empty() {
-        return if locked.shared.up { core.network.firewall.refresh(core, &locked) } else { Ok(()) };
+        if !locked.shared.up {
+            return Ok(());
+        }
+        named::sweep(core, &mut locked)?;
+        named::guard(core)?;
+        return core.network.firewall.refresh(core, &locked);
     }
     if locked.shared.up {
         report.removed.push("the rules and ranges of the pods' network".into());
@@ -60,10 +73,26 @@ pub fn collect(core: &Core, all: bool, report: &mut CollectReport) -> Result<()>
     if all { everything(core, &mut locked, report) } else { Ok(()) }
 }
 
+/// What owners want that are gone: their runs have ended, or nobody serves them and none of their pods is left.
+fn wishes(core: &Core, all: bool, report: &mut CollectReport) -> Result<()> {
+    let records = sandbox::all(core)?;
+    for (owner, _) in wanted::all(core)? {
+        let lives = match &owner {
+            Owner::Run(id) => runs::lives(core, id),
+            owner => servers::lives(core, owner),
+        };
+        if all || (!lives && !records.iter().any(|it| it.owner == owner)) {
+            wanted::forget(core, &owner)?;
+            report.removed.push(format!("what {owner} wanted of the pods' network"));
+        }
+    }
+    Ok(())
+}
+
 /// What is kept while there are no pods.
 fn everything(core: &Core, locked: &mut Locked, report: &mut CollectReport) -> Result<()> {
-    for (place, _) in locked.markers().during(|| "list who has which address".into())? {
-        locked.unmark(place).during(|| "forget who had an address".into())?;
+    for (seat, _) in locked.markers().during(|| "list who has which address".into())? {
+        locked.unmark(&seat).during(|| "forget who had an address".into())?;
     }
     if core.network.book.forget().during(|| "forget the leases of addresses".into())? {
         report.removed.push("the leases of pods' addresses".into());
@@ -122,24 +151,25 @@ fn lost_links(core: &Core) -> Result<Vec<(u32, String)>> {
 fn links_without_sandbox(core: &Core) -> Result<Vec<(u32, String)>> {
     let group = core.network.group;
     let links = core.network.run(|host| survey::links(&mut host.rtnl)).during(|| "list the host's links".into())?;
-    let mut ours = links.into_iter().filter(|(_, it)| it.group == group && survey::is_ours(&it.name)).peekable();
+    let ours = links.into_iter().filter(|(_, it)| it.group == group && survey::is_ours(&it.name));
+    // A bridge is a network's, and goes with it.
+    let mut ours = ours.filter(|(_, it)| !bridge::is_ours(&it.name)).peekable();
     if ours.peek().is_none() {
         return Ok(Vec::new());
     }
-    let name = |id: &String| format!("{PREFIX}{}", id.get(..11).unwrap_or(id));
-    let known: BTreeSet<String> = sandboxes(core)?.iter().map(name).collect();
+    let known: BTreeSet<String> = sandboxes(core)?.iter().flat_map(|id| survey::names(id)).collect();
     Ok(ours.map(|(index, it)| (index, it.name)).filter(|(_, name)| !known.contains(name)).collect())
 }
 
 /// Holds on addresses whose sandbox is gone.
 fn markers(core: &Core, locked: &Locked, report: &mut CollectReport) -> Result<()> {
-    for (place, mut marker) in locked.markers().during(|| "list who has which address".into())? {
+    for (seat, mut marker) in locked.markers().during(|| "list who has which address".into())? {
         let lost = !core.sandbox_dir(&marker.sandbox).exists();
         if marker.boot_id != core.boot_id || (lost && !super::wire::exists(&marker.link)) {
-            locked.unmark(place).during(|| "forget who had an address".into())?;
+            locked.unmark(&seat).during(|| "forget who had an address".into())?;
         } else if lost && marker.idle.is_none() {
             marker.idle = Some(crate::shim::now());
-            locked.mark(place, &marker).during(|| "write down that an address is free".into())?;
+            locked.mark(&seat, &marker).during(|| "write down that an address is free".into())?;
         } else {
             continue;
         }

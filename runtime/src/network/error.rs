@@ -55,12 +55,26 @@ pub enum Error {
         wanted: String,
     },
     /// No address is left.
-    #[error("all {count} addresses for pods in {range} are taken; remove pods, or name a larger range with --pod-cidr")]
+    #[error("all {count} addresses for pods in {range} are taken; remove pods, or name a larger range")]
     Full {
         /// The range.
         range: String,
         /// How many addresses it has.
         count: u32,
+    },
+    /// A network that pods name and nobody wants.
+    #[error("there is no network {network}; the pod waits until there is a Network object of this name")]
+    Unknown {
+        /// Its name.
+        network: String,
+    },
+    /// A network cannot be as it shall.
+    #[error("network {network}: {why}")]
+    Named {
+        /// Its name.
+        network: String,
+        /// What is wrong, and what to do.
+        why: String,
     },
     /// The rules.
     #[error("{operation}: {source}")]
@@ -95,7 +109,7 @@ impl Error {
                 Kind::Conflict
             }
             Self::Full { .. } => Kind::Transient,
-            Self::Port(_) => Kind::Conflict,
+            Self::Port(_) | Self::Unknown { .. } | Self::Named { .. } => Kind::Conflict,
             Self::Rules { .. } | Self::Relay(_) => Kind::Internal,
             Self::Pod { source, .. } => source.kind(),
         }

@@ -1,24 +1,33 @@
 //! The rules: what is to hold, from the records, handed to nftables.
 
-use std::sync::OnceLock;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::nft::{self, Desired, PodRules, Table};
+use super::nft::{self, Desired, Guard, NetworkRules, Pair, PodRules, Relations, Seen, Stale, Table};
+use super::relations::{self, Addresses, Scope, Sets};
 use super::state::Locked;
-use super::{Attachment, Error};
+use super::wanted::WantedSet;
+use super::{Attachment, Error, named, wanted};
 use crate::core::Core;
-use crate::error::Result;
-use crate::sandbox;
+use crate::error::{During as _, Result};
+use crate::ids::Owner;
+use crate::sandbox::{self, Record};
 
 /// The table of a state directory.
 pub struct Firewall {
     name: String,
     table: OnceLock<Table>,
+    /// What keeps pods apart while the table is not there; in the process that watches over it.
+    guard: Mutex<Option<Guard>>,
+    /// Who forgets connections.
+    forgetter: Mutex<Option<Sender<Stale>>>,
 }
 
 impl Firewall {
     /// The table of this name.
     pub fn new(name: String) -> Self {
-        Self { name, table: OnceLock::new() }
+        Self { name, table: OnceLock::new(), guard: Mutex::default(), forgetter: Mutex::default() }
     }
 
     /// Opened when it is first needed: a process that only looks at images has no use for it.
@@ -42,41 +51,125 @@ impl Firewall {
         self.table()?.refresh(&desired).map_err(during("bring the rules of the pods' network up to date"))
     }
 
-    /// Adds a pod, whose record says what it has.
-    pub fn add(&self, core: &Core, locked: &Locked, pod: &Attachment) -> Result<()> {
-        match self.table()?.add_pod(&rules(pod)) {
+    /// Adds a pod, whose record says what it has, with all that it has to do with others.
+    pub fn add(&self, core: &Core, locked: &Locked, record: &Record) -> Result<()> {
+        let Some(pod) = &record.attachment else { return Ok(()) };
+        let networks = named::rules(core, locked)?;
+        // First what is forbidden and allowed, then the pod.
+        let related = about(core, record)?;
+        let added = related.map_or(Ok(()), |(without, with)| self.relate(&without, &with));
+        match added.and_then(|()| self.table()?.add_pod(&rules(&networks, pod)).map_err(unexpected)) {
             Ok(()) => Ok(()),
             Err(error) => {
                 tracing::debug!(%error, "the rules are loaded anew");
-                self.load(core, locked)
+                self.refresh(core, locked)
             }
         }
     }
 
     /// Leads clients to a pod that has been added, who sent to its ports before. It takes its time.
     pub fn published(&self, pod: &Attachment) -> Result<()> {
-        self.table()?.redirect_clients(&[rules(pod)]).map_err(during("lead clients to published ports"))
+        self.table()?.redirect_clients(&[rules(&[], pod)]).map_err(during("lead clients to published ports"))
     }
 
     /// Takes a pod away, whose record says that it stops.
-    pub fn remove(&self, core: &Core, locked: &Locked, pod: &Attachment) -> Result<()> {
-        match self.table()?.remove_pod(&rules(pod)) {
+    pub fn remove(&self, core: &Core, locked: &Locked, record: &Record) -> Result<()> {
+        let Some(pod) = &record.attachment else { return Ok(()) };
+        let networks = named::rules(core, locked)?;
+        let related = about(core, record)?;
+        let removed = self.table()?.remove_pod(&rules(&networks, pod)).map_err(unexpected);
+        let removed = removed.and_then(|()| related.map_or(Ok(()), |(without, with)| self.relate(&with, &without)));
+        match removed {
             Ok(()) => Ok(()),
             // The table may have been flushed or deleted, or the network been taken down.
             Err(_) if !locked.shared.up => Ok(()),
             Err(error) => {
                 tracing::debug!(%error, "the rules are loaded anew");
-                self.load(core, locked)
+                self.refresh(core, locked)
             }
         }
     }
 
-    /// Takes the table away.
-    pub fn unload(&self) -> Result<()> {
-        if !self.tables()?.contains(&self.name) {
+    /// Puts into force what an owner wants, in the place of what it wanted before.
+    pub fn set(&self, core: &Core, locked: &Locked, owner: &Owner, set: &WantedSet) -> Result<()> {
+        let (old, networks) = (wanted::all(core)?, named::rules(core, locked)?);
+        wanted::write(core, locked, owner, set)?;
+        if !locked.shared.up {
             return Ok(());
         }
-        self.table()?.delete().map_err(during("remove the rules of the pods' network"))
+        let new = wanted::all(core)?;
+        if networks != named::rules(core, locked)? {
+            return self.refresh(core, locked);
+        }
+        let scope = relations::changed(&old, &new);
+        let resolved = |sets: &Sets| -> Result<Relations> {
+            Ok(relations::resolve(sets, &Addresses::read(core, sets, &scope)?, &scope))
+        };
+        let (before, after) = (resolved(&old)?, resolved(&new)?);
+        if before == after {
+            return Ok(());
+        }
+        let table = self.table()?;
+        match table.relate(&before, &after) {
+            // A link that is gone lets nothing through when this answers.
+            Ok(stale) => table.forget(&stale).map_err(during("end the connections of links")),
+            Err(error) => {
+                tracing::debug!(%error, "the rules are loaded anew");
+                self.refresh(core, locked)
+            }
+        }
+    }
+
+    fn relate(&self, before: &Relations, after: &Relations) -> Result<()> {
+        let stale = self.table()?.relate(before, after).map_err(unexpected)?;
+        if stale.is_empty() { Ok(()) } else { self.forget_soon(stale) }
+    }
+
+    /// Forgets connections while pods come and go, without anybody's waiting for it: all that have come together at once.
+    fn forget_soon(&self, stale: Stale) -> Result<()> {
+        let mut forgetter = self.forgetter.lock().unwrap_or_else(PoisonError::into_inner);
+        if forgetter.is_none() {
+            let table = Table::open(&self.name).map_err(during("open nftables"))?;
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let thread = std::thread::Builder::new().name("forgetter".into()).spawn(move || forget(&table, &receiver));
+            thread.during(|| "start a thread".into())?;
+            *forgetter = Some(sender);
+        }
+        // It lasts as long as this does.
+        let _ = forgetter.as_ref().map(|it| it.send(stale));
+        Ok(())
+    }
+
+    /// How many connections each of these was used for; none while there is no table.
+    pub fn uses(&self, pairs: &BTreeSet<Pair>) -> Result<HashMap<Pair, u64>> {
+        if pairs.is_empty() || !self.tables()?.contains(&self.name) {
+            return Ok(HashMap::new());
+        }
+        self.table()?.uses(pairs).map_err(during("read the counters of links"))
+    }
+
+    /// Takes the table away.
+    pub fn unload(&self) -> Result<()> {
+        if self.tables()?.contains(&self.name) {
+            self.table()?.delete().map_err(during("remove the rules of the pods' network"))?;
+        }
+        self.keep_guard(false)?;
+        nft::remove_guard(&self.name).map_err(during("remove the guard of the pods' network"))
+    }
+
+    /// This process, and none besides, guards the pods from now on, as long as it lives.
+    pub fn guard(&self, up: bool) -> Result<()> {
+        let guard = Guard::open(&self.name).map_err(during("open nftables"))?;
+        *self.guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+        self.keep_guard(up)
+    }
+
+    /// The guard is there while the table is or, being `up`, shall be, if this process has it.
+    pub fn keep_guard(&self, up: bool) -> Result<()> {
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(guard) = guard.as_mut() else { return Ok(()) };
+        let kept = if up || self.tables()?.contains(&self.name) { guard.hold().map(drop) } else { guard.release() };
+        kept.map_err(during("keep the guard of the pods' network"))
     }
 
     /// Whether another Coracle has pods on this host.
@@ -94,28 +187,65 @@ impl Firewall {
     }
 }
 
-/// Waits until somebody else takes something out of the table; who, and what that is, in words.
-pub fn damage(watch: &mut nft::Watch) -> Result<String> {
-    let damage = watch.next_damage().map_err(during("follow the changes of nftables"))?;
-    Ok(format!("something was taken out of them by {}", damage.by))
+/// Waits until something happens to the table; where somebody else has taken something out of it, who, in words.
+pub fn next(watch: &mut nft::Watch) -> Result<Option<String>> {
+    let seen = watch.next().map_err(during("follow the changes of nftables"))?;
+    let damage = seen.into_iter().find_map(|it| if let Seen::Damage(damage) = it { Some(damage) } else { None });
+    Ok(damage.map(|it| format!("something was taken out of them by {}", it.by)))
+}
+
+fn forget(table: &Table, receiver: &Receiver<Stale>) {
+    while let Ok(mut stale) = receiver.recv() {
+        receiver.try_iter().for_each(|it| stale.extend(it));
+        if let Err(error) = table.forget(&stale) {
+            tracing::warn!(%error, "connections of pods that are gone may still be remembered");
+        }
+    }
 }
 
 fn during(operation: &'static str) -> impl FnOnce(nft::Error) -> crate::Error {
     move |source| Error::Rules { operation, source }.into()
 }
 
-/// All that the table shall hold: every pod of this boot that was not stopped.
+fn unexpected(error: nft::Error) -> crate::Error {
+    during("change the rules of the pods' network")(error)
+}
+
+/// What is wanted of a pod, resolved without it and with it; none where nothing is.
+fn about(core: &Core, record: &Record) -> Result<Option<(Relations, Relations)>> {
+    let sets = wanted::all(core)?;
+    let scope = Scope::pod(&relations::name(record));
+    if !relations::concerns(&sets, &scope) {
+        return Ok(None);
+    }
+    let mut addresses = Addresses::read(core, &sets, &scope)?;
+    addresses.remove(record);
+    let without = relations::resolve(&sets, &addresses, &scope);
+    addresses.add(record);
+    Ok(Some((without, relations::resolve(&sets, &addresses, &scope))))
+}
+
+/// All that the table shall hold: every pod of this boot that was not stopped, and what owners want of them.
 fn desired(core: &Core, locked: &Locked) -> Result<Desired> {
     let records = sandbox::all(core)?;
     let here = records.iter().filter(|it| it.boot_id == core.boot_id && !it.stopped);
+    let networks = named::rules(core, locked)?;
+    let sets = wanted::all(core)?;
+    let addresses = Addresses::read(core, &sets, &Scope::All)?;
     Ok(Desired {
-        ranges: locked.shared.ranges.all(),
-        gateways: locked.shared.ranges.gateways(),
         non_masquerade: locked.shared.non_masquerade.clone(),
-        pods: here.filter_map(|it| it.attachment.as_ref()).map(rules).collect(),
+        pods: here.filter_map(|it| it.attachment.as_ref()).map(|it| rules(&networks, it)).collect(),
+        relations: relations::resolve(&sets, &addresses, &Scope::All),
+        networks,
     })
 }
 
-fn rules(pod: &Attachment) -> PodRules {
-    PodRules { interface: pod.interface.clone(), addresses: pod.addresses.clone(), ports: pod.ports.clone() }
+fn rules(networks: &[NetworkRules], pod: &Attachment) -> PodRules {
+    PodRules {
+        group: nft::group(networks, &pod.kind),
+        interface: pod.interface.clone(),
+        bridge: pod.bridge.clone(),
+        addresses: pod.addresses.clone(),
+        ports: pod.ports.clone(),
+    }
 }

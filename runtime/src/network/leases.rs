@@ -3,6 +3,7 @@
 //! Who holds an address at this moment is not in it but in the markers of this boot (`state.rs`): it is written only when
 //! a pod gets a place that it did not have, once for all pods that wait at that moment.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pool::{self, Leases, Use};
 use super::ranges::Ranges;
+use super::state::Seat;
 use crate::store::{Durability, read_json, sweep_temporaries, write_json};
 
 const FILE: &str = "leases.json";
@@ -31,6 +33,25 @@ pub struct Durable {
     pub ula: Option<Ipv6Net>,
     /// Places by namespace and name.
     pub leases: Leases,
+    /// The same of named networks.
+    #[serde(default)]
+    pub networks: BTreeMap<String, Pool>,
+}
+
+/// What is kept of a named network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its ranges.
+    pub ranges: Ranges,
+    /// Places by namespace and name.
+    pub leases: Leases,
+}
+
+impl Durable {
+    /// The leases of a network; empty is the default one.
+    pub fn leases(&self, network: &str) -> Option<&Leases> {
+        if network.is_empty() { Some(&self.leases) } else { self.networks.get(network).map(|it| &it.leases) }
+    }
 }
 
 /// What is to be written down.
@@ -41,8 +62,10 @@ pub enum Change {
         /// Namespace and name.
         pod: String,
         /// Which.
-        place: u32,
+        seat: Seat,
     },
+    /// These are the ranges of a named network.
+    Network(String, Ranges),
     /// These are the ranges, and the private prefix if there is one.
     Ranges(Ranges, Option<Ipv6Net>),
 }
@@ -98,7 +121,7 @@ impl Book {
     }
 
     /// Writes a change down, together with those of everybody who waits; returns when it is durable.
-    pub fn commit(&self, change: Change, usage: impl FnMut(u32) -> Use) -> io::Result<()> {
+    pub fn commit(&self, change: Change, usage: impl FnMut(&Seat) -> Use) -> io::Result<()> {
         let outcome = Outcome::default();
         lock(&self.queue).push((change, Arc::clone(&outcome)));
         let turn = lock(&self.writing);
@@ -118,21 +141,42 @@ impl Book {
         }
     }
 
-    fn write(&self, changes: Vec<Change>, usage: impl FnMut(u32) -> Use) -> io::Result<()> {
+    fn write(&self, changes: Vec<Change>, mut usage: impl FnMut(&Seat) -> Use) -> io::Result<()> {
         let _locked = exclusive(&self.dir.join("lock"))?;
         let mut durable = Durable::clone(&*self.read()?);
         let before = durable.clone();
         for change in changes {
             match change {
-                Change::Lease { pod, place } => pool::record(&mut durable.leases, &pod, place),
+                Change::Lease { pod, seat } if seat.network.is_empty() => {
+                    pool::record(&mut durable.leases, &pod, seat.place);
+                }
+                Change::Lease { pod, seat } => {
+                    pool::record(&mut durable.networks.entry(seat.network).or_default().leases, &pod, seat.place);
+                }
+                Change::Network(name, ranges) => durable.networks.entry(name).or_default().ranges = ranges,
                 Change::Ranges(ranges, ula) => (durable.ranges, durable.ula) = (ranges, ula),
             }
         }
-        pool::trim(&mut durable.leases, MOST, usage);
+        pool::trim(&mut durable.leases, MOST, |place| usage(&Seat { network: String::new(), place }));
+        for (network, pool) in &mut durable.networks {
+            pool::trim(&mut pool.leases, MOST, |place| usage(&Seat { network: network.clone(), place }));
+        }
         if durable == before {
             return Ok(());
         }
         durable.version = 1;
+        write_json(&self.dir, FILE, &durable, Durability::Durable)
+    }
+
+    /// Forgets what was kept of networks whose names nobody asks for any more.
+    pub fn forget_networks(&self, keep: impl Fn(&str) -> bool) -> io::Result<()> {
+        let _locked = exclusive(&self.dir.join("lock"))?;
+        let mut durable = Durable::clone(&*self.read()?);
+        let before = durable.networks.len();
+        durable.networks.retain(|name, _| keep(name));
+        if durable.networks.len() == before {
+            return Ok(());
+        }
         write_json(&self.dir, FILE, &durable, Durability::Durable)
     }
 
@@ -184,7 +228,7 @@ mod tests {
     use super::*;
 
     fn lease(pod: &str, place: u32) -> Change {
-        Change::Lease { pod: pod.into(), place }
+        Change::Lease { pod: pod.into(), seat: Seat { network: String::new(), place } }
     }
 
     #[test]
@@ -209,6 +253,22 @@ mod tests {
         assert_eq!(two.read().unwrap().leases["default/a"].place, 3);
         two.commit(lease("default/b", 4), |_| Use::Unused).unwrap();
         assert_eq!(one.read().unwrap().leases.len(), 2);
+    }
+
+    #[test]
+    fn networks_have_leases_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = Book::new(dir.path().to_owned());
+        let back = Seat { network: "back".into(), place: 3 };
+        book.commit(lease("default/a", 3), |_| Use::Unused).unwrap();
+        book.commit(Change::Lease { pod: "default/b".into(), seat: back }, |_| Use::Unused).unwrap();
+        let durable = book.read().unwrap();
+        assert_eq!(durable.leases("").unwrap()["default/a"].place, 3);
+        assert_eq!(durable.leases("back").unwrap()["default/b"].place, 3);
+        book.forget_networks(|it| it == "back").unwrap();
+        assert_eq!(book.read().unwrap(), durable);
+        book.forget_networks(|it| it != "back").unwrap();
+        assert_eq!(book.read().unwrap().leases("back"), None);
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //! out, which would wait for the kernel for 30 ms: they end with their namespace.
 
 mod attach;
+mod bandwidth;
+mod bridge;
 mod collect;
 pub mod counters;
 mod error;
@@ -22,17 +24,21 @@ mod firewall;
 mod forwarding;
 mod healer;
 mod leases;
+mod links;
+pub mod named;
 pub mod nft;
 mod pool;
 pub mod ports;
 mod publish;
 mod ranges;
+mod relations;
 mod rtnl;
 mod setup;
 mod state;
 mod survey;
 mod sysctl;
 mod thread;
+pub mod wanted;
 mod wire;
 
 use std::net::IpAddr;
@@ -44,10 +50,12 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-pub use attach::{admit, attach, claim, detach};
+pub use attach::{admit, attach, claim, detach, lease_for};
 pub use collect::{collect, reconcile, settle};
 pub use error::Error;
+pub use healer::Repairs;
 pub use leases::exclusive;
+pub use links::{LinkState, NetworkState, forget, set, state as state_of_links};
 pub use ports::{PortMapping, Protocol};
 pub use publish::start as publish;
 
@@ -55,14 +63,25 @@ use crate::core::{Core, make_private};
 use crate::error::{During as _, Result};
 use crate::ids::Process;
 
-/// How the names of the host's ends of links begin. Eleven digits of the sandbox's id follow.
+/// How the names of the host's ends of links begin. Eleven digits of the sandbox's id follow, or, for a bridge, a hyphen
+/// and ten of a number of its network's.
 const PREFIX: &str = "cor";
+
+/// The same for private pods and those of networks that are isolated when the link is made. No digit of an id can be
+/// taken for its last letter.
+pub const GUARDED_PREFIX: &str = "corp";
+
+/// The same for the interface through which what a pod sends is slowed down.
+const SHAPER_PREFIX: &str = "cori";
 
 /// Who made a route (rtnetlink(7), rtm_protocol): a number that nobody else uses.
 const PROTOCOL: u8 = 67;
 
 /// The state directory whose table has no number in its name.
 const DEFAULT_STATE_DIR: &str = "/run/coracle";
+
+/// Bytes of the name of a network: it becomes a part of a file's.
+const MOST_NAME: usize = 63;
 
 /// What an operator may say about the pods' network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +91,10 @@ pub struct Options {
     pub pod_cidrs: Vec<IpNet>,
     /// Destinations that see pods by their own addresses, besides the pods.
     pub non_masquerade_cidrs: Vec<IpNet>,
+    /// The file that names the name servers for what is not a pod's name; none is the host's own.
+    pub resolv_conf: Option<PathBuf>,
+    /// The network of pods that name none.
+    pub default_network: Kind,
 }
 
 impl Options {
@@ -85,11 +108,60 @@ impl Options {
 }
 
 /// Which network a pod is in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// Every pod reaches every other, as Kubernetes has it.
     #[default]
     Flat,
+    /// No pod reaches another without a link.
+    Private,
+    /// The network of this name.
+    Named(String),
+}
+
+impl Kind {
+    /// The annotation of a pod that says which.
+    pub const ANNOTATION: &str = "coracle.dev/network";
+
+    /// The name of the network whose ranges its addresses are from: empty for the default one.
+    pub fn network(&self) -> &str {
+        match self {
+            Self::Flat | Self::Private => "",
+            Self::Named(name) => name,
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Flat => "flat",
+            Self::Private => "private",
+            Self::Named(name) => name,
+        })
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let edge = |it: Option<&u8>| it.is_some_and(u8::is_ascii_alphanumeric);
+        let inner = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || b"-.".contains(&it);
+        let bytes = text.as_bytes();
+        match text {
+            "flat" => Ok(Self::Flat),
+            "private" => Ok(Self::Private),
+            _ if bytes.len() <= MOST_NAME
+                && bytes.iter().copied().all(inner)
+                && edge(bytes.first())
+                && edge(bytes.last()) =>
+            {
+                Ok(Self::Named(text.to_owned()))
+            }
+            _ => Err(format!("{text:?} is not flat, private or the name of a network")),
+        }
+    }
 }
 
 /// A pod's place in the network, in its sandbox's record.
@@ -97,10 +169,13 @@ pub enum Kind {
 pub struct Attachment {
     /// Which network.
     pub kind: Kind,
-    /// The number that its addresses follow from.
+    /// The number that its addresses follow from, in its network.
     pub place: u32,
     /// The host's end of its link.
     pub interface: String,
+    /// The bridge that its link is a port of.
+    #[serde(default)]
+    pub bridge: Option<String>,
     /// Its addresses: IPv4 first, where there are both.
     pub addresses: Vec<IpAddr>,
     /// The host's addresses on its link, one of each family.
@@ -122,9 +197,12 @@ pub struct Network {
     group: u32,
     book: leases::Book,
     firewall: firewall::Firewall,
+    ports: nft::ports::Ports,
     thread: Mutex<Option<thread::Thread>>,
     /// Whether this process watches the rules.
     watched: AtomicBool,
+    /// Whether the name server listens.
+    pub names: Arc<crate::resolver::Ready>,
 }
 
 impl Network {
@@ -145,9 +223,11 @@ impl Network {
             dir,
             group,
             book,
+            ports: nft::ports::Ports::new(&table),
             firewall: firewall::Firewall::new(table),
             thread: Mutex::default(),
             watched: AtomicBool::new(false),
+            names: Arc::default(),
         })
     }
 
@@ -171,9 +251,21 @@ impl Network {
         thread.as_ref().ok_or_else(|| std::io::Error::other("there is no network thread"))?.begin(job)
     }
 
-    /// From the first pod on this process watches over the rules.
-    fn watch(core: &Arc<Core>) -> Result<()> {
+    /// From the first pod on this process watches over the rules and answers for names, if no other does.
+    pub fn watch(core: &Arc<Core>) -> Result<()> {
         if core.network.watched.swap(true, Ordering::Relaxed) { Ok(()) } else { healer::start(core) }
+    }
+
+    /// The ranges of all networks, as somebody wrote them down last.
+    pub fn ranges(&self) -> Vec<IpNet> {
+        let Some(shared) = state::glance(&self.dir) else { return Vec::new() };
+        let named = shared.networks.values().flat_map(|it| it.ranges.all());
+        shared.ranges.all().into_iter().chain(named).collect()
+    }
+
+    /// The state directory's number.
+    pub fn group(&self) -> u32 {
+        self.group
     }
 
     /// Takes over what a client says the pods' ranges are, where the operator has not said. It counts from the next pod
@@ -208,6 +300,23 @@ pub fn free_ranges(state_dir: &Path) -> std::result::Result<String, String> {
     let chosen = chosen.map_err(|error| error.to_string())?;
     let v6 = if chosen.v6.is_some() { ", and a random IPv6 range" } else { "" };
     Ok(format!("{} is free{v6}", chosen.v4.map(|it| it.to_string()).unwrap_or_default()))
+}
+
+/// What speaks against addresses on this host, for who chooses some that no pod has.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Ranges that are somebody's, pods' own among them, and whose.
+    pub taken: Vec<(IpNet, String)>,
+    /// Whether there is IPv6.
+    pub ipv6: bool,
+}
+
+/// Looks at them.
+pub fn surroundings() -> std::io::Result<Surroundings> {
+    let survey = rtnl::Rtnl::open().and_then(|mut it| survey::survey(&mut it))?;
+    let claims = survey.claims.iter().map(|it| (it.range, "addresses of pods".to_owned()));
+    let taken = survey.taken.into_iter().map(|it| (it.range, it.by)).chain(claims).collect();
+    Ok(Surroundings { taken, ipv6: survey.ipv6 })
 }
 
 /// A number for a state directory: 31 bits, none of which is zero for all, so that it is never the default group.

@@ -123,7 +123,7 @@ pub fn choose(
     before: Ranges,
     survey: &Survey,
     group: u32,
-    mut ula: impl FnMut() -> io::Result<Ipv6Net>,
+    ula: impl FnMut() -> io::Result<Ipv6Net>,
 ) -> Result<Ranges, crate::Error> {
     let taken = |range: IpNet| taken(survey, group, range);
     if let Some(wanted) = wanted {
@@ -138,9 +138,20 @@ pub fn choose(
         }
         return Ok(wanted);
     }
-    let free = |range: &IpNet| taken(*range).is_none();
     let candidates = CANDIDATES.iter().map(|[a, b]| Ipv4Net::new_assert(Ipv4Addr::new(*a, *b, 0, 0), 16));
-    let v4 = before.v4.into_iter().chain(candidates).find(|it| free(&IpNet::from(*it)));
+    choose_from(candidates, before, survey, group, ula)
+}
+
+fn choose_from(
+    candidates: impl Iterator<Item = Ipv4Net> + Clone,
+    before: Ranges,
+    survey: &Survey,
+    group: u32,
+    mut ula: impl FnMut() -> io::Result<Ipv6Net>,
+) -> Result<Ranges, crate::Error> {
+    let taken = |range: IpNet| taken(survey, group, range);
+    let free = |range: &IpNet| taken(*range).is_none();
+    let v4 = before.v4.into_iter().chain(candidates.clone()).find(|it| free(&IpNet::from(*it)));
     let mut v6 = None;
     // A random one that is taken is unheard of; that many in turn means that everything is.
     for attempt in 0..16 {
@@ -157,17 +168,35 @@ pub fn choose(
             break;
         }
     }
-    let ranges = Ranges { v4, v6 };
-    if v4.is_none() {
-        let first = IpNet::from(Ipv4Net::new_assert(Ipv4Addr::new(10, 201, 0, 0), 16));
+    let Some(v4) = v4 else {
+        let first = candidates.map(IpNet::from).next().unwrap_or_default();
         let by = taken(first).unwrap_or_default();
         return Err(Error::NoneFree { first, by }.into());
-    }
-    Ok(ranges)
+    };
+    Ok(Ranges { v4: Some(v4), v6 })
+}
+
+/// Where the ranges of networks are looked for that name none: in blocks of the same sort as [`CANDIDATES`], none of
+/// which is one of those.
+const SMALL: [[u8; 2]; 4] = [[10, 202], [10, 138], [10, 230], [172, 26]];
+
+/// How long the prefixes of these are.
+const SMALL_LENGTH: u8 = 24;
+
+/// Chooses for a network that names no ranges: what it had before, if it is free; else the first that is.
+pub fn choose_small(
+    before: Ranges,
+    survey: &Survey,
+    group: u32,
+    ula: impl FnMut() -> io::Result<Ipv6Net>,
+) -> Result<Ranges, crate::Error> {
+    let blocks = SMALL.iter().flat_map(|[a, b]| (0..=255).map(move |c| Ipv4Addr::new(*a, *b, c, 0)));
+    let blocks = blocks.map(|it| Ipv4Net::new_assert(it, SMALL_LENGTH));
+    choose_from(blocks, before, survey, group, ula)
 }
 
 /// Who has addresses of a range.
-fn taken(survey: &Survey, group: u32, range: IpNet) -> Option<String> {
+pub fn taken(survey: &Survey, group: u32, range: IpNet) -> Option<String> {
     let overlaps = |other: &IpNet| range.contains(other) || other.contains(&range);
     let somebody = survey.taken.iter().find(|it| overlaps(&it.range)).map(|Taken { by, .. }| by.clone());
     let claimed = || {
@@ -269,6 +298,17 @@ mod tests {
             let error = chosen(&ranges, &survey(&["10.9.3.0/24"])).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_network_that_names_no_range_gets_a_small_one_that_is_free() {
+        let small = |taken: &[&str]| choose_small(Ranges::default(), &survey(taken), 7, ula).unwrap().words();
+        assert_eq!(small(&[]), "10.202.0.0/24 and fd01:2:3:4::/64");
+        assert_eq!(small(&["10.202.0.0/23"]), "10.202.2.0/24 and fd01:2:3:4::/64");
+        assert_eq!(small(&["10.202.0.0/16"]), "10.138.0.0/24 and fd01:2:3:4::/64");
+        let all = survey(&["10.0.0.0/8", "172.16.0.0/12"]);
+        let error = choose_small(Ranges::default(), &all, 7, ula).unwrap_err().to_string();
+        assert!(error.contains("10.202.0.0/24 overlaps the route 10.0.0.0/8"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Up: ranges are chosen and claimed by unreachable routes, so that others see them and stray packets stay here; sysctls
 //! are set, after what they were is written down; the rules are loaded. Each step is done again without harm, and the
-//! record says "up" only after the last.
+//! record says "up" only after the last. Named networks come on top of it ([`named`]).
 
 use std::os::fd::AsFd as _;
 
@@ -16,9 +16,9 @@ use super::pool::Use;
 use super::ranges::{self, Ranges};
 use super::rtnl::{Mode, Request};
 use super::state::Locked;
-use super::survey::{Claim, survey};
+use super::survey::{Claim, links, survey};
 use super::thread::open_own;
-use super::{Network, PROTOCOL, error, forwarding};
+use super::{Network, PROTOCOL, bridge, error, forwarding, named, wire};
 use crate::core::Core;
 use crate::error::{During as _, Result};
 
@@ -40,7 +40,10 @@ pub fn up(core: &Core, locked: &mut Locked) -> Result<()> {
     // Two state directories of one host must not choose the same: this lock is the network namespace's.
     let host = open_own().during(|| "open the host's network namespace".into())?;
     flock(host.as_fd(), FlockOperation::LockExclusive).during(|| "lock the host's network namespace".into())?;
-    let survey = network.run(|host| survey(&mut host.rtnl)).during(|| "look at the host's routes".into())?;
+    let mut survey = network.run(|host| survey(&mut host.rtnl)).during(|| "look at the host's routes".into())?;
+    if wanted.is_none() {
+        survey.taken.extend(named::promised(core, "")?);
+    }
     let mut ula = durable.ula;
     let before = Ranges { v6: before.v6.or(ula), ..before };
     let ranges = ranges::choose(wanted, before, &survey, network.group, || {
@@ -51,8 +54,7 @@ pub fn up(core: &Core, locked: &mut Locked) -> Result<()> {
     let group = network.group;
     let stale: Vec<Claim> =
         survey.claims.iter().copied().filter(|it| it.group == group && !ranges.all().contains(&it.range)).collect();
-    let claims = ranges.all().into_iter().map(|range| Claim { range, group });
-    let requests = stale.into_iter().map(unclaim).chain(claims.map(claim)).collect();
+    let requests = stale.into_iter().map(unclaim).chain(claims(&ranges, group)).collect();
     network.run(move |host| host.rtnl.run(requests)).during(|| "claim the pods' ranges".into())?;
     drop(host);
     locked.shared.ranges = ranges;
@@ -64,6 +66,16 @@ pub fn up(core: &Core, locked: &mut Locked) -> Result<()> {
     network.firewall.load(core, locked)?;
     locked.shared.up = true;
     locked.save().during(|| "write the record of the network".into())
+}
+
+/// Takes ranges for pods.
+pub fn claims(ranges: &Ranges, group: u32) -> Vec<Request> {
+    ranges.all().into_iter().map(|range| claim(Claim { range, group })).collect()
+}
+
+/// Gives them back.
+pub fn unclaims(ranges: &Ranges, group: u32) -> Vec<Request> {
+    ranges.all().into_iter().map(|range| unclaim(Claim { range, group })).collect()
 }
 
 /// Whether no pod has an address.
@@ -99,13 +111,20 @@ fn same_destinations(wanted: Vec<IpNet>, used: &[IpNet]) -> Result<()> {
 /// Takes the rules and claims away. The sysctls stay: `gc --all` restores them.
 pub fn down(network: &Network, locked: &mut Locked) -> Result<()> {
     // First the record: who comes next does all of it again.
-    if locked.shared.up {
+    if locked.shared.up || !locked.shared.networks.is_empty() {
         locked.shared.up = false;
+        locked.shared.networks.clear();
         locked.save().during(|| "write the record of the network".into())?;
     }
     network.firewall.unload()?;
+    network.ports.replace(&[]).map_err(named::guarding)?;
     let group = network.group;
     let unclaimed = network.run(move |host| {
+        // By their group and names: the record of them may be lost.
+        let links = links(&mut host.rtnl)?;
+        for link in links.values().filter(|it| it.group == group && bridge::is_ours(&it.name)) {
+            wire::remove(host, &link.name)?;
+        }
         let claims = survey(&mut host.rtnl)?.claims.into_iter().filter(|it| it.group == group);
         host.rtnl.run(claims.map(unclaim).collect())
     });

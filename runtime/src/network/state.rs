@@ -1,6 +1,6 @@
 //! What the processes of one state directory share of its network, in this boot: `<state>/network/`.
 //!
-//! `network.json` (ranges, sysctls) and `addresses/<place>` (who has which) change under `lock`, which is held for
+//! `network.json` (ranges, sysctls) and `addresses/<seat>` (who has which) change under `lock`, which is held for
 //! moments and ends with its holder. A marker whose sandbox has no directory any more is as good as none.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::leases::exclusive;
+use super::named::InForce;
 use super::ranges::Ranges;
 use super::{PortMapping, thread};
 use crate::store::{Durability, read_json, sweep_temporaries, write_json};
@@ -32,6 +33,9 @@ pub struct Shared {
     pub up: bool,
     /// The pods' ranges.
     pub ranges: Ranges,
+    /// Named networks in force.
+    #[serde(default)]
+    pub networks: InForce,
     /// Destinations that see pods by their own addresses.
     #[serde(default)]
     pub non_masquerade: Vec<IpNet>,
@@ -58,7 +62,33 @@ impl Place {
     }
 }
 
-/// `addresses/<place>`: which sandbox has a place, or had it last.
+/// A place in a network's ranges. In words, which are the name of its file, `17`, or `NETWORK@17` in a named network.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Seat {
+    /// The network: empty is the default one.
+    pub network: String,
+    /// Which of its places.
+    pub place: u32,
+}
+
+impl std::fmt::Display for Seat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.network.as_str() {
+            "" => write!(f, "{}", self.place),
+            network => write!(f, "{network}@{}", self.place),
+        }
+    }
+}
+
+impl Seat {
+    /// `None` for the temporaries of writers that died.
+    fn parse(name: &str) -> Option<Self> {
+        let (network, place) = name.rsplit_once('@').unwrap_or(("", name));
+        Some(Self { network: network.to_owned(), place: place.parse().ok()? })
+    }
+}
+
+/// `addresses/<seat>`: which sandbox has a place, or had it last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     /// Version of this record.
@@ -126,31 +156,32 @@ impl Locked {
             _ => Ok(()),
         };
         gone(std::fs::remove_dir_all(self.dir.join(MARKERS)))?;
+        gone(std::fs::remove_file(self.dir.join(super::healer::REPAIRS)))?;
         gone(std::fs::remove_file(self.dir.join(FILE)))
     }
 
     /// Writes who has a place.
-    pub fn mark(&self, place: u32, marker: &Marker) -> io::Result<()> {
+    pub fn mark(&self, seat: &Seat, marker: &Marker) -> io::Result<()> {
         let dir = self.dir.join(MARKERS);
-        match write_json(&dir, &place.to_string(), marker, Durability::Volatile) {
+        match write_json(&dir, &seat.to_string(), marker, Durability::Volatile) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 std::fs::create_dir_all(&dir)?;
-                write_json(&dir, &place.to_string(), marker, Durability::Volatile)
+                write_json(&dir, &seat.to_string(), marker, Durability::Volatile)
             }
             other => other,
         }
     }
 
     /// Nobody has, or had, a place.
-    pub fn unmark(&self, place: u32) -> io::Result<()> {
-        match std::fs::remove_file(self.dir.join(MARKERS).join(place.to_string())) {
+    pub fn unmark(&self, seat: &Seat) -> io::Result<()> {
+        match std::fs::remove_file(self.dir.join(MARKERS).join(seat.to_string())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
 
     /// Every marker.
-    pub fn markers(&self) -> io::Result<Vec<(u32, Marker)>> {
+    pub fn markers(&self) -> io::Result<Vec<(Seat, Marker)>> {
         let entries = match std::fs::read_dir(self.dir.join(MARKERS)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
@@ -158,15 +189,24 @@ impl Locked {
         let mut markers = Vec::new();
         for entry in entries {
             let name = entry?.file_name();
-            // The others are temporaries of writers that died.
-            let Some(place) = name.to_str().and_then(|it| it.parse().ok()) else { continue };
-            markers.extend(marker(&self.dir, place).map(|it| (place, it)));
+            let Some(seat) = name.to_str().and_then(Seat::parse) else { continue };
+            markers.extend(marker(&self.dir, &seat).map(|it| (seat, it)));
         }
         Ok(markers)
     }
 }
 
+/// What was written last, whatever is being done.
+pub fn glance(dir: &Path) -> Option<Shared> {
+    read_json(&dir.join(FILE)).ok().flatten()
+}
+
+/// Whether the network is up, for who may be wrong by a moment: nothing is locked.
+pub fn is_up(dir: &Path) -> bool {
+    read_json::<Shared>(&dir.join(FILE)).ok().flatten().is_some_and(|it| it.up)
+}
+
 /// The marker of a place. One that cannot be read is as good as none.
-pub fn marker(dir: &Path, place: u32) -> Option<Marker> {
-    read_json(&dir.join(MARKERS).join(place.to_string())).ok().flatten()
+pub fn marker(dir: &Path, seat: &Seat) -> Option<Marker> {
+    read_json(&dir.join(MARKERS).join(seat.to_string())).ok().flatten()
 }

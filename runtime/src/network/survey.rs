@@ -13,13 +13,16 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::rtnl::Rtnl;
-use super::{PREFIX, PROTOCOL, sysctl};
+use super::{GUARDED_PREFIX, PREFIX, PROTOCOL, SHAPER_PREFIX, bridge, sysctl};
 
 /// Every machine has it: what a packet may be where nothing says otherwise.
 const DEFAULT_MTU: u32 = 1500;
 
 /// linux/rtnetlink.h: the table of the host's own addresses, which are looked at as addresses.
 const RT_TABLE_LOCAL: u32 = 255;
+
+/// How the names of pods' interfaces on the host begin.
+const PREFIXES: [&str; 3] = [PREFIX, GUARDED_PREFIX, SHAPER_PREFIX];
 
 /// Addresses that somebody uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,10 +102,20 @@ pub fn survey(rtnl: &mut Rtnl) -> io::Result<Survey> {
     Ok(survey)
 }
 
-/// Whether an interface is a pod's.
+/// Whether an interface is a pod's, or a bridge of ours.
 pub fn is_ours(name: &str) -> bool {
-    let rest = name.strip_prefix(PREFIX).unwrap_or_default();
-    rest.len() == 11 && rest.bytes().all(|it| it.is_ascii_hexdigit())
+    bridge::is_ours(name) || PREFIXES.iter().any(|it| name.strip_prefix(it).is_some_and(is_short_id))
+}
+
+/// Whether it is what follows in the names of pods' interfaces.
+fn is_short_id(text: &str) -> bool {
+    text.len() == 11 && text.bytes().all(|it| it.is_ascii_hexdigit())
+}
+
+/// What the interfaces of a sandbox on the host may be called.
+pub fn names(id: &str) -> [String; 3] {
+    let short = id.get(..11).unwrap_or(id);
+    PREFIXES.map(|it| format!("{it}{short}"))
 }
 
 /// An interface of the host.
@@ -208,7 +221,7 @@ fn name_servers() -> Vec<Taken> {
     let mut taken = Vec::new();
     for file in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        for server in text.lines().filter_map(crate::sandbox::files::server) {
+        for server in text.lines().filter_map(crate::resolver::server) {
             let known = taken.iter().any(|it: &Taken| it.range.addr() == server);
             if !known && !server.is_loopback() {
                 taken.push(Taken { range: server.into(), by: format!("the name server {server} of {file}") });
@@ -270,8 +283,20 @@ mod tests {
 
     #[test]
     fn only_names_of_pods_links_are_ours() {
-        assert!(is_ours("cor0123456789a"));
-        for name in ["cor", "coreth0", "cor0123456789", "cor0123456789ab", "eth0", "corxyzxyzxyzxy"] {
+        for name in ["cor0123456789a", "corp0123456789a", "cori0123456789a", "cor-0123456789", "corp-0123456789"] {
+            assert!(is_ours(name), "{name}");
+        }
+        assert_eq!(names("0123456789abcdef")[0], "cor0123456789a");
+        for name in [
+            "cor-012345678",
+            "corx0123456789a",
+            "cor",
+            "coreth0",
+            "cor0123456789",
+            "cor0123456789ab",
+            "eth0",
+            "corxyzxyzxyzxy",
+        ] {
             assert!(!is_ours(name), "{name}");
         }
     }

@@ -1,7 +1,8 @@
 //! A pod's link: a veth whose one end is in the pod, with the addresses, routes and neighbours of both ends.
 //!
 //! Routed, not bridged: the pod has its address alone and a route to the gateway, the host a route to the pod. So every
-//! packet between two pods crosses the host's forward hook.
+//! packet between two pods crosses the host's forward hook. That holds where the host's end is the port of a bridge, too:
+//! what the pod sends comes in by the bridge, what it gets goes out by the port.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,14 +11,15 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
-use rtnetlink::packet_route::route::{RouteProtocol, RouteScope, RouteType};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::PROTOCOL;
+use super::bandwidth::{self, Bandwidth};
+use super::ranges::Ranges;
 use super::rtnl::{Mode, Request};
-use super::sysctl;
 use super::thread::Host;
+use super::{PROTOCOL, bridge, sysctl};
 
 /// The interface's name in the pod.
 const INSIDE: &str = "eth0";
@@ -40,13 +42,40 @@ pub struct Link {
     pub gateways: Vec<IpAddr>,
     /// Hardware addresses: the host's end, the pod's end.
     pub macs: [[u8; 6]; 2],
+    /// The bridge that it is a port of.
+    pub bridge: Option<Port>,
+    /// The interface to slow down by what the pod sends.
+    pub shaper: String,
+    /// How much may go over it.
+    pub bandwidth: Bandwidth,
 }
 
-/// Makes the link. After a failure nothing needs to be undone but the namespace to be dropped, with which it ends.
+/// A port of a bridge.
+pub struct Port {
+    /// The bridge.
+    pub bridge: String,
+    /// The ranges of all who are on it.
+    pub ranges: Ranges,
+}
+
+impl Link {
+    /// The hardware address by which the pod knows the host.
+    fn gateway_mac(&self) -> [u8; 6] {
+        self.bridge.as_ref().map_or(self.macs[0], |it| bridge::gateway_mac(&it.bridge))
+    }
+}
+
+/// Makes the link. After a failure nothing needs to be undone but the namespace to be dropped, with which it ends; an
+/// interface to slow it down by goes with what is left of the sandbox.
 pub fn connect(host: &mut Host, link: &Link) -> io::Result<()> {
     host.rtnl.run(vec![create(link)])?;
     let outside = host.rtnl.index(&link.name)?;
-    prepare(link)?;
+    prepare(&link.name, &link.addresses)?;
+    if let Some(port) = &link.bridge {
+        let bridge = host.rtnl.index(&port.bridge)?;
+        host.rtnl.run(bridge::join(&link.name, outside, bridge, link.macs[1]))?;
+    }
+    bandwidth::limit(host, link, outside)?;
     let mut pod = host.open_in(link.namespace.as_fd())?;
     let inside = pod.index(INSIDE)?;
     pod.run(pod_side(link, inside))?;
@@ -72,16 +101,16 @@ fn create(link: &Link) -> Request {
 }
 
 /// What has to hold of the host's end before a packet can arrive on it.
-fn prepare(link: &Link) -> io::Result<()> {
-    if link.addresses.iter().any(IpAddr::is_ipv4) {
+pub fn prepare(name: &str, addresses: &[IpAddr]) -> io::Result<()> {
+    if addresses.iter().any(IpAddr::is_ipv4) {
         // The answers to connections to 127.0.0.1:hostPort come back here. Strangers' 127/8 is dropped by our rules.
-        sysctl::write(&format!("net.ipv4.conf.{}.route_localnet", link.name), "1")?;
+        sysctl::write(&format!("net.ipv4.conf.{name}.route_localnet"), "1")?;
     }
-    if sysctl::read(&format!("net.ipv6.conf.{}.accept_ra", link.name)).is_some() {
+    if sysctl::read(&format!("net.ipv6.conf.{name}.accept_ra")).is_some() {
         // A pod must not tell the host where its router is.
-        sysctl::write(&format!("net.ipv6.conf.{}.accept_ra", link.name), "0")?;
+        sysctl::write(&format!("net.ipv6.conf.{name}.accept_ra"), "0")?;
         // No link-local address of its own: it would be announced and checked for duplicates, and nothing uses it.
-        sysctl::write(&format!("net.ipv6.conf.{}.addr_gen_mode", link.name), "1")?;
+        sysctl::write(&format!("net.ipv6.conf.{name}.addr_gen_mode"), "1")?;
     }
     Ok(())
 }
@@ -94,7 +123,7 @@ fn host_side(link: &Link, index: u32) -> Vec<Request> {
     up.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
     let mut requests = vec![request(format!("bring up {name}"), Mode::Change, RouteNetlinkMessage::SetLink(up))];
     for gateway in &link.gateways {
-        requests.push(address(name, index, *gateway));
+        requests.push(address(name, index, *gateway, None));
     }
     for to in &link.addresses {
         requests.push(neighbour(name, index, *to, link.macs[1]));
@@ -103,14 +132,27 @@ fn host_side(link: &Link, index: u32) -> Vec<Request> {
     requests
 }
 
+/// Removes an interface. One that is not there is success.
+pub fn remove(host: &mut Host, name: &str) -> io::Result<()> {
+    if !exists(name) {
+        return Ok(());
+    }
+    let mut message = LinkMessage::default();
+    message.header.index = host.rtnl.index(name)?;
+    let what = format!("remove the interface {name}");
+    host.rtnl.run(vec![request(what, Mode::Change, RouteNetlinkMessage::DelLink(message))])
+}
+
 fn pod_side(link: &Link, index: u32) -> Vec<Request> {
     let up: LinkMessage = LinkUnspec::new_with_index(index).up().build();
     let mut requests = vec![request("bring up the pod's eth0".into(), Mode::Change, RouteNetlinkMessage::SetLink(up))];
     for it in &link.addresses {
-        requests.push(address(INSIDE, index, *it));
+        let range =
+            link.bridge.as_ref().and_then(|port| port.ranges.all().into_iter().find(|range| range.contains(it)));
+        requests.push(address(INSIDE, index, *it, range.map(|it| it.prefix_len())));
     }
     for gateway in &link.gateways {
-        requests.push(neighbour(INSIDE, index, *gateway, link.macs[0]));
+        requests.push(neighbour(INSIDE, index, *gateway, link.gateway_mac()));
         requests.push(route(INSIDE, index, Some(*gateway), None));
         requests.push(route(INSIDE, index, None, Some(*gateway)));
     }
@@ -129,15 +171,23 @@ fn whole(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// The address alone. No check for duplicates: nobody else is on the link, and it would take a second.
-fn address(name: &str, index: u32, address: IpAddr) -> Request {
+/// The address alone, without a route to others of its `prefix`: they are behind the gateway. No check for duplicates:
+/// nobody else is on the link, and it would take a second.
+pub fn address(name: &str, index: u32, address: IpAddr, prefix: Option<u8>) -> Request {
     let mut message = AddressMessage::default();
     message.header.family = family(address);
-    message.header.prefix_len = whole(address);
+    message.header.prefix_len = prefix.unwrap_or_else(|| whole(address));
     message.header.index = index;
+    let mut flags = AddressFlags::empty();
+    if prefix.is_some() {
+        flags |= AddressFlags::Noprefixroute;
+    }
     if address.is_ipv6() {
         message.header.flags = AddressHeaderFlags::Nodad;
-        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        flags |= AddressFlags::Nodad;
+    }
+    if !flags.is_empty() {
+        message.attributes.push(AddressAttribute::Flags(flags));
     }
     message.attributes.push(AddressAttribute::Address(address));
     message.attributes.push(AddressAttribute::Local(address));
@@ -177,7 +227,6 @@ fn route(name: &str, index: u32, to: Option<IpAddr>, gateway: Option<IpAddr>) ->
         .protocol(RouteProtocol::from(PROTOCOL))
         .scope(scope);
     let message = builder.get_mut();
-    use rtnetlink::packet_route::route::RouteAttribute;
     if let Some(address) = to.or(gateway) {
         message.header.address_family = family(address);
     }

@@ -64,7 +64,7 @@ pub fn create(core: &Arc<Core>, owner: &Owner, mut request: Request) -> Result<S
     let user = make_user_namespace(core, &record)?;
     let claimed = network::claim(core, &mut record)?;
     let hostname = hostname(&record.request);
-    files::write(&core.sandbox_dir(&id), &record, &hostname)?;
+    files::write(core, &record, &hostname)?;
     let (shim, cgroup) = start_shim(core, &record, &hostname, user.as_ref())?;
     record.shim = Process::of(shim);
     record.save(core)?;
@@ -80,6 +80,10 @@ pub fn create(core: &Arc<Core>, owner: &Owner, mut request: Request) -> Result<S
     follow(core, &id)?;
     if let Some(connecting) = connecting {
         connecting.wait()?;
+    }
+    if let Some(attachment) = &record.attachment {
+        // A pod's first question must not find nobody.
+        core.network.names.wait(&attachment.gateways);
     }
     if let (Some(relay), Some(attachment)) = (relay, &mut record.attachment) {
         attachment.relay = relay.wait()?;

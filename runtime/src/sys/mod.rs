@@ -4,6 +4,7 @@
 
 pub mod bpf;
 pub mod fdpass;
+pub mod memory;
 pub mod mount;
 pub mod net;
 pub mod polled;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use runtime::cgroup::{Cgroup, Hierarchies};
-use runtime::network::nft::{Desired, PodRules, Table};
+use runtime::network::nft::{Desired, NetworkRules, PodRules, Table};
 use runtime::network::ports::{PortMapping, Protocol};
 use runtime::zygote::Zygote;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -119,13 +119,15 @@ impl Lab {
             interface: interface(pod),
             addresses: vec![v4(pod), v6(pod)],
             ports: ports.iter().filter(|(it, _)| it == pod).map(|(_, port)| *port).collect(),
+            ..PodRules::default()
         });
-        Desired {
+        let flat = NetworkRules {
+            masquerade: true,
             ranges: vec!["10.77.0.0/24".parse().unwrap(), "fd77::/64".parse().unwrap()],
             gateways: vec![ip(GATEWAY4), ip(GATEWAY6)],
-            non_masquerade: Vec::new(),
-            pods: pods.collect(),
-        }
+            ..NetworkRules::default()
+        };
+        Desired { networks: vec![flat], pods: pods.collect(), ..Desired::default() }
     }
 
     /// The table as `nft` shows it; `None` when there is no such program here.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod lab;
+mod relations;
 mod relay;
 mod rules;
 mod table;
@@ -38,7 +39,12 @@ fn main() -> ExitCode {
     let zygote = runtime::zygote::prepare().unwrap();
     let lab = lab::Lab::new(zygote);
     let mut failed = 0;
-    for (name, case) in table::ALL.iter().chain(rules::ALL).chain(relay::ALL).filter(|(name, _)| name.contains(&filter))
+    for (name, case) in table::ALL
+        .iter()
+        .chain(rules::ALL)
+        .chain(relations::ALL)
+        .chain(relay::ALL)
+        .filter(|(name, _)| name.contains(&filter))
     {
         let begin = Instant::now();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(&lab)));

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use runtime::network::nft::{Desired, PodRules, Table};
+use runtime::network::nft::{Desired, NetworkRules, PodRules, Table};
 use runtime::network::ports::{PortMapping, Protocol};
 
 use crate::Case;
@@ -168,12 +168,14 @@ fn a_connection_from_before_the_rules_ends(lab: &Lab) {
 
 fn two_tables_leave_each_other_alone(lab: &Lab) {
     let all = lab.desired(&[("pod1", mapping(8080, 80)), ("pod3", mapping(8081, 80))]);
-    let part = |ranges: [&str; 2], pods: &[PodRules]| Desired {
-        ranges: ranges.map(|it| it.parse().unwrap()).to_vec(),
-        pods: pods.to_vec(),
+    let part = |ranges: [&str; 2], pods: &[PodRules]| {
         // The links here have one gateway in common, which two runtimes never have.
-        gateways: Vec::new(),
-        non_masquerade: Vec::new(),
+        let flat = NetworkRules {
+            masquerade: true,
+            ranges: ranges.map(|it| it.parse().unwrap()).to_vec(),
+            ..NetworkRules::default()
+        };
+        Desired { networks: vec![flat], pods: pods.to_vec(), ..Desired::default() }
     };
     let other = Table::open("coracle-0a1b2c3d").unwrap();
     lab.table.replace(&part(["10.77.0.0/30", "fd77::/126"], &all.pods[..2])).unwrap();

@@ -1,6 +1,7 @@
 //! Tables, as kubectl asks for them: the columns of each kind are made here, where the rules are, and a client only
 //! aligns them.
 
+pub mod network;
 mod rows;
 
 use jiff::Timestamp;

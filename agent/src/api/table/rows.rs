@@ -5,14 +5,14 @@ use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Value, json};
 
-use super::{AGE, Column, NAME, column, wide};
+use super::{AGE, Column, NAME, column, network, wide};
 use crate::printer::Columns;
 use crate::printer::human::since;
 use crate::store::{Kind, Object};
 
-const NONE: &str = "<none>";
+pub(super) const NONE: &str = "<none>";
 const UNKNOWN: &str = "<unknown>";
-const UNSET: &str = "<unset>";
+pub(super) const UNSET: &str = "<unset>";
 
 /// The headings of a kind.
 pub fn columns(kind: Kind) -> &'static [Column] {
@@ -23,6 +23,10 @@ pub fn columns(kind: Kind) -> &'static [Column] {
         Kind::ConfigMap => CONFIG_MAP,
         Kind::Namespace => NAMESPACE,
         Kind::PersistentVolumeClaim => CLAIM,
+        Kind::Service => network::SERVICE,
+        Kind::EndpointSlice => network::SLICE,
+        Kind::NetworkPolicy => network::POLICY,
+        Kind::Link => network::LINK,
     }
 }
 
@@ -45,6 +49,10 @@ pub fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
             vec![json!(name), json!(phase), json!(age)]
         }
         Object::PersistentVolumeClaim(object) => claim(object, age),
+        Object::Service(object) => network::service(object, age),
+        Object::EndpointSlice(object) => network::slice(object, age),
+        Object::NetworkPolicy(object) => network::policy(object, age),
+        Object::Link(object) => network::link(object, age),
     }
 }
 
@@ -278,6 +286,21 @@ mod tests {
             "status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}
         })));
         assert_eq!(claim, ["x", "Bound", "v", "1Gi", "RWO", "", UNSET, "5m", "Filesystem"]);
+        let service = row(object::<k8s_openapi::api::core::v1::Service>(json!({"spec": {
+            "type": "ClusterIP", "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9", "fd00::9"],
+            "ports": [{"port": 80, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}], "selector": {"a": "b", "c": "d"}
+        }})));
+        assert_eq!(service, ["x", "ClusterIP", "10.0.0.9", NONE, "80/TCP,53/UDP", "5m", "a=b,c=d"]);
+        let slice = row(object::<k8s_openapi::api::discovery::v1::EndpointSlice>(json!({
+            "addressType": "IPv4", "ports": [{"port": 80}, {"port": 53}],
+            "endpoints": (1..6).map(|it| json!({"addresses": [format!("10.0.0.{it}")]})).collect::<Vec<_>>()
+        })));
+        assert_eq!(slice, ["x", "IPv4", "80,53", "10.0.0.1,10.0.0.2,10.0.0.3 + 2 more...", "5m"]);
+        let policy = row(object::<k8s_openapi::api::networking::v1::NetworkPolicy>(json!({"spec": {
+            "podSelector": {"matchLabels": {"a": "b"}, "matchExpressions": [
+                {"key": "c", "operator": "In", "values": ["e", "d"]}, {"key": "f", "operator": "DoesNotExist"}]}
+        }})));
+        assert_eq!(policy, ["x", "a=b,c in (d,e),!f", "5m"]);
         let map = row(object::<k8s_openapi::api::core::v1::ConfigMap>(json!({"data": {"a": "", "b": ""}})));
         assert_eq!(map, ["x", "2", "5m"]);
     }

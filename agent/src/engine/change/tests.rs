@@ -83,6 +83,7 @@ fn each_field_restarts_what_it_must_and_nothing_else() {
         ("/spec/containers/2", json!({"name": "c", "image": "i"}), "container c starts"),
         ("/spec/containers", json!([base()["spec"]["containers"][0]]), "container b stops"),
         ("/spec/hostNetwork", json!(true), "the pod restarts in a new sandbox (hostNetwork)"),
+        ("/spec/hostAliases", json!([{"ip": "1.1.1.1", "hostnames": ["x"]}]), "nothing restarts (spec.hostAliases)"),
         ("/spec/hostname", json!("x"), "the pod restarts in a new sandbox (hostname)"),
         ("/spec/hostUsers", json!(false), "the pod restarts in a new sandbox (hostUsers)"),
         ("/spec/dnsPolicy", json!("None"), "the pod restarts in a new sandbox (dnsPolicy)"),

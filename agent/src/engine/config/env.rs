@@ -29,7 +29,8 @@ impl Environment {
         self.variables.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, value)| value.as_slice())
     }
 
-    fn set(&mut self, name: &str, value: Vec<u8>) {
+    /// Sets a variable.
+    pub fn set(&mut self, name: &str, value: Vec<u8>) {
         match self.variables.iter_mut().find(|(known, _)| known == name) {
             Some(entry) => entry.1 = value,
             None => self.variables.push((name.to_owned(), value)),
@@ -55,7 +56,15 @@ pub struct Sources<'a> {
 
 /// Makes the environment of a container.
 pub fn of_container(sources: &Sources<'_>, container: &Container) -> Result<Environment, ConfigError> {
-    let mut environment = Environment::default();
+    on_top_of(Environment::default(), sources, container)
+}
+
+/// Makes the environment of a container after what is there already, which its own variables see and replace.
+pub fn on_top_of(
+    mut environment: Environment,
+    sources: &Sources<'_>,
+    container: &Container,
+) -> Result<Environment, ConfigError> {
     for from in container.env_from.iter().flatten() {
         import(sources, from, &mut environment)?;
     }

@@ -14,7 +14,11 @@ pub mod security;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use anyhow::Context as _;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 
 pub use logs::LogLimits;
@@ -23,9 +27,10 @@ use self::resources::Qos;
 use super::image::PullLimits;
 use super::plan::spec_of;
 use crate::cli::Global;
+use crate::net::services::ledger;
 
 /// What pods refer to, by namespace and name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Objects {
     /// ConfigMaps.
     pub config_maps: BTreeMap<(String, String), ConfigMap>,
@@ -80,12 +85,50 @@ pub struct Cgroups {
     /// The period of such limits, in microseconds (`cpuCFSQuotaPeriod`).
     pub cpu_period: i64,
     /// The most processes and threads of a pod (`podPidsLimit`).
-    pub pids_limit: Option<u64>,
+    pub pids_limit: PidsLimit,
 }
+
+/// A number of processes and threads, or none for no limit. All clones are one: it changes while pods run.
+#[derive(Clone, Debug)]
+pub struct PidsLimit(Arc<AtomicU64>);
+
+impl PidsLimit {
+    /// A limit.
+    #[cfg(test)]
+    pub fn new(limit: Option<u64>) -> Self {
+        let new = PidsLimit::default();
+        new.set(limit);
+        new
+    }
+
+    /// Changes it, for every clone.
+    pub fn set(&self, limit: Option<u64>) {
+        self.0.store(limit.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// As cgroups have it: -1 is none.
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed).try_into().unwrap_or(-1)
+    }
+}
+
+impl Default for PidsLimit {
+    fn default() -> Self {
+        PidsLimit(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
+impl PartialEq for PidsLimit {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for PidsLimit {}
 
 impl Default for Cgroups {
     fn default() -> Self {
-        Cgroups { per_qos: false, cpu_quota: true, cpu_period: 100_000, pids_limit: None }
+        Cgroups { per_qos: false, cpu_quota: true, cpu_period: 100_000, pids_limit: PidsLimit::default() }
     }
 }
 
@@ -128,9 +171,25 @@ pub struct Settings {
     pub log_limits: LogLimits,
     /// How images are pulled.
     pub pull_limits: PullLimits,
+    /// Where Services have their addresses; a free range when none is said.
+    pub service_ranges: Vec<IpNet>,
     /// What every sandbox and container is labelled with, by which an agent knows its own on a runtime that others use
     /// too.
     pub labels: BTreeMap<String, String>,
+    /// The domain below which pods and services have their names.
+    pub cluster_domain: ClusterDomain,
+    /// The runtime answers for names.
+    pub serves_names: bool,
+}
+
+/// The domain below which pods and services have their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterDomain(pub String);
+
+impl Default for ClusterDomain {
+    fn default() -> Self {
+        ClusterDomain(manifests::kubelet::CLUSTER_DOMAIN.to_owned())
+    }
 }
 
 impl Settings {
@@ -148,7 +207,10 @@ impl Settings {
             node,
             log_limits: LogLimits::default(),
             pull_limits: PullLimits::default(),
+            service_ranges: service_ranges(global)?,
             labels: BTreeMap::new(),
+            cluster_domain: global.cluster_domain.clone().map_or_else(ClusterDomain::default, ClusterDomain),
+            serves_names: true,
         })
     }
 
@@ -157,6 +219,16 @@ impl Settings {
         labels.extend(self.labels.clone());
         labels
     }
+}
+
+/// Where Services have their addresses, if that is said and can be.
+fn service_ranges(global: &Global) -> anyhow::Result<Vec<IpNet>> {
+    if !global.service_cidr.is_empty() {
+        let mut host = runtime::network::surroundings().context("look at the host's routes")?;
+        host.taken.extend(global.pod_cidr.iter().map(|range| (*range, format!("--pod-cidr {range}"))));
+        ledger::check(&global.service_cidr, &host)?;
+    }
+    Ok(global.service_cidr.clone())
 }
 
 impl Settings {

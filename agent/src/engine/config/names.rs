@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::ConfigError;
+use super::{ClusterDomain, ConfigError};
 
 /// What the kernel takes of a full name.
 const LONGEST_NAME: usize = 64;
@@ -105,16 +105,21 @@ pub fn hostname(pod: &Pod) -> String {
 }
 
 /// The pod's name in the cluster's DNS, where it has a subdomain: `HOSTNAME.SUBDOMAIN.NAMESPACE.svc.cluster.local`.
-pub fn fqdn(pod: &Pod) -> Option<String> {
+pub fn fqdn(pod: &Pod, domain: &ClusterDomain) -> Option<String> {
+    let subdomain = subdomain(pod)?;
+    Some(format!("{}.{subdomain}.{}.svc.{}", hostname(pod), PodKey::of(pod).namespace, domain.0))
+}
+
+/// The pod's subdomain, if its host name is below it.
+pub fn subdomain(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref().filter(|spec| spec.hostname_override.is_none())?;
-    let subdomain = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;
-    Some(format!("{}.{subdomain}.{}.svc.cluster.local", hostname(pod), PodKey::of(pod).namespace))
+    spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())
 }
 
 /// What the kernel calls the pod: its host name, or its full one where the pod wants that.
-pub fn kernel_hostname(pod: &Pod) -> Result<String, ConfigError> {
+pub fn kernel_hostname(pod: &Pod, domain: &ClusterDomain) -> Result<String, ConfigError> {
     let full = pod.spec.as_ref().is_some_and(|spec| spec.set_hostname_as_fqdn == Some(true));
-    match fqdn(pod).filter(|_| full) {
+    match fqdn(pod, domain).filter(|_| full) {
         Some(name) if name.len() > LONGEST_NAME => Err(ConfigError::Value {
             field: "setHostnameAsFQDN",
             value: name,
@@ -134,7 +139,8 @@ mod tests {
     fn a_pod_is_called_as_it_asks_for() {
         let named = |spec: serde_json::Value| {
             let pod = serde_json::json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": spec});
-            kernel_hostname(&serde_json::from_value(pod).unwrap()).map_err(|error| error.to_string())
+            kernel_hostname(&serde_json::from_value(pod).unwrap(), &ClusterDomain::default())
+                .map_err(|error| error.to_string())
         };
         let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         for (spec, name) in [

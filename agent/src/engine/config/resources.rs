@@ -177,7 +177,7 @@ pub fn cgroup_of_pod(spec: &PodSpec, settings: &Settings) -> cgroup::Resources {
         cpu_period: period.and_then(|period| u64::try_from(period).ok()),
         cpu_quota: Some(quota.unwrap_or(-1)),
         memory_limit: Some(pod_limit(spec, "memory", value).unwrap_or(-1)),
-        pids_limit: Some(settings.cgroups.pids_limit.and_then(|limit| limit.try_into().ok()).unwrap_or(-1)),
+        pids_limit: Some(settings.cgroups.pids_limit.get()),
         hugepages: hugepages.collect(),
         ..cgroup::Resources::default()
     }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use cri_proto::cri;
 use k8s_openapi::api::core::v1::Pod;
+use runtime::resolver::{ADDS_TO_HOST, CLUSTER_DOMAIN, SUBDOMAIN};
 
 use super::super::plan::spec_of;
-use super::names::{PodKey, kernel_hostname};
+use super::names::{PodKey, kernel_hostname, subdomain};
 use super::{ConfigError, Settings, resources, security};
 
 /// Makes the configuration of a pod's sandbox.
@@ -19,6 +20,7 @@ pub fn config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<cri::PodSa
         let (name, value) = security::USER_NAMESPACE;
         annotations.insert(name.to_owned(), value.to_owned());
     }
+    annotations.extend(resolver(pod, settings).into_iter().map(|(name, value)| (name.to_owned(), value)));
     Ok(cri::PodSandboxConfig {
         metadata: Some(cri::PodSandboxMetadata {
             name: key.name.clone(),
@@ -27,7 +29,7 @@ pub fn config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<cri::PodSa
             attempt,
         }),
         // With the host's network the name is the host's own.
-        hostname: if host_network { String::new() } else { kernel_hostname(pod)? },
+        hostname: if host_network { String::new() } else { kernel_hostname(pod, &settings.cluster_domain)? },
         log_directory: key.log_directory(&settings.log_dir).to_string_lossy().into_owned(),
         dns_config: dns(pod),
         port_mappings: if host_network { vec![] } else { ports(pod)? },
@@ -44,8 +46,26 @@ pub fn config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<cri::PodSa
     })
 }
 
-/// The pod's resolver. With the policies `Default` and `ClusterFirst` it is the host's (there is no cluster here): the
-/// runtime writes that by itself, so nothing is sent unless the pod adds something.
+/// Which resolver the pod has besides what it says itself. On the host's network `ClusterFirst` is the host's, as kubelet
+/// has it. A runtime of others knows nothing of it, and gives every pod the host's.
+fn resolver(pod: &Pod, settings: &Settings) -> Vec<(&'static str, String)> {
+    if !settings.serves_names {
+        return Vec::new();
+    }
+    let spec = spec_of(pod);
+    let host_network = spec.host_network == Some(true);
+    let mut said = Vec::new();
+    match spec.dns_policy.as_deref().unwrap_or("ClusterFirst") {
+        "None" => {}
+        "ClusterFirst" if host_network => said.push((ADDS_TO_HOST, String::new())),
+        "Default" => said.push((ADDS_TO_HOST, String::new())),
+        _ => said.push((CLUSTER_DOMAIN, settings.cluster_domain.0.clone())),
+    }
+    said.extend(subdomain(pod).map(|it| (SUBDOMAIN, it.to_owned())));
+    said
+}
+
+/// What the pod says of its resolver. Nothing is sent where it says nothing: the runtime knows the rest.
 fn dns(pod: &Pod) -> Option<cri::DnsConfig> {
     let spec = spec_of(pod);
     let config = spec.dns_config.as_ref()?;
@@ -192,6 +212,34 @@ mod tests {
         let dns = config.dns_config.unwrap();
         assert_eq!((dns.servers, dns.searches), (vec!["1.2.3.4".to_owned()], vec!["x".to_owned()]));
         assert_eq!(dns.options, ["ndots:2", "edns0"]);
+    }
+
+    #[test]
+    fn the_policy_says_whose_resolver_a_pod_has() {
+        let of = |spec: Value, serves_names: bool| {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
+            let settings = Settings { serves_names, ..Settings::default() };
+            let annotations = config(&pod, 0, &settings).unwrap().annotations;
+            let is = |name: &str| annotations.contains_key(name);
+            (annotations.get(CLUSTER_DOMAIN).cloned(), is(ADDS_TO_HOST), annotations.get(SUBDOMAIN).cloned())
+        };
+        let cluster = Some("cluster.local".to_owned());
+        for (policy, host_network, domain, adds) in [
+            ("ClusterFirst", false, cluster.clone(), false),
+            ("ClusterFirst", true, None, true),
+            ("ClusterFirstWithHostNet", true, cluster.clone(), false),
+            ("ClusterFirstWithHostNet", false, cluster.clone(), false),
+            ("Default", false, None, true),
+            ("None", false, None, false),
+        ] {
+            let spec = json!({"dnsPolicy": policy, "hostNetwork": host_network, "containers": []});
+            assert_eq!(of(spec.clone(), true), (domain, adds, None), "{policy} {host_network}");
+            assert_eq!(of(spec, false), (None, false, None), "{policy} {host_network}");
+        }
+        let below = json!({"containers": [], "subdomain": "sub"});
+        assert_eq!(of(below, true), (cluster.clone(), false, Some("sub".into())));
+        let elsewhere = json!({"containers": [], "subdomain": "sub", "hostnameOverride": "a.example"});
+        assert_eq!(of(elsewhere, true), (cluster, false, None));
     }
 
     #[test]

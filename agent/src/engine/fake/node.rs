@@ -4,7 +4,7 @@ use cri_proto::node::node_service_server::NodeService;
 use cri_proto::node::pull_image_progress::Event;
 use cri_proto::node::{
     ExportImageProgress, ExportImageRequest, GetNetworkRequest, GetNetworkResponse, ImportImageProgress,
-    ImportImageRequest, ImportedImage, LeaseAddressesRequest, LeaseAddressesResponse, PullImageLayers,
+    ImportImageRequest, ImportedImage, LeaseAddressesRequest, LeaseAddressesResponse, PodAddresses, PullImageLayers,
     PullImageProgress, PullImageRequest, PullLayer, PullLayerProgress, PullPhase, SetNetworkRequest,
     SetNetworkResponse,
 };
@@ -24,6 +24,17 @@ pub struct Pulls {
     pub bytes: u64,
     /// The user that is let in; anybody unless set.
     pub user: Option<String>,
+}
+
+/// How the network goes.
+#[derive(Default)]
+pub struct Networks {
+    /// How long each request takes.
+    pub takes: Duration,
+    /// What the first ones fail with.
+    pub failures: VecDeque<Status>,
+    /// What is in force.
+    pub set: SetNetworkRequest,
 }
 
 impl Fake {
@@ -79,15 +90,28 @@ impl NodeService for Fake {
         Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
     }
 
-    async fn set_network(&self, _: Request<SetNetworkRequest>) -> Answer<SetNetworkResponse> {
-        absent()
+    async fn set_network(&self, request: Request<SetNetworkRequest>) -> Answer<SetNetworkResponse> {
+        let request = request.into_inner();
+        self.note(format!("set-network {}", request.links.len()));
+        let takes = self.world().networks.takes;
+        sleep(takes).await;
+        let mut world = self.world();
+        match world.networks.failures.pop_front() {
+            Some(status) => Err(status),
+            None => {
+                world.networks.set = request;
+                Ok(Response::new(SetNetworkResponse {}))
+            }
+        }
     }
 
     async fn get_network(&self, _: Request<GetNetworkRequest>) -> Answer<GetNetworkResponse> {
         absent()
     }
 
-    async fn lease_addresses(&self, _: Request<LeaseAddressesRequest>) -> Answer<LeaseAddressesResponse> {
-        absent()
+    async fn lease_addresses(&self, request: Request<LeaseAddressesRequest>) -> Answer<LeaseAddressesResponse> {
+        let pods = request.into_inner().pods.into_iter();
+        let leased = pods.map(|_| PodAddresses { addresses: vec!["10.9.0.9".into()] });
+        Ok(Response::new(LeaseAddressesResponse { pods: leased.collect() }))
     }
 }

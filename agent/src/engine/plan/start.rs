@@ -83,6 +83,7 @@ impl Planner<'_> {
 
     pub(super) fn wait_for_gate(&mut self) {
         if let Some(gate) = self.desired.gate {
+            self.plan.held = Some(gate.clone());
             self.wait_all(&Waiting::new(&gate.reason, gate.message.clone()));
         }
     }

@@ -1,4 +1,5 @@
-//! Stopping: containers at once, then sidecars in the reverse of the order in which they started, then sandboxes.
+//! Stopping: containers at once, then sidecars in the reverse of the order in which they started, then sandboxes. The
+//! preStop hooks of all of them begin together, as kubelet has it: a sidecar's turn is when its signal comes.
 
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ impl Planner<'_> {
         self.stop_in_order(&running, self.patience(), Some(cause))
     }
 
-    /// Stops these instances, sidecars after the others and one after the other, without a `cause` each for its own;
-    /// true when there are none.
+    /// Stops these instances, sidecars after the pod's containers and one after the other, without a `cause` each for its
+    /// own; true when there are none.
     pub(super) fn stop_in_order(
         &mut self,
         running: &[&ContainerView],
@@ -39,18 +40,23 @@ impl Planner<'_> {
         cause: Option<&Cause>,
     ) -> bool {
         let sidecars: Vec<_> = init_of(self.spec).iter().filter(|init| is_sidecar(init)).collect();
-        let is_last = |seen: &&ContainerView| sidecars.iter().any(|sidecar| sidecar.name == seen.name);
-        let (last, first): (Vec<&ContainerView>, Vec<_>) = running.iter().copied().partition(is_last);
-        for seen in &first {
-            self.plan.actions.push(self.stop(seen, deadline, cause));
-        }
-        if first.is_empty() {
-            let next = sidecars.iter().rev().find_map(|sidecar| last.iter().find(|seen| seen.name == sidecar.name));
-            if let Some(sidecar) = next {
-                let killed = self.desired.stop.is_some_and(|stop| stop.grace.is_zero());
-                let deadline = if killed { deadline } else { deadline.max(self.now + LEAST) };
-                self.plan.actions.push(self.stop(sidecar, deadline, cause));
-            }
+        let rank = |seen: &ContainerView| sidecars.iter().rposition(|sidecar| sidecar.name == seen.name);
+        // Init and ephemeral containers end beside the others: nobody waits for them.
+        let main = |seen: &ContainerView| self.spec.containers.iter().any(|container| container.name == seen.name);
+        let busy = running.iter().any(|seen| main(seen));
+        let last = running.iter().filter_map(|seen| rank(seen)).max();
+        let killed = self.desired.stop.is_some_and(|stop| stop.grace.is_zero());
+        let mut ordered: Vec<&ContainerView> = running.to_vec();
+        ordered.sort_by_key(|seen| std::cmp::Reverse(rank(seen).map_or(sidecars.len(), |rank| rank)));
+        for seen in ordered {
+            let action = match rank(seen) {
+                None => self.stop(seen, deadline, true, cause),
+                // A kill is a kill.
+                Some(_) if killed => self.stop(seen, deadline, true, cause),
+                rank if !busy && rank == last => self.stop(seen, deadline.max(self.now + LEAST), true, cause),
+                Some(_) => self.stop(seen, deadline, false, cause),
+            };
+            self.plan.actions.push(action);
         }
         if !running.is_empty() {
             // The runtime kills at the deadline; a second later it is time to look whether it did.
@@ -100,8 +106,8 @@ impl Planner<'_> {
         }
     }
 
-    fn stop(&self, seen: &ContainerView, deadline: Monotonic, cause: Option<&Cause>) -> Action {
+    fn stop(&self, seen: &ContainerView, deadline: Monotonic, turn: bool, cause: Option<&Cause>) -> Action {
         let cause = cause.cloned().or_else(|| self.why_void(seen)).unwrap_or(Cause::Void);
-        Action::StopContainer { id: seen.id.clone(), name: seen.name.clone(), deadline, cause }
+        Action::StopContainer { id: seen.id.clone(), name: seen.name.clone(), deadline, turn, cause }
     }
 }

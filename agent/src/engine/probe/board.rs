@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::counts::PodCounts;
 use super::tally::{Kind, Standing};
 use crate::engine::notice::Event;
 
@@ -37,6 +38,8 @@ pub struct ProbeFailure {
 pub struct Board {
     content: Arc<Mutex<Content>>,
     bell: Arc<Notify>,
+    /// How often what was answered.
+    pub counts: Arc<PodCounts>,
 }
 
 #[derive(Debug, Default)]
@@ -47,8 +50,8 @@ struct Content {
 
 impl Board {
     /// An empty one, whose changes ring `bell`.
-    pub fn new(bell: Arc<Notify>) -> Self {
-        Board { content: Arc::default(), bell }
+    pub fn new(bell: Arc<Notify>, counts: PodCounts) -> Self {
+        Board { content: Arc::default(), bell, counts: Arc::new(counts) }
     }
 
     /// What is known of each running container, by id.

@@ -5,6 +5,7 @@
 //! container has started; a pod that ends is asked for its readiness alone.
 
 mod board;
+mod counts;
 mod instance;
 mod tally;
 mod timer;
@@ -22,6 +23,7 @@ use self::board::Board;
 #[cfg(test)]
 pub use self::board::ProbeFailure;
 pub use self::board::ProbeResult;
+pub use self::counts::{Counts, PodCounts};
 use self::instance::Instance;
 pub use self::tally::Kind;
 use super::action::Actions;
@@ -58,8 +60,8 @@ pub struct Probes {
 
 impl Probes {
     /// No probes yet; `bell` is rung when what they found changes what counts.
-    pub fn new(actions: Actions, bell: Arc<Notify>, clock: Clock) -> Self {
-        let board = Board::new(bell);
+    pub fn new(actions: Actions, bell: Arc<Notify>, clock: Clock, counts: PodCounts) -> Self {
+        let board = Board::new(bell, counts);
         Probes { actions, clock, board, instances: BTreeMap::new(), recalled: BTreeMap::new(), first: true }
     }
 

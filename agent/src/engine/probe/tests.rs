@@ -24,7 +24,7 @@ impl World {
         let fake = Fake::new();
         let bell = Arc::new(Notify::new());
         let actions = Actions::new(Cri::new(fake.channel()));
-        let probes_of_pod = Probes::new(actions, bell.clone(), Clock::start());
+        let probes_of_pod = Probes::new(actions, bell.clone(), Clock::start(), PodCounts::default());
         let mut world = World { fake, pod: Pod::default(), probes: probes_of_pod, bell };
         world.set(probes);
         world

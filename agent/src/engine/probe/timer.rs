@@ -53,6 +53,7 @@ impl Timer {
         while !tally.over() {
             ticks.tick().await;
             let outcome = self.ask().await;
+            self.board.counts.note(&self.container(), self.kind, &outcome);
             self.tell_unusual(&outcome, &mut last);
             let Ok(answer) = outcome else { continue };
             let step = tally.next(!matches!(answer, Answer::Failed(_)));

@@ -1,50 +1,86 @@
 //! The conditions of a pod.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::super::phase::Phase;
-use super::super::plan::{init_of, is_sidecar, spec_of};
+use super::super::plan::{init_of, is_sidecar, rule_for, spec_of};
+use super::super::view::ContainerView;
 use super::Input;
 
 /// Why a condition is as it is: one word and the story.
-type Why = (&'static str, String);
+type Why = (Cow<'static, str>, String);
 
 /// The conditions, in kubelet's order.
 pub fn of(input: &Input<'_>, init: &[ContainerStatus], main: &[ContainerStatus]) -> Vec<PodCondition> {
-    let sandbox = input.view.sandbox().is_some_and(|sandbox| sandbox.ready);
+    let held = input.plan.held.as_ref().map(|gate| (gate.reason.clone().into(), gate.message.clone()));
     let unready = unready(input, init, main);
     let gates = unready.is_none().then(|| gates(input)).flatten();
     let (initialized, why) = initialized(input, init, main);
     let mut conditions = vec![
-        condition(input, "PodReadyToStartContainers", sandbox, None),
+        condition(input, "PodReadyToStartContainers", has_sandbox(input), held),
         condition(input, "Initialized", initialized, why),
         condition(input, "Ready", unready.is_none() && gates.is_none(), unready.clone().or(gates)),
         condition(input, "ContainersReady", unready.is_none(), unready),
         condition(input, "PodScheduled", true, None),
     ];
+    conditions
+        .extend(all_restarting(input).map(|(holds, why)| condition(input, "AllContainersRestarting", holds, why)));
     if let Some(eviction) = input.view.history.eviction.as_ref().filter(|eviction| eviction.reason == "Evicted") {
-        let why = ("TerminationByKubelet", eviction.message.clone());
+        let why = ("TerminationByKubelet".into(), eviction.message.clone());
         conditions.push(condition(input, "DisruptionTarget", true, Some(why)));
     }
     let failed = input.view.history.resized.values().find_map(|resized| resized.failure.as_ref());
     if let Some((message, _)) = failed {
-        conditions.push(condition(input, "PodResizeInProgress", true, Some(("Error", message.clone()))));
+        conditions.push(condition(input, "PodResizeInProgress", true, Some(("Error".into(), message.clone()))));
     }
     conditions
 }
 
+/// Whether the pod has the one sandbox that it needs, with its network: none has to be made.
+fn has_sandbox(input: &Input<'_>) -> bool {
+    let mut ready = input.view.sandboxes.iter().filter(|sandbox| sandbox.ready);
+    let (first, more) = (ready.next(), ready.next().is_some());
+    let newest = input.view.sandbox().filter(|newest| first.is_some_and(|first| first.id == newest.id));
+    let on_host = spec_of(input.pod).host_network == Some(true);
+    newest.is_some_and(|newest| !more && (on_host || !newest.ips.is_empty()))
+}
+
+/// Of a pod that has a rule for it: whether all its containers are being restarted because one has ended so.
+fn all_restarting(input: &Input<'_>) -> Option<(bool, Option<Why>)> {
+    const ALL: &str = "RestartAllContainers";
+    let spec = spec_of(input.pod);
+    let containers = || init_of(spec).iter().chain(&spec.containers);
+    let could = |container: &Container| container.restart_policy_rules.iter().flatten().any(|rule| rule.action == ALL);
+    if !containers().any(could) {
+        return None;
+    }
+    let why = match input.plan.phase {
+        Phase::Succeeded => return Some((false, Some(("PodCompleted".into(), String::new())))),
+        Phase::Failed => return Some((false, Some(("PodFailed".into(), String::new())))),
+        Phase::Pending | Phase::Running => ("RestartAllContainersStarted", "container exited with restart policy rule"),
+    };
+    let asks = |container: &Container| {
+        let end = input.view.latest(&container.name).and_then(ContainerView::exit);
+        end.and_then(|end| rule_for(container, end.code)).is_some_and(|rule| rule.action == ALL)
+    };
+    let holds = containers().any(asks);
+    Some((holds, holds.then(|| (why.0.into(), why.1.to_owned()))))
+}
+
 fn unready(input: &Input<'_>, init: &[ContainerStatus], main: &[ContainerStatus]) -> Option<Why> {
     match input.plan.phase {
-        Phase::Succeeded => return Some(("PodCompleted", String::new())),
-        Phase::Failed => return Some(("PodFailed", String::new())),
+        Phase::Succeeded => return Some(("PodCompleted".into(), String::new())),
+        Phase::Failed => return Some(("PodFailed".into(), String::new())),
         Phase::Pending | Phase::Running => {}
     }
     let sidecars = init_of(spec_of(input.pod)).iter().zip(init).filter(|(init, _)| is_sidecar(init));
     let all = sidecars.map(|(_, status)| status).chain(main);
     let names: Vec<&str> = all.filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
     let message = || format!("containers with unready status: [{}]", names.join(" "));
-    (!names.is_empty()).then(|| ("ContainersNotReady", message()))
+    (!names.is_empty()).then(|| ("ContainersNotReady".into(), message()))
 }
 
 /// Conditions that somebody else was to give the pod. Nobody does so on a node by itself.
@@ -55,7 +91,7 @@ fn gates(input: &Input<'_>) -> Option<Why> {
             format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type)
         })
         .collect();
-    (!missing.is_empty()).then(|| ("ReadinessGatesNotReady", missing.join(", ")))
+    (!missing.is_empty()).then(|| ("ReadinessGatesNotReady".into(), missing.join(", ")))
 }
 
 fn initialized(input: &Input<'_>, init: &[ContainerStatus], main: &[ContainerStatus]) -> (bool, Option<Why>) {
@@ -65,15 +101,17 @@ fn initialized(input: &Input<'_>, init: &[ContainerStatus], main: &[ContainerSta
     let pairs = init_of(spec_of(input.pod)).iter().zip(init);
     let names: Vec<&str> = pairs.filter(|pair| !done(pair)).map(|(container, _)| container.name.as_str()).collect();
     if input.plan.phase == Phase::Succeeded {
-        return (true, Some(("PodCompleted", String::new())));
+        return (true, Some(("PodCompleted".into(), String::new())));
     }
-    // A pod that was initialized once stays so: its sidecars may restart.
-    let began = main.iter().any(|status| status.restart_count > 0 || status.container_id.is_some());
+    // A pod that was initialized once stays so: its sidecars, or all its containers, may restart.
+    let before = input.before.and_then(|before| before.conditions.as_ref());
+    let was = before.into_iter().flatten().any(|before| before.type_ == "Initialized" && before.status == "True");
+    let began = was || main.iter().any(|status| status.restart_count > 0 || status.container_id.is_some());
     if began || names.is_empty() {
         return (true, None);
     }
     let message = format!("containers with incomplete status: [{}]", names.join(" "));
-    (false, Some(("ContainersNotInitialized", message)))
+    (false, Some(("ContainersNotInitialized".into(), message)))
 }
 
 fn condition(input: &Input<'_>, kind: &str, holds: bool, why: Option<Why>) -> PodCondition {
@@ -85,7 +123,7 @@ fn condition(input: &Input<'_>, kind: &str, holds: bool, why: Option<Why>) -> Po
     PodCondition {
         type_: kind.to_owned(),
         status: status.to_owned(),
-        reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
+        reason: Some(reason.into_owned()).filter(|reason| !reason.is_empty()),
         message: Some(message).filter(|message| !message.is_empty()),
         last_transition_time: since.or(Some(Time(input.now))),
         observed_generation: input.pod.metadata.generation,

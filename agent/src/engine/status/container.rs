@@ -73,6 +73,11 @@ fn states(
     let ended = |seen: Option<&ContainerView>| seen.and_then(|seen| terminated(input, seen));
     match (latest.filter(|seen| seen.running()), waiting, latest) {
         (Some(seen), Some(waiting), _) if input.hooks.contains(&seen.id) => (waiting_state(waiting), ended(before)),
+        // It is being stopped, and was never said to run.
+        (Some(seen), ..) if input.unhooked.contains(&seen.id) => {
+            let waiting = Waiting::new("PostStartHookError", "the postStart hook failed".to_owned());
+            (waiting_state(&waiting), ended(before))
+        }
         (Some(seen), ..) => {
             let started = ContainerStateRunning { started_at: time(seen.started_at) };
             (ContainerState { running: Some(started), ..ContainerState::default() }, ended(before))

@@ -43,6 +43,8 @@ pub struct Input<'a> {
     pub health: &'a BTreeMap<String, ProbeResult>,
     /// Instances, by id, whose postStart hook has not come back yet: they do not count as running.
     pub hooks: &'a BTreeSet<String>,
+    /// Instances, by id, whose postStart hook failed: they are being stopped, and never counted as running.
+    pub unhooked: &'a BTreeSet<String>,
 }
 
 /// Makes the status.

@@ -203,10 +203,34 @@ async fn a_rule_restarts_all_containers_in_their_order() {
     let handle = bench.engine.start(pod("p", spec)).unwrap();
     at(20).await;
     let calls = bench.new_calls();
-    let expected = ["stop p-s0-a0 30", "stop p-s0-s0 30", "create i 1", "create s 1", "create a 1", "create w 1"];
+    let expected = ["stop p-s0-a0 30", "stop p-s0-s0 29", "create i 1", "create s 1", "create a 1", "create w 1"];
     assert_eq!(calls[5..], expected);
     assert_eq!(bench.record()["status"]["phase"], "Running");
     assert!(bench.events().contains(&Event::BeginsAgain { because: "w".into() }));
     handle.stop(Duration::ZERO);
     handle.outcome().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pre_stop_hooks_of_a_pod_begin_together_and_sidecars_then_wait_for_their_turn() {
+    let bench = agent().await;
+    let hooked = |name: &str, seconds: &str, sidecar: bool| {
+        let hook = json!({"preStop": {"exec": {"command": ["sleep", seconds]}}});
+        json!({"name": name, "restartPolicy": if sidecar { json!("Always") } else { json!(null) }, "lifecycle": hook})
+    };
+    let spec = json!({
+        "restartPolicy": "Always", "containers": [hooked("a", "5", false)],
+        "initContainers": [hooked("s", "10", true), hooked("t", "3", true)],
+    });
+    let handle = bench.engine.start(pod("p", spec)).unwrap();
+    at(1).await;
+    handle.stop(Duration::from_secs(30));
+    handle.outcome().await;
+    let calls = bench.fake.calls();
+    let of = |word: &str| calls.iter().filter(|call| call.split(' ').nth(1) == Some(word)).cloned().collect::<Vec<_>>();
+    let begun = ["1 exec p-s0-a0 sleep 5", "1 exec p-s0-s0 sleep 10", "1 exec p-s0-t0 sleep 3"];
+    let mut hooks = of("exec");
+    hooks.sort();
+    assert_eq!(hooks, begun, "{calls:?}");
+    assert_eq!(of("stop"), ["6 stop p-s0-a0 25", "7 stop p-s0-t0 24", "11 stop p-s0-s0 20"], "{calls:?}");
 }

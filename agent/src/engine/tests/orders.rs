@@ -7,10 +7,14 @@ fn gate() -> Gate {
     Gate { reason: "WaitingForDependencies".into(), message: "db is not ready".into() }
 }
 
+fn gated(bench: &Bench, pod: Arc<Pod>) -> Result<PodHandle, HostError> {
+    bench.engine.start_among(pod, Some(gate()), Surroundings::default())
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_gated_pod_says_what_it_waits_for_and_begins_when_it_is_let_go() {
     let bench = agent().await;
-    let handle = bench.engine.start_gated(one("Always"), Some(gate())).unwrap();
+    let handle = gated(&bench, one("Always")).unwrap();
     at(60).await;
     assert_eq!(bench.fake.calls(), Vec::<String>::new());
     let waiting = bench.container(0)["state"]["waiting"].clone();
@@ -35,7 +39,7 @@ async fn a_gated_pod_says_what_it_waits_for_and_begins_when_it_is_let_go() {
 #[tokio::test(start_paused = true)]
 async fn a_gated_pod_can_be_stopped() {
     let bench = agent().await;
-    let handle = bench.engine.start_gated(one("Always"), Some(gate())).unwrap();
+    let handle = gated(&bench, one("Always")).unwrap();
     at(1).await;
     handle.stop(Duration::from_secs(30));
     handle.outcome().await;
@@ -46,7 +50,7 @@ async fn a_gated_pod_can_be_stopped() {
 async fn the_time_behind_a_gate_does_not_count_for_the_deadline() {
     let bench = agent().await;
     let spec = json!({"activeDeadlineSeconds": 10, "containers": [{"name": "a"}]});
-    let handle = bench.engine.start_gated(pod("p", spec), Some(gate())).unwrap();
+    let handle = gated(&bench, pod("p", spec)).unwrap();
     at(60).await;
     handle.gate(None);
     at(9).await;

@@ -6,6 +6,7 @@ use super::super::notice::Event;
 use super::super::plan::{Action, Cause, spec_of};
 use super::super::steps::{Problem, Sandbox};
 use super::super::view::PodStatusView;
+use super::stopping::Patience;
 use super::{Progress, RETRY, Worker};
 
 /// How long to wait before resources are tried to be given again.
@@ -15,17 +16,17 @@ impl Worker {
     /// Does the plan's steps in order; orders that come meanwhile come first.
     pub(super) async fn carry_out(&mut self, view: &PodStatusView, actions: Vec<Action>) -> Progress {
         let mut progress = Progress::None;
-        self.refresh().await;
+        self.refresh(view).await;
         for action in actions {
             if self.orders.has_changed().unwrap_or(false) {
                 return Progress::Some;
             }
             let result = match action {
-                Action::StopContainer { id, name, deadline, cause } => {
+                Action::StopContainer { id, name, deadline, turn, cause } => {
                     if self.mark(view, &id, &cause) {
                         progress = Progress::Some;
                     }
-                    self.stop_container(id, &name, deadline, &cause).await;
+                    self.stop_container(id, &name, Patience { deadline, turn }, &cause).await;
                     continue;
                 }
                 // After any of these a fresh look: what has begun is recorded before the next one is made.
@@ -101,8 +102,20 @@ impl Worker {
         if attempt > 0 && self.history.sandbox.void.is_none_or(|void| void.saturating_add(1) != attempt) {
             self.tell(Event::SandboxLost).await;
         }
+        // What this pod may reach, and who may reach it, is settled before anything of it runs.
+        let network = tokio::select! {
+            network = self.engine.network(&self.key) => network,
+            Ok(()) = self.orders.changed() => {
+                self.orders.mark_changed();
+                return;
+            }
+        };
         self.history.starting(None, &policy, self.engine.now());
-        match self.steps.create_sandbox(attempt).await {
+        let created = match network {
+            Ok(()) => self.steps.create_sandbox(attempt).await,
+            Err(trouble) => Err(Problem::from(trouble)),
+        };
+        match created {
             Ok(()) => self.history.started(None),
             Err(problem) => self.failed(None, problem, attempt).await,
         }
@@ -198,10 +211,16 @@ impl Worker {
         }
     }
 
-    /// Brings the files in the pod's volumes up to date, once for each change of what they are made from.
-    pub(super) async fn refresh(&mut self) {
+    /// Brings the files that the pod sees up to date, once for each change of what they are made from.
+    async fn refresh(&mut self, view: &PodStatusView) {
+        if std::mem::take(&mut self.hosts_stale)
+            && let Some(sandbox) = view.sandbox().filter(|sandbox| sandbox.ready)
+            && let Err(problem) = self.steps.refresh_hosts(sandbox.ips.clone()).await
+        {
+            self.tell_problem(None, &problem, false).await;
+        }
         if std::mem::take(&mut self.stale)
-            && let Err(problem) = self.steps.refresh().await
+            && let Err(problem) = self.steps.refresh(self.ips.clone()).await
         {
             self.tell_problem(None, &problem, false).await;
         }

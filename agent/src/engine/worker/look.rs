@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use manifests::annotations::Annotations;
@@ -40,7 +41,8 @@ impl Worker {
         });
         let Ok((memory, record, counts)) = read.await else { return };
         match memory {
-            Ok(Some(memory)) => {
+            Ok(Some((memory, holds))) => {
+                self.memorized = holds.then(|| memory.clone());
                 self.history = memory.history.clone();
                 self.started = Timestamp::from_second(memory.started).unwrap_or(self.started);
                 self.memory = memory;
@@ -54,15 +56,18 @@ impl Worker {
             self.history.containers.entry(name).or_default().next = next;
         }
         // No record, or one that cannot be read: the first look makes another.
-        let status = record.ok().filter(|record| record.boot_id == self.engine.settings().boot_id);
-        if let Some(status) = status.and_then(|record| record.pod.status) {
+        let record = record.ok().filter(|record| record.boot_id == self.engine.settings().boot_id);
+        if let Some(status) = record.as_ref().and_then(|record| record.pod.status.clone()) {
             self.probes.recall(&status);
             self.status = Some(status);
         }
+        self.recorded = record;
     }
 
     /// One fresh look, and what follows from it.
     pub(super) async fn look(&mut self) -> Result<(PodStatusView, Plan), Problem> {
+        // Whatever the bell was rung for, this sees: it is no reason to look once more.
+        let _ = self.bell.notified().now_or_never();
         let looked = self.observer.look().await;
         let (mut sandboxes, mut containers) =
             looked.map_err(|status| Problem::new("RuntimeUnavailable", status.message()))?;
@@ -120,6 +125,10 @@ impl Worker {
             self.steps = self.steps.of(self.pod.clone());
             self.definition = Definition::of(&self.pod);
             self.annotations = annotations_of(&self.pod);
+        }
+        if !Arc::ptr_eq(self.steps.around(), &orders.around) {
+            self.hosts_stale |= self.steps.around().hosts() != orders.around.hosts();
+            self.steps = self.steps.among(orders.around.clone());
         }
         let objects = self.engine.objects();
         if redefined || !Arc::ptr_eq(&self.objects, &objects) {

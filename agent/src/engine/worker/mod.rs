@@ -19,7 +19,7 @@ use manifests::annotations::Annotations;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use self::stopping::Done;
+use self::stopping::{Done, Patience};
 use super::Engine;
 use super::change::Definition;
 use super::config::Objects;
@@ -28,10 +28,11 @@ use super::history::{Failure, History};
 use super::memory::Memory;
 use super::notice::Event;
 use super::observe::Observer;
-use super::orders::{Orders, Seen};
+use super::orders::{Gate, Orders, Seen};
 use super::phase::Phase;
 use super::plan::Plan;
 use super::probe::Probes;
+use super::record::PodRecord;
 use super::steps::Steps;
 use super::time::Monotonic;
 use super::view::PodStatusView;
@@ -71,6 +72,8 @@ pub(super) struct Worker {
     annotations: Annotations,
     /// The objects as of the last look, and the hashes of what containers follow among them.
     objects: Arc<Objects>,
+    /// The hosts file may be older than what the pod knows of others.
+    hosts_stale: bool,
     followed: BTreeMap<String, String>,
     /// What is in the pod's volumes may be older than the objects.
     stale: bool,
@@ -89,14 +92,16 @@ pub(super) struct Worker {
     history: History,
     messages: BTreeMap<(String, u32), String>,
     failures: BTreeMap<String, FirstFailure>,
-    /// Containers that are being stopped, by id, each with its deadline.
-    stopping: HashMap<String, watch::Sender<Monotonic>>,
+    /// Containers that are being stopped, by id.
+    stopping: HashMap<String, watch::Sender<Patience>>,
     /// Containers whose postStart hook is going on.
     hooks: BTreeSet<String>,
     /// Containers whose postStart hook failed.
     unhooked: BTreeSet<String>,
     tasks: JoinSet<Done>,
     waiting: BTreeMap<String, Option<Monotonic>>,
+    /// What it was told to wait for.
+    held: Option<Gate>,
     /// What is told once the record says it, too: who hears of a start finds the container running in `get`.
     pending: Vec<Event>,
     /// Where the pod is.
@@ -105,6 +110,8 @@ pub(super) struct Worker {
     told_ips: Vec<String>,
     status: Option<PodStatus>,
     written: Option<Pod>,
+    /// The record that the agent before this one wrote, until there is another.
+    recorded: Option<PodRecord>,
     /// Why its record could not be written.
     unrecorded: Option<String>,
     started: Timestamp,
@@ -138,10 +145,16 @@ impl Worker {
         let started = Timestamp::now();
         Worker {
             observer: Observer::new(engine.cri().clone(), key.uid.clone()),
-            probes: Probes::new(engine.actions().clone(), bell.clone(), engine.clock()),
+            probes: Probes::new(
+                engine.actions().clone(),
+                bell.clone(),
+                engine.clock(),
+                engine.probe_counts().of(key.clone()),
+            ),
             definition: Definition::of(&pod),
             annotations: look::annotations_of(&pod),
             objects: Arc::default(),
+            hosts_stale: false,
             followed: BTreeMap::new(),
             stale: false,
             memory: Memory::new(&engine.settings().boot_id, started.as_second()),
@@ -162,11 +175,13 @@ impl Worker {
             unhooked: BTreeSet::new(),
             tasks: JoinSet::new(),
             waiting: BTreeMap::new(),
+            held: None,
             pending: Vec::new(),
             ips: Vec::new(),
             told_ips: Vec::new(),
             status: None,
             written: None,
+            recorded: None,
             unrecorded: None,
             started,
         }

@@ -28,32 +28,50 @@ pub(super) enum Done {
     Hooked { id: String, name: String, result: Result<(), HookFailure> },
 }
 
+/// How much time a container has to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Patience {
+    /// When it ends.
+    pub deadline: Monotonic,
+    /// Nothing has to stop before it any more.
+    pub turn: bool,
+}
+
+impl Patience {
+    /// Takes in what is planned now: time only gets less, but for what a container has at least from its turn on.
+    fn follow(&mut self, planned: Patience, now: Monotonic) -> bool {
+        let before = *self;
+        if planned.turn && !self.turn {
+            *self = Patience { deadline: planned.deadline.min(self.deadline.max(now + LEAST)), turn: true };
+        } else {
+            self.deadline = self.deadline.min(planned.deadline);
+        }
+        *self != before
+    }
+}
+
 /// One stop.
 struct Stop {
     id: String,
     pod: PodKey,
     engine: Engine,
     steps: Steps,
-    deadline: watch::Receiver<Monotonic>,
+    patience: watch::Receiver<Patience>,
     hook: Option<(LifecycleHandler, Subject)>,
 }
 
 impl Worker {
-    /// Asks the runtime to stop a container, beside whatever else goes on; asks again only for less patience.
-    pub(super) async fn stop_container(&mut self, id: String, name: &str, deadline: Monotonic, cause: &Cause) {
+    /// Runs a container's preStop hook and has the runtime stop it in its turn, beside whatever else goes on; asks again
+    /// only for less patience.
+    pub(super) async fn stop_container(&mut self, id: String, name: &str, patience: Patience, cause: &Cause) {
         if let Some(before) = self.stopping.get(&id) {
-            before.send_if_modified(|before| {
-                let sooner = deadline < *before;
-                if sooner {
-                    *before = deadline;
-                }
-                sooner
-            });
+            let now = self.engine.now();
+            before.send_if_modified(|before| before.follow(patience, now));
             return;
         }
         self.hooks.remove(&id);
         self.tell(Event::Killing { container: name.to_owned(), message: cause.message(name) }).await;
-        let (sender, receiver) = watch::channel(deadline);
+        let (sender, receiver) = watch::channel(patience);
         self.stopping.insert(id.clone(), sender);
         let container = container_of(spec_of(&self.pod), name);
         let hook = container.and_then(|container| {
@@ -64,7 +82,7 @@ impl Worker {
             ))
         });
         let (engine, steps) = (self.engine.clone(), self.steps.clone());
-        let stop = Stop { id, pod: self.key.clone(), engine, steps, deadline: receiver, hook };
+        let stop = Stop { id, pod: self.key.clone(), engine, steps, patience: receiver, hook };
         self.tasks.spawn(stop.run());
     }
 
@@ -132,51 +150,74 @@ impl Stop {
             let event = Event::HookFailed { container, hook: Hook::PreStop, message: failure.to_string() };
             self.engine.tell(Notice { pod: self.pod.clone(), event }).await;
         }
-        let result = self.stop(hooked).await;
+        let overdue = self.turn().await;
+        let result = self.stop(hooked || overdue).await;
         Done::Stopped { id: self.id, result }
     }
 
     /// The hook, if there is one and time for it; its time is part of the grace.
     async fn pre_stop(&mut self) -> Option<(String, Result<(), HookFailure>)> {
         let (handler, subject) = self.hook.take()?;
-        let left = *self.deadline.borrow() - self.engine.now();
+        let left = self.patience.borrow().deadline - self.engine.now();
         if left.is_zero() {
             return None;
         }
         let actions = self.engine.actions().clone();
-        let (mut deadline, clock) = (self.deadline.clone(), self.engine.clock());
+        let (mut patience, clock) = (self.patience.clone(), self.engine.clock());
         let shortened = async {
             // Less patience than the hook was promised ends it.
-            if deadline.changed().await.is_err() {
+            if patience.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
             loop {
-                let at = *deadline.borrow_and_update();
+                let at = patience.borrow_and_update().deadline;
                 tokio::select! {
                     () = clock.sleep_until(at) => return,
-                    Ok(()) = deadline.changed() => {}
+                    Ok(()) = patience.changed() => {}
                 }
             }
         };
         tokio::select! {
+            biased;
             result = lifecycle::run(&actions, &handler, &subject, Some(left)) => Some((subject.container.name.clone(), result)),
             () = shortened => None,
         }
     }
 
-    async fn stop(&mut self, hooked: bool) -> Result<(), Problem> {
+    /// Waits until nothing has to stop before it, but not beyond its own time; true when that ended it.
+    async fn turn(&mut self) -> bool {
+        let clock = self.engine.clock();
         loop {
-            let at = *self.deadline.borrow_and_update();
-            let left = at - self.engine.now();
-            let left = if hooked { left.max(LEAST) } else { left };
-            let timeout = i64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
-            let steps = self.steps.clone();
-            let stop = steps.stop_container(&self.id, timeout);
+            let Patience { deadline, turn } = *self.patience.borrow_and_update();
+            if turn {
+                return false;
+            }
             tokio::select! {
-                result = stop => return result,
-                // The runtime goes on with the one that is given up.
-                Ok(()) = self.deadline.changed() => {}
+                () = clock.sleep_until(deadline) => return true,
+                Ok(()) = self.patience.changed() => {}
             }
         }
+    }
+
+    async fn stop(&mut self, least: bool) -> Result<(), Problem> {
+        loop {
+            let at = self.patience.borrow_and_update().deadline;
+            let left = at - self.engine.now();
+            let left = if least { left.max(LEAST) } else { left };
+            let timeout = i64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+            let steps = self.steps.clone();
+            tokio::select! {
+                result = steps.stop_container(&self.id, timeout) => return result,
+                // The runtime goes on with the one that is given up.
+                () = sooner(&mut self.patience, at) => {}
+            }
+        }
+    }
+}
+
+/// Until there is less time than until `at`.
+async fn sooner(patience: &mut watch::Receiver<Patience>, at: Monotonic) {
+    if patience.wait_for(|patience| patience.deadline < at).await.is_err() {
+        std::future::pending().await
     }
 }

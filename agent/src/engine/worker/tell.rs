@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::super::notice::{Event, Notice};
-use super::super::orders::Seen;
+use super::super::orders::{Gate, Seen};
 use super::super::plan::Plan;
 use super::super::record::PodRecord;
 use super::super::status;
@@ -19,6 +19,12 @@ use super::Worker;
 impl Worker {
     /// Tells of containers that wait for another try, once for each wait.
     pub(super) async fn tell_waiting(&mut self, plan: &Plan) {
+        if self.held != plan.held {
+            self.held.clone_from(&plan.held);
+            if let Some(Gate { reason, message }) = plan.held.clone() {
+                self.tell(Event::Held { reason, message }).await;
+            }
+        }
         let now = self.engine.now();
         let mut told = BTreeMap::new();
         for (container, waiting) in &plan.waiting {
@@ -59,6 +65,7 @@ impl Worker {
             node: &settings.node,
             health: &health,
             hooks: &self.hooks,
+            unhooked: &self.unhooked,
         });
         self.status = Some(status.clone());
         let mut pod = Pod::clone(&self.pod);
@@ -70,13 +77,22 @@ impl Worker {
         }
         self.seen.send_if_modified(|seen| {
             let pod = seen.pod.clone().filter(|before| **before == pod).unwrap_or_else(|| Arc::new(pod.clone()));
-            let now =
-                Seen { pod: Some(pod), waiting: plan.waiting.clone(), wake_at: plan.wake_at, finished: plan.finished };
+            let now = Seen {
+                pod: Some(pod),
+                waiting: plan.waiting.clone(),
+                wake_at: plan.wake_at,
+                finished: plan.finished,
+                held: plan.held.is_some(),
+                obeyed: seen.obeyed,
+            };
             let changed = *seen != now;
             *seen = now;
             changed
         });
         let remembered = self.remember(view);
+        if remembered.is_ok() && self.seen.borrow().obeyed != self.obeyed {
+            self.seen.send_modify(|seen| seen.obeyed = self.obeyed);
+        }
         if self.written.as_ref() != Some(&pod) {
             if let Some(store) = engine.store() {
                 store.put(pod.clone());
@@ -84,7 +100,10 @@ impl Worker {
             let owner = engine.owner().to_owned();
             let boot_id = settings.boot_id.clone();
             let record = PodRecord { pod, owner, boot_id, log_directory: self.steps.log_directory() };
-            record.write(&settings.state_dir).map_err(|error| error.to_string())?;
+            // An agent that takes over finds most of them as they are to be.
+            if self.recorded.take().as_ref() != Some(&record) {
+                record.write(&settings.state_dir).map_err(|error| error.to_string())?;
+            }
             self.written = Some(record.pod);
         }
         remembered

@@ -21,10 +21,13 @@ pub fn has_any(pod: &Pod) -> bool {
         || containers.any(|container| limit(container, RESOURCE).is_some())
 }
 
-/// Why the pod has to go, in kubelet's words. `images_apart` says that writable layers are on another filesystem than
+/// Why the pod has to go, in kubelet's words: the limit, and the story. `images_apart` says that writable layers are on another filesystem than
 /// the pods' files, and are not counted against containers.
-pub fn exceeded(pod: &Pod, usage: &PodUsage, images_apart: bool) -> Option<String> {
-    volume(pod, usage).or_else(|| of_pod(pod, usage)).or_else(|| container(pod, usage, images_apart))
+pub fn exceeded(pod: &Pod, usage: &PodUsage, images_apart: bool) -> Option<(&'static str, String)> {
+    let volume = volume(pod, usage).map(|why| ("emptydirfs.limit", why));
+    let of_pod = || of_pod(pod, usage).map(|why| ("ephemeralpodfs.limit", why));
+    let container = || container(pod, usage, images_apart).map(|why| ("ephemeralcontainerfs.limit", why));
+    volume.or_else(of_pod).or_else(container)
 }
 
 /// A volume in memory has its limit from the kernel.

@@ -18,6 +18,7 @@ mod pressure;
 mod rank;
 pub mod registry;
 mod signals;
+mod stalls;
 mod system;
 mod threshold;
 mod usage;
@@ -62,6 +63,8 @@ pub struct Told {
     pub warning: bool,
     /// kubelet's word.
     pub reason: &'static str,
+    /// The signal, or the limit, that a pod is evicted for.
+    pub signal: Option<&'static str>,
     /// The whole story.
     pub message: String,
 }
@@ -161,6 +164,6 @@ impl Watched {
 }
 
 /// How kubelet's settings have pods grouped and bounded.
-pub fn cgroups(config: &Config) -> Cgroups {
-    Cgroups { per_qos: true, pids_limit: config.pod_pids_limit, ..Cgroups::default() }
+pub fn cgroups(settings: &Settings) -> Cgroups {
+    Cgroups { per_qos: true, ..settings.cgroups.clone() }
 }

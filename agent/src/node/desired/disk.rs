@@ -4,10 +4,12 @@
 //! A record is written before what it says is begun, so that an agent that was killed knows afterwards what it had
 //! started; it is synced beside that, for only a power cut loses what is not synced, and that ends the pods too.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use manifests::{Located, Object};
 use runtime::store::{self, Durability};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{Desired, File};
+
+/// The file of the container runtimes that were used.
+const RUNTIMES: &str = "runtimes.json";
 
 /// The version of the records.
 const VERSION: u32 = 1;
@@ -76,6 +81,11 @@ impl Disk {
         Disk { files: directory.join("files"), ending: directory.join("ending"), directory }
     }
 
+    /// Where they are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// What this agent is called among others: given once, and kept.
     pub fn id(&self) -> io::Result<String> {
         const NAME: &str = "agent.json";
@@ -85,6 +95,16 @@ impl Disk {
         let id = runtime::new_id()?.get(..16).unwrap_or_default().to_owned();
         store::write_json(&self.directory, NAME, &id, Durability::Durable)?;
         Ok(id)
+    }
+
+    /// The container runtimes that the agent has worked with, as far as something of it may be there.
+    pub fn runtimes(&self) -> io::Result<BTreeSet<String>> {
+        Ok(store::read_json(&self.directory.join(RUNTIMES))?.unwrap_or_default())
+    }
+
+    /// Records them.
+    pub fn write_runtimes(&self, runtimes: &BTreeSet<String>) -> io::Result<()> {
+        store::write_json(&self.directory, RUNTIMES, runtimes, Durability::Durable)
     }
 
     /// The desired state as it was recorded, the pods that were being stopped, and what cannot be used.
@@ -187,6 +207,11 @@ fn show(name: &str, file: &File) -> io::Result<FileRecord> {
             Object::ConfigMap(map) => serde_json::to_value(map),
             Object::Secret(secret) => serde_json::to_value(secret),
             Object::PersistentVolumeClaim(claim) => serde_json::to_value(claim),
+            Object::Service(service) => serde_json::to_value(service),
+            Object::NetworkPolicy(policy) => serde_json::to_value(policy),
+            Object::Network(network) => serde_json::to_value(network),
+            // What it means is recorded instead.
+            Object::Ambassador(ambassador) => serde_json::to_value(ambassador),
         };
         Ok(ObjectRecord { line: located.line, object: object? })
     });
@@ -209,6 +234,9 @@ fn read_file(path: &Path) -> io::Result<(String, File)> {
             Some("PersistentVolumeClaim") => {
                 Object::PersistentVolumeClaim(Box::new(serde_json::from_value::<PersistentVolumeClaim>(object)?))
             }
+            Some("Service") => Object::Service(Box::new(serde_json::from_value::<Service>(object)?)),
+            Some("NetworkPolicy") => Object::NetworkPolicy(Box::new(serde_json::from_value::<NetworkPolicy>(object)?)),
+            Some("Network") => Object::Network(Box::new(serde_json::from_value::<manifests::Network>(object)?)),
             kind => return Err(invalid(format!("it holds an object of kind {kind:?}"))),
         };
         good.push(Located { object, file: record.file.clone(), line });

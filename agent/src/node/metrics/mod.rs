@@ -15,6 +15,7 @@ use text::{Kind, Page};
 
 use super::ours::Ours;
 use crate::engine::notice::{Event, Notice, Pull};
+use crate::engine::probe::Counts;
 
 /// What is counted as it happens. Cheap to clone; all clones count together.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,8 @@ struct Happened {
     failures: BTreeMap<String, u64>,
     /// By why the node ended the pod.
     evictions: BTreeMap<String, u64>,
+    /// By the signal that evicted.
+    evicted: BTreeMap<&'static str, u64>,
     pulls: u64,
     pulled_bytes: u64,
     reloads: [u64; 2],
@@ -63,8 +66,13 @@ impl Metrics {
         self.lock().reloads[usize::from(done)] += 1;
     }
 
+    /// Counts a pod that was evicted for a signal, as kubelet calls it.
+    pub fn evicted(&self, signal: &'static str) {
+        *self.lock().evicted.entry(signal).or_default() += 1;
+    }
+
     /// The agent's page. What the runtime does not say is left out of it.
-    pub async fn page(&self, ours: &Ours, node: &str) -> String {
+    pub async fn page(&self, ours: &Ours, node: &str, probes: &Counts) -> String {
         let mut page = Page::default();
         page.family("coracle_build_info", Kind::Gauge, "The version of the agent; always 1.");
         page.sample("coracle_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
@@ -72,6 +80,7 @@ impl Metrics {
         page.sample("kubelet_node_name", &[("node", node)], 1.0);
         process::write(&mut page);
         self.write_happened(&mut page);
+        write_probes(&mut page, probes);
         write_running(&mut page, ours).await;
         self.calls.write(&mut page);
         page.finish()
@@ -108,10 +117,31 @@ impl Metrics {
         for (reason, count) in &happened.evictions {
             page.sample(name, &[("reason", reason)], *count as f64);
         }
+        let name = "kubelet_evictions";
+        page.family(name, Kind::Counter, "Pods that were evicted, by the signal.");
+        for (signal, count) in &happened.evicted {
+            page.sample(name, &[("eviction_signal", signal)], *count as f64);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Happened> {
         self.happened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write_probes(page: &mut Page, probes: &Counts) {
+    let name = "prober_probe_total";
+    page.family(name, Kind::Counter, "Probes of containers that were asked, by their answer.");
+    for (counted, count) in probes.read() {
+        let labels = [
+            ("container", counted.container.as_str()),
+            ("namespace", &counted.pod.namespace),
+            ("pod", &counted.pod.name),
+            ("pod_uid", &counted.pod.uid),
+            ("probe_type", &counted.kind.to_string()),
+            ("result", counted.result),
+        ];
+        page.sample(name, &labels, count as f64);
     }
 }
 
@@ -152,6 +182,7 @@ mod tests {
             (0..times).for_each(|_| metrics.note(&Notice { pod: PodKey::default(), event: event.clone() }));
         }
         metrics.reloaded(false);
+        metrics.evicted("memory.available");
         let mut page = Page::default();
         metrics.write_happened(&mut page);
         let text = page.finish();
@@ -160,6 +191,7 @@ mod tests {
             "coracle_restarted_containers_total 2\n",
             "coracle_sandboxes_lost_total 1\n",
             "coracle_step_errors_total{reason=\"ErrImagePull\"} 3\n",
+            "kubelet_evictions{eviction_signal=\"memory.available\"} 1\n",
             "coracle_reloads_total{result=\"refused\"} 1\n",
             "coracle_reloads_total{result=\"done\"} 0\n",
         ] {

@@ -3,13 +3,16 @@
 
 mod directory;
 mod url;
-mod watch;
+pub mod watch;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::store::{self, Durability};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 pub use self::url::{Address, address, header};
@@ -34,6 +37,37 @@ impl Place {
             Place::Url(address) => address.url.clone(),
         }
     }
+
+    /// Writes down where manifests come from, for the verbs. Headers are nobody else's business.
+    pub fn record(places: &[Place], state_dir: &Path) -> io::Result<()> {
+        let known = |place: &Place| match place {
+            Place::Path(path) => Known::Path(path.clone()),
+            Place::Url(address) => Known::Url(address.url.clone()),
+        };
+        let known: Vec<Known> = places.iter().map(known).collect();
+        store::write_json(state_dir, RECORD, &known, Durability::Volatile)
+    }
+
+    /// What [`Place::record`] wrote; none when no agent did since the last boot.
+    pub fn recorded(state_dir: &Path) -> io::Result<Option<Vec<Place>>> {
+        let known: Option<Vec<Known>> = store::read_json(&state_dir.join(RECORD))?;
+        let place = |known| match known {
+            Known::Path(path) => Place::Path(path),
+            Known::Url(url) => Place::Url(Address { url, headers: Vec::new() }),
+        };
+        Ok(known.map(|known| known.into_iter().map(place).collect()))
+    }
+}
+
+/// The file of the places, in the state directory.
+const RECORD: &str = "sources.json";
+
+/// A place as it is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Known {
+    Path(PathBuf),
+    Url(String),
 }
 
 /// One manifest as it was found.

@@ -1,7 +1,7 @@
 //! `coracle exec`
 
 mod stdio;
-mod target;
+pub mod target;
 pub mod terminal;
 
 use std::os::fd::AsFd;

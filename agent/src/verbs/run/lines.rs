@@ -19,6 +19,7 @@ pub fn of(event: &Event) -> Option<String> {
         Event::Waiting { reason, delay, .. } => {
             format!("{reason}, trying again in {}", format_duration(*delay))
         }
+        Event::Held { reason, message } => format!("{reason}: {message}"),
         Event::Failed { reason, message, fatal: true, .. } => format!("error: {reason}: {message}"),
         Event::Failed { reason, message, .. } => format!("{reason}: {message}"),
         Event::Unhealthy { message, .. } => message.clone(),

@@ -12,6 +12,7 @@ use runtime::{Owner, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use super::around::Around;
 use super::output::{self, Output};
 use super::voices::{Colors, Voices};
 use crate::channel::Cri;
@@ -23,6 +24,9 @@ use crate::engine::time::format_duration;
 use crate::engine::{Engine, Options, Outcome, PodHandle, Stopper};
 use crate::failure::OWN_FAILURE;
 use crate::local;
+use crate::net::Declared;
+use crate::net::network::Network;
+use crate::net::sender::Sender;
 
 /// The exit code of a run whose pods failed without a container that did.
 const FAILED: u8 = 1;
@@ -38,6 +42,8 @@ pub struct Plan {
     pub settings: Settings,
     /// ConfigMaps and Secrets.
     pub objects: Objects,
+    /// What manifests say of the network.
+    pub declared: Declared,
     /// The pods.
     pub pods: Vec<Pod>,
     /// Restart back-off.
@@ -54,17 +60,23 @@ pub async fn run(plan: Plan) -> anyhow::Result<u8> {
     let owner = Owner::Run(id.clone());
     let (runtime, channel) = local::open(&plan.global, owner, plan.zygote)?;
     begin(&runtime, &id).await?;
+    let cri = Cri::new(channel);
+    let sender = Sender::new(cri.clone());
+    let owner = format!("run:{id}");
+    let network = Network::new(sender.clone(), plan.settings.clone(), owner.clone());
     let options = Options {
         settings: plan.settings,
         objects: plan.objects,
         backoff: plan.backoff,
         pod_cgroups: None,
-        owner: format!("run:{id}"),
+        owner,
         fail_fast: true,
         keep: false,
         store: None,
+        network: Some(sender),
     };
-    let code = work(Cri::new(channel), options, plan.pods, &plan.global, signals).await;
+    let pods = Pods { pods: plan.pods, declared: plan.declared, network };
+    let code = work(cri, options, pods, &plan.global, signals).await;
     if matches!(code, Ok((_, Removed::All))) {
         let ending = runtime.clone();
         tokio::task::spawn_blocking(move || ending.end_run(&id)).await?.context("end the run")?;
@@ -84,10 +96,17 @@ enum Removed {
     NotAll,
 }
 
+/// The pods, and what is said of their network.
+struct Pods {
+    pods: Vec<Pod>,
+    declared: Declared,
+    network: Network,
+}
+
 async fn work(
     cri: Cri,
     options: Options,
-    pods: Vec<Pod>,
+    Pods { pods, declared, network }: Pods,
     global: &Global,
     signals: Signals,
 ) -> anyhow::Result<(u8, Removed)> {
@@ -98,7 +117,8 @@ async fn work(
         Colors { stdout: global.color.wanted(&std::io::stdout()), stderr: global.color.wanted(&std::io::stderr()) };
     let mut voices = Voices::new(output.clone(), colors, ambiguous(&pods));
     let engine = Engine::new(cri, options, notices).await.context("reach the container runtime")?;
-    let handles = pods.into_iter().map(|pod| engine.start(Arc::new(pod))).collect::<Result<Vec<PodHandle>, _>>()?;
+    let (around, handles) = Around::start(&engine, network, declared, pods)?;
+    let guiding = tokio::spawn(around.guide());
     let stoppers = handles.iter().map(PodHandle::stopper).collect();
     let closed = printing.closed.clone();
     let guard = tokio::spawn(obey(signals, stoppers, output.clone(), closed, abandon));
@@ -120,6 +140,7 @@ async fn work(
     if !problems.is_empty() {
         output.say("what is left is removed by: coracle gc").await;
     }
+    guiding.abort();
     guard.abort();
     // Its end of the output has to be gone before the printer can be done.
     let _ = guard.await;

@@ -66,6 +66,7 @@ impl Voices {
             | Event::Waiting { container, .. } => Some(container.clone()),
             Event::Failed { container, .. } => container.clone(),
             Event::Reachable { .. }
+            | Event::Held { .. }
             | Event::Resized { .. }
             | Event::BeginsAgain { .. }
             | Event::Evicted { .. }

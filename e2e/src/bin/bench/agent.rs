@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::coracle::since;
 use crate::network::proportional;
-use crate::report::Row;
+use crate::report::{Report, Row};
 
 /// How much is measured.
 pub struct Scale {
@@ -24,6 +24,8 @@ pub struct Scale {
     pub many: usize,
     /// How long they shall stay.
     pub stay: Duration,
+    /// How long processor time is counted while nothing happens.
+    pub rest: Duration,
 }
 
 /// What the agent says of each container that runs.
@@ -32,43 +34,62 @@ const STARTED: &str = "Started {";
 const KNOWN: &str = "every pod of before is known again";
 /// Times that several pods are started at once, and that agents follow each other.
 const ROUNDS: usize = 5;
-/// How long a processor's time is counted.
-const REST: Duration = Duration::from_secs(30);
 /// How long many pods may take, where the usual time is for one thing.
 const LONG: Duration = Duration::from_secs(600);
 
-/// All rows.
-pub fn rows(scale: &Scale) -> anyhow::Result<Vec<Row>> {
+/// Measures all of it. An interrupt takes away what runs.
+pub fn measure(scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     let node = Node::with_busybox().map_err(anyhow::Error::msg)?;
-    let mut bench = Bench { agent: Agent::start(&node), started: 0 };
-    let mut rows = bench.at_rest(0)?;
+    clean_when_interrupted(&node)?;
+    let mut bench = Bench { agent: Agent::start(&node), started: 0, rest: scale.rest };
+    report.extend(bench.at_rest(0)?);
     let one = (0..=scale.runs).map(|_| bench.start_and_remove(1)).collect::<anyhow::Result<Vec<f64>>>()?;
-    rows.push(Row::new("a manifest written, to its pod running", "ms", "coracle", one[1..].to_vec()));
+    report.add(Row::new("a manifest written, to its pod running", "ms", "coracle", one[1..].to_vec()));
     let what = format!("{} manifests written at once, to all pods running", scale.pods);
     let several = (0..=ROUNDS).map(|_| bench.start_and_remove(scale.pods)).collect::<anyhow::Result<Vec<f64>>>()?;
-    rows.push(Row::new(&what, "ms", "coracle", several[1..].to_vec()));
+    report.add(Row::new(&what, "ms", "coracle", several[1..].to_vec()));
     bench.start(0..scale.pods)?;
-    rows.extend(bench.at_rest(scale.pods)?);
-    rows.extend(bench.take_over(scale.pods)?);
-    let took = bench.start(scale.pods..scale.many)?;
-    let what = format!("{} more manifests written at once, to all pods running", scale.many - scale.pods);
-    rows.push(Row::new(&what, "ms", "coracle", vec![took]));
-    let before = bench.containers(scale.many)?;
-    let begun = Instant::now();
-    rows.extend(bench.at_rest(scale.many)?);
-    std::thread::sleep(scale.stay.saturating_sub(begun.elapsed()));
-    let changed = bench.changed(&before, scale.many)?;
-    let what = format!("containers of {} that did not stay for {} s", scale.many, begun.elapsed().as_secs());
-    rows.push(Row::new(&what, "", "coracle", vec![changed]));
-    rows.extend(bench.take_over(scale.many)?);
-    bench.remove(0..scale.many)?;
-    Ok(rows)
+    report.extend(bench.at_rest(scale.pods)?);
+    bench.take_over(scale.pods, report)?;
+    if scale.many > 0 {
+        bench.many(scale, report)?;
+    }
+    bench.remove(0..scale.many.max(scale.pods))
+}
+
+/// Has an interrupt of this program take away what it has started, instead of leaving it.
+fn clean_when_interrupted(node: &Node) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut clean, dir) = (node.command(["gc", "--all"]), node.dir().to_owned());
+    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("interrupt".into()).spawn(move || {
+        rt.block_on(async {
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return std::future::pending().await;
+            };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        eprintln!("interrupted: what runs is taken away");
+        if let Err(error) = clean.output() {
+            eprintln!("gc: {error}");
+        }
+        let _ = std::fs::remove_dir_all(dir);
+        std::process::exit(130);
+    })?;
+    Ok(())
 }
 
 struct Bench<'n> {
     agent: Agent<'n>,
     /// How often this agent has said [`STARTED`].
     started: usize,
+    /// How long a processor's time is counted.
+    rest: Duration,
 }
 
 fn name(number: usize) -> String {
@@ -114,6 +135,21 @@ impl Bench<'_> {
         Ok(took)
     }
 
+    /// As many as the machine shall hold, for a time.
+    fn many(&mut self, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+        let took = self.start(scale.pods..scale.many)?;
+        let what = format!("{} more manifests written at once, to all pods running", scale.many - scale.pods);
+        report.add(Row::new(&what, "ms", "coracle", vec![took]));
+        let before = self.containers(scale.many)?;
+        let begun = Instant::now();
+        report.extend(self.at_rest(scale.many)?);
+        std::thread::sleep(scale.stay.saturating_sub(begun.elapsed()));
+        let changed = self.changed(&before, scale.many)?;
+        let what = format!("containers of {} that did not stay for {} s", scale.many, begun.elapsed().as_secs());
+        report.add(Row::new(&what, "", "coracle", vec![changed]));
+        self.take_over(scale.many, report)
+    }
+
     /// What everything takes while nothing happens.
     fn at_rest(&mut self, pods: usize) -> anyhow::Result<Vec<Row>> {
         // What has just happened is to be over.
@@ -122,7 +158,7 @@ impl Bench<'_> {
         let shims: Vec<Pid> = self.of_pods().into_iter().filter(|pid| is_shim(*pid)).collect();
         let before = (processor(agent)?, sum(&shims, processor)?);
         let begun = Instant::now();
-        std::thread::sleep(REST);
+        std::thread::sleep(self.rest);
         let seconds = begun.elapsed().as_secs_f64();
         let after = (processor(agent)?, sum(&shims, processor)?);
         let idle = |before: f64, after: f64| vec![(after - before) / seconds];
@@ -146,7 +182,7 @@ impl Bench<'_> {
     }
 
     /// Kills the agent and starts another, several times.
-    fn take_over(&mut self, pods: usize) -> anyhow::Result<Vec<Row>> {
+    fn take_over(&mut self, pods: usize, report: &mut Report) -> anyhow::Result<()> {
         let before = self.containers(pods)?;
         let mut samples = Vec::new();
         for _ in 0..ROUNDS {
@@ -159,7 +195,9 @@ impl Bench<'_> {
         let changed = self.changed(&before, pods)?;
         let what = format!("restart of the agent, to all {pods} pods known again");
         let lost = format!("containers of {pods} that changed meanwhile");
-        Ok(vec![Row::new(&what, "ms", "coracle", samples), Row::new(&lost, "", "coracle", vec![changed])])
+        report.add(Row::new(&what, "ms", "coracle", samples));
+        report.add(Row::new(&lost, "", "coracle", vec![changed]));
+        Ok(())
     }
 
     /// The containers' ids, with how often each was restarted.

@@ -3,8 +3,10 @@
 //! `cargo build --release && cargo run --release -p e2e --bin bench -- --runs 30`
 
 mod agent;
+mod ambassador;
 mod coracle;
 mod cri;
+mod dns;
 mod network;
 mod peers;
 mod pull;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Parser;
 
-use crate::report::Row;
+use crate::report::{Report, Row};
 
 /// Measures Coracle and what else is installed, on this machine, now.
 #[derive(Parser)]
@@ -69,15 +71,30 @@ struct Args {
     /// Pods whose manifests are written at once
     #[arg(long, default_value_t = 50)]
     agent_pods: usize,
-    /// Pods that the agent shall hold
+    /// Pods that the agent shall hold after that; 0 leaves it at those
     #[arg(long, default_value_t = 500)]
     agent_many: usize,
     /// Seconds for which those shall stay
     #[arg(long, default_value_t = 60)]
     agent_stay: u64,
+    /// Seconds for which processor time is counted while nothing happens
+    #[arg(long, default_value_t = 30)]
+    agent_rest: u64,
     /// Measure the agent alone
     #[arg(long, conflicts_with_all = ["only_network", "only_pull", "only_cri"])]
     only_agent: bool,
+    /// Times that each figure of the name server is measured
+    #[arg(long, default_value_t = 5)]
+    dns_runs: usize,
+    /// Pods that stand while it is
+    #[arg(long, default_value_t = 200)]
+    dns_pods: usize,
+    /// Measure the name server alone
+    #[arg(long, conflicts_with_all = ["only_network", "only_pull", "only_cri", "only_agent"])]
+    only_dns: bool,
+    /// Measure the ambassador alone
+    #[arg(long, conflicts_with_all = ["only_network", "only_pull", "only_cri", "only_agent"])]
+    only_ambassador: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -87,12 +104,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     ensure!(rustix::process::geteuid().is_root(), "needs root: sudo {}", std::env::current_exe()?.display());
     ensure!(args.runs > 0 && args.imports > 0 && args.pulls > 0, "nothing to measure");
-    let rows = rows(&args)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-    } else {
-        report::table(&rows);
-    }
+    let mut report = Report::new(args.json);
+    measure(&args, &mut report)?;
+    report.finish()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -101,50 +115,68 @@ fn cri(args: &Args) -> anyhow::Result<Vec<Row>> {
     cri::rows(&cri::Scale { runs, parallel, listed, megabytes })
 }
 
-fn agent(args: &Args) -> anyhow::Result<Vec<Row>> {
+fn agent(args: &Args, report: &mut Report) -> anyhow::Result<()> {
     let Args { agent_runs: runs, agent_pods: pods, agent_many: many, .. } = *args;
-    ensure!(many >= pods, "--agent-many {many} are fewer than --agent-pods {pods}");
-    agent::rows(&agent::Scale { runs, pods, many, stay: Duration::from_secs(args.agent_stay) })
+    ensure!(many == 0 || many >= pods, "--agent-many {many} are fewer than --agent-pods {pods}");
+    let (rest, stay) = (Duration::from_secs(args.agent_rest), Duration::from_secs(args.agent_stay));
+    agent::measure(&agent::Scale { runs, pods, many, rest, stay }, report)
 }
 
-fn rows(args: &Args) -> anyhow::Result<Vec<Row>> {
+fn measure(args: &Args, report: &mut Report) -> anyhow::Result<()> {
+    if args.only_dns {
+        report.extend(dns::rows(args.dns_runs, args.dns_pods)?);
+        return Ok(());
+    }
     if args.only_agent {
-        return agent(args);
+        return agent(args, report);
+    }
+    if args.only_ambassador {
+        report.extend(ambassador::rows(args.runs)?);
+        return Ok(());
     }
     if args.only_cri {
-        return cri(args);
+        report.extend(cri(args)?);
+        return Ok(());
     }
     if args.only_network {
-        return network::rows(args.runs);
+        report.extend(network::rows(args.runs)?);
+        return Ok(());
     }
     if args.only_pull {
-        return pull::rows(args.pull_megabytes, args.pull_files, args.pulls);
+        report.extend(pull::rows(args.pull_megabytes, args.pull_files, args.pulls)?);
+        return Ok(());
     }
-    let mut rows = vec![
+    everything(args, report)
+}
+
+fn everything(args: &Args, report: &mut Report) -> anyhow::Result<()> {
+    report.extend([
         Row::new("run to exit of a one-container pod (`true`)", "ms", "coracle", coracle::run_to_exit(args.runs)?),
         Row::absent("create and start alone", "ms", "coracle", "no verb shows it apart from the rest of a run"),
         Row::new("exec of `true`, the client's own start included", "ms", "coracle", coracle::exec(args.runs)?),
-    ];
-    rows.extend(network::rows(args.runs)?);
+    ]);
+    report.extend(network::rows(args.runs)?);
+    report.extend(dns::rows(args.dns_runs, args.dns_pods)?);
     for runtime in ["runc", "crun"] {
         let what = "run to exit of a ready bundle (`true`)";
-        rows.push(Row::of(what, "ms", runtime, peers::run(runtime, args.runs)));
+        report.add(Row::of(what, "ms", runtime, peers::run(runtime, args.runs)));
         let what = "exec of `true`, the client's own start included";
-        rows.push(Row::of(what, "ms", runtime, peers::exec(runtime, args.runs)));
+        report.add(Row::of(what, "ms", runtime, peers::exec(runtime, args.runs)));
     }
     let archive = e2e::fixtures::big(args.megabytes, args.files).map_err(anyhow::Error::msg)?;
     let what = format!("import and unpack of {} MiB, {} files, 2 gzip layers", args.megabytes, args.files);
-    rows.push(Row::new(&what, "ms", "coracle", coracle::import(&archive, args.imports)?));
+    report.add(Row::new(&what, "ms", "coracle", coracle::import(&archive, args.imports)?));
     let what = format!("unpack alone of {} MiB, {} files, 2 gzip layers", args.megabytes, args.files);
-    rows.push(Row::of(&what, "ms", "umoci", peers::umoci_unpack(&archive, args.imports)));
-    rows.extend(pull::rows(args.pull_megabytes, args.pull_files, args.pulls)?);
-    rows.extend(cri(args)?);
-    rows.extend(agent(args)?);
+    report.add(Row::of(&what, "ms", "umoci", peers::umoci_unpack(&archive, args.imports)));
+    report.extend(pull::rows(args.pull_megabytes, args.pull_files, args.pulls)?);
+    report.extend(ambassador::rows(args.runs)?);
+    report.extend(cri(args)?);
+    agent(args, report)?;
     let memory = coracle::memory()?;
-    rows.push(Row::new("private memory of a shim", "KiB", "coracle", memory.shim));
-    rows.push(Row::new("of it dirty", "KiB", "coracle", memory.shim_dirty));
-    rows.push(Row::new("private memory of an idle `serve`", "KiB", "coracle", memory.serve));
+    report.add(Row::new("private memory of a shim", "KiB", "coracle", memory.shim));
+    report.add(Row::new("of it dirty", "KiB", "coracle", memory.shim_dirty));
+    report.add(Row::new("private memory of an idle `serve`", "KiB", "coracle", memory.serve));
     let size = std::fs::metadata(e2e::binary::coracle())?.len();
-    rows.push(Row::new("size of the binary", "MiB", "coracle", vec![size as f64 / f64::from(1 << 20)]));
-    Ok(rows)
+    report.add(Row::new("size of the binary", "MiB", "coracle", vec![size as f64 / f64::from(1 << 20)]));
+    Ok(())
 }

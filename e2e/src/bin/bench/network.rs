@@ -103,7 +103,7 @@ pub fn proportional(pid: i32) -> Option<f64> {
     field(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss")
 }
 
-fn field(text: &str, name: &str) -> Option<f64> {
+pub fn field(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }

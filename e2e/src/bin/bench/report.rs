@@ -50,21 +50,60 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     sorted.get(rank - 1).copied()
 }
 
-/// Prints rows as a table.
-pub fn table(rows: &[Row]) {
-    let widest = rows.iter().map(|row| row.what.len()).max().unwrap_or_default();
-    println!(
-        "{:widest$}  {:10} {:>9} {:>9} {:>9}  {:4} {:>4}",
-        "what", "program", "median", "p90", "p99", "unit", "runs"
-    );
-    for row in rows {
-        let Row { what, program, unit, runs, .. } = row;
-        match (row.median, row.p90, row.p99, &row.missing) {
+/// Where rows go: each is shown as soon as it is there, for what comes after it may take minutes, or fail.
+pub struct Report {
+    json: bool,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    /// A table, or one list of JSON at the end, and then the rows beside it for who waits.
+    pub fn new(json: bool) -> Self {
+        Self { json, rows: Vec::new() }
+    }
+
+    /// Takes a row.
+    pub fn add(&mut self, row: Row) {
+        if self.json {
+            eprintln!("{}", row.line());
+        } else {
+            if self.rows.is_empty() {
+                println!(
+                    "{:WIDTH$}  {:10} {:>9} {:>9} {:>9}  {:4} {:>4}",
+                    "what", "program", "median", "p90", "p99", "unit", "runs"
+                );
+            }
+            println!("{}", row.line());
+        }
+        self.rows.push(row);
+    }
+
+    /// Takes several.
+    pub fn extend(&mut self, rows: impl IntoIterator<Item = Row>) {
+        rows.into_iter().for_each(|row| self.add(row));
+    }
+
+    /// There are no more.
+    pub fn finish(self) -> serde_json::Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&self.rows)?);
+        }
+        Ok(())
+    }
+}
+
+/// The column of what was measured.
+const WIDTH: usize = 72;
+
+impl Row {
+    fn line(&self) -> String {
+        let Row { what, program, unit, runs, .. } = self;
+        match (self.median, self.p90, self.p99, &self.missing) {
             (Some(median), Some(p90), Some(p99), _) => {
-                println!("{what:widest$}  {program:10} {median:9.2} {p90:9.2} {p99:9.2}  {unit:4} {runs:4}");
+                format!("{what:WIDTH$}  {program:10} {median:9.2} {p90:9.2} {p99:9.2}  {unit:4} {runs:4}")
             }
             (_, _, _, why) => {
-                println!("{what:widest$}  {program:10} not measured: {}", why.as_deref().unwrap_or("no runs"))
+                format!("{what:WIDTH$}  {program:10} not measured: {}", why.as_deref().unwrap_or("no runs"))
             }
         }
     }

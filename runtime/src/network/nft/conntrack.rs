@@ -3,6 +3,7 @@
 //! A tracked connection keeps the translation that its first packet got. With UDP a client that goes on sending keeps it
 //! for ever: to a pod that is gone, or to the node itself from the time before the port was published.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use netlink_packet_core::{DefaultNla, Emitable, Nla as _};
@@ -10,6 +11,7 @@ use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, 
 use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem};
 
 use super::error::{Error, Result};
+use super::relations::Pair;
 use super::socket::{Change, Socket};
 use crate::network::ports::{self, PortMapping};
 
@@ -25,16 +27,61 @@ const BY_PROTOCOL: u32 = 1 << 3;
 /// linux/netfilter/nf_conntrack_common.h.
 const IPS_DST_NAT: u32 = 1 << 5;
 
+const UDP: u8 = 17;
+
 const NESTED: u16 = libc::NLA_F_NESTED as u16;
 
 /// Deletes every UDP connection that leads to one of these addresses.
 pub fn forget_targets(socket: &mut Socket, addresses: &[IpAddr]) -> Result<()> {
-    delete(socket, addresses, |entry| entry.target.is_some_and(|it| addresses.contains(&it)))
+    delete(socket, UDP, addresses, |entry| entry.target.is_some_and(|it| addresses.contains(&it)))
 }
 
 /// Deletes every UDP connection to one of these ports of the host that leads to no pod.
 pub fn forget_unpublished(socket: &mut Socket, ports: &[u16], addresses: &[IpAddr]) -> Result<()> {
-    delete(socket, addresses, |entry| !entry.redirected && entry.port.is_some_and(|it| ports.contains(&it)))
+    delete(socket, UDP, addresses, |entry| !entry.redirected && entry.port.is_some_and(|it| ports.contains(&it)))
+}
+
+/// Deletes the connections from some addresses to others and their ports, of whatever protocol.
+pub fn forget_pairs(socket: &mut Socket, pairs: &BTreeSet<Pair>) -> Result<()> {
+    let protocols: BTreeSet<u8> = pairs.iter().map(|(_, _, protocol, _)| protocol.number()).collect();
+    for number in protocols {
+        let of_protocol: BTreeSet<(IpAddr, IpAddr, u16)> =
+            pairs.iter().filter(|it| it.2.number() == number).map(|it| (it.0, it.1, it.3)).collect();
+        let addresses: Vec<IpAddr> = of_protocol.iter().map(|it| it.1).collect();
+        let wanted = |entry: &Entry| {
+            let Entry { client: Some(client), target: Some(target), target_port: Some(port), .. } = *entry else {
+                return false;
+            };
+            of_protocol.contains(&(client, target, port))
+        };
+        delete(socket, number, &addresses, wanted)?;
+    }
+    Ok(())
+}
+
+/// Deletes the connections by UDP and SCTP to these ports of services' addresses that lead to nobody of theirs.
+pub fn forget_misled(socket: &mut Socket, services: &[Lead]) -> Result<()> {
+    for protocol in [ports::Protocol::Udp, ports::Protocol::Sctp] {
+        let mine: Vec<&Lead> = services.iter().filter(|it| it.protocol == protocol).collect();
+        let addresses: Vec<IpAddr> = mine.iter().map(|it| it.address).collect();
+        let wanted = |entry: &Entry| {
+            let (Some(asked), Some(port)) = (entry.asked, entry.port) else { return false };
+            let answerer = entry.target.zip(entry.target_port);
+            let misled = |it: &&&Lead| !answerer.is_some_and(|to| it.to.contains(&to));
+            mine.iter().filter(|it| it.address == asked && it.port == port).any(|it| misled(&it))
+        };
+        delete(socket, protocol.number(), &addresses, wanted)?;
+    }
+    Ok(())
+}
+
+/// Where a service's address leads.
+#[derive(Debug)]
+pub struct Lead {
+    pub address: IpAddr,
+    pub protocol: ports::Protocol,
+    pub port: u16,
+    pub to: BTreeSet<(IpAddr, u16)>,
 }
 
 /// The host's ports of those that are UDP's.
@@ -42,10 +89,10 @@ pub fn udp_ports<'a>(ports: impl Iterator<Item = &'a PortMapping>) -> Vec<u16> {
     ports.filter(|it| it.protocol == ports::Protocol::Udp).map(|it| it.host_port).collect()
 }
 
-/// Asks for the UDP connections of a family. The library's own type for it would lose that the filter is nested, which
+/// Asks for the connections of a family and a protocol. The library's own type for it would lose that the filter is nested, which
 /// the kernel insists on.
-fn request(family: NetfilterProtoFamily) -> Change {
-    let tuple = Tuple::Proto(vec![ProtoTuple::Protocol(Protocol::Udp)]);
+fn request(family: NetfilterProtoFamily, protocol: u8) -> Change {
+    let tuple = Tuple::Proto(vec![ProtoTuple::Protocol(Protocol::from(protocol))]);
     let flags = DefaultNla::new(CTA_FILTER_ORIG_FLAGS, BY_PROTOCOL.to_ne_bytes().to_vec());
     let attributes = vec![
         DefaultNla::new(CTA_TUPLE_ORIG | NESTED, bytes(&tuple)),
@@ -63,11 +110,18 @@ fn bytes(attribute: &impl Emitable) -> Vec<u8> {
 }
 
 /// A connection that the kernel told of.
+#[derive(Default)]
 struct Entry {
     /// The port that the first packet went to.
     port: Option<u16>,
+    /// The address that it went to.
+    asked: Option<IpAddr>,
+    /// Where it came from.
+    client: Option<IpAddr>,
     /// Who answers.
     target: Option<IpAddr>,
+    /// From which port.
+    target_port: Option<u16>,
     /// Its destination was changed.
     redirected: bool,
     /// What names it.
@@ -75,14 +129,19 @@ struct Entry {
 }
 
 fn entry(attributes: Vec<ConntrackAttribute>) -> Entry {
-    let mut entry = Entry { port: None, target: None, redirected: false, key: Vec::new() };
+    let mut entry = Entry::default();
     for attribute in attributes {
         match attribute {
             ConntrackAttribute::CtaTupleOrig(ref tuples) => {
                 entry.port = tuples.iter().find_map(destination_port);
+                entry.asked = tuples.iter().find_map(destination);
+                entry.client = tuples.iter().find_map(source);
                 entry.key.push(attribute);
             }
-            ConntrackAttribute::CtaTupleReply(tuples) => entry.target = tuples.iter().find_map(source),
+            ConntrackAttribute::CtaTupleReply(tuples) => {
+                entry.target = tuples.iter().find_map(source);
+                entry.target_port = tuples.iter().find_map(source_port);
+            }
             ConntrackAttribute::CtaStatus(status) => entry.redirected = status.bits() & IPS_DST_NAT != 0,
             ConntrackAttribute::Other(ref other) if [CTA_ID, CTA_ZONE].contains(&other.kind()) => {
                 entry.key.push(attribute);
@@ -98,19 +157,29 @@ fn destination_port(tuple: &Tuple) -> Option<u16> {
     parts.iter().find_map(|it| if let ProtoTuple::DestinationPort(port) = it { Some(*port) } else { None })
 }
 
+fn source_port(tuple: &Tuple) -> Option<u16> {
+    let Tuple::Proto(parts) = tuple else { return None };
+    parts.iter().find_map(|it| if let ProtoTuple::SourcePort(port) = it { Some(*port) } else { None })
+}
+
+fn destination(tuple: &Tuple) -> Option<IpAddr> {
+    let Tuple::Ip(parts) = tuple else { return None };
+    parts.iter().find_map(|it| if let IPTuple::DestinationAddress(address) = it { Some(*address) } else { None })
+}
+
 fn source(tuple: &Tuple) -> Option<IpAddr> {
     let Tuple::Ip(parts) = tuple else { return None };
     parts.iter().find_map(|it| if let IPTuple::SourceAddress(address) = it { Some(*address) } else { None })
 }
 
 /// Deletes what is wanted, among those of the addresses' families.
-fn delete(socket: &mut Socket, addresses: &[IpAddr], wanted: impl Fn(&Entry) -> bool) -> Result<()> {
+fn delete(socket: &mut Socket, protocol: u8, addresses: &[IpAddr], wanted: impl Fn(&Entry) -> bool) -> Result<()> {
     for (family, six) in [(NetfilterProtoFamily::IPv4, false), (NetfilterProtoFamily::IPv6, true)] {
         if !addresses.iter().any(|it| it.is_ipv6() == six) {
             continue;
         }
         let mut found = Vec::new();
-        socket.dump(&request(family), |message| {
+        socket.dump(&request(family, protocol), |message| {
             let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message else { return };
             let entry = entry(attributes);
             if wanted(&entry) {

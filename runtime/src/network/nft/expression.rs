@@ -25,8 +25,9 @@ const DROP: Verdict = Verdict::Other(0);
 const ACCEPT: Verdict = Verdict::Other(1);
 
 /// linux/netfilter/nf_tables.h, NFT_PAYLOAD_*_HEADER.
+const LINK_HEADER: u32 = 0;
 const NETWORK_HEADER: u32 = 1;
-const TRANSPORT_HEADER: u32 = 2;
+pub(super) const TRANSPORT_HEADER: u32 = 2;
 
 // The same header's NFT_CT_STATE, and the bits of its values.
 const NFT_CT_STATE: u32 = 0;
@@ -38,7 +39,7 @@ const RELATED: u32 = 1 << 2;
 pub struct Rule(Vec<ListAttribute<ExpressionAttribute>>);
 
 /// A 32-bit register; an address of IPv6 or a name of an interface takes four.
-fn register(number: u32) -> Register {
+pub(super) fn register(number: u32) -> Register {
     Register::from(8 + number)
 }
 
@@ -66,21 +67,21 @@ impl Rule {
         self.0
     }
 
-    fn step(mut self, expression: Expressions) -> Self {
+    pub(super) fn step(mut self, expression: Expressions) -> Self {
         self.0.push(expression.into());
         self
     }
 
     /// An instruction that the library has no type for.
-    fn other(self, name: &str, attributes: Vec<DefaultNla>) -> Self {
+    pub(super) fn other(self, name: &str, attributes: Vec<DefaultNla>) -> Self {
         self.step(Expressions::Other { expression_type: name.to_owned(), attributes })
     }
 
-    fn load_meta(self, key: MetaKey, to: u32) -> Self {
+    pub(super) fn load_meta(self, key: MetaKey, to: u32) -> Self {
         self.step(Expressions::Meta(vec![Meta::DestinationRegister(register(to)), Meta::Key(key)]))
     }
 
-    fn load(self, base: u32, offset: u32, length: u32, to: u32) -> Self {
+    pub(super) fn load(self, base: u32, offset: u32, length: u32, to: u32) -> Self {
         self.step(Expressions::Payload(vec![
             Payload::DestinationRegister(register(to)),
             Payload::Base(base),
@@ -89,22 +90,27 @@ impl Rule {
         ]))
     }
 
-    fn compare(self, operator: Operator, data: &[u8]) -> Self {
+    pub(super) fn compare(self, operator: Operator, data: &[u8]) -> Self {
         let data = DataAttribute::Value(data.to_vec());
         self.step(Expressions::Cmp(vec![Cmp::SourceRegister(register(0)), Cmp::Op(operator), Cmp::Data(data)]))
     }
 
     fn mask(self, mask: &[u8]) -> Self {
+        self.bits(mask, &vec![0; mask.len()])
+    }
+
+    /// The value and `mask`, then those bits of `flip` the other way round.
+    pub(super) fn bits(self, mask: &[u8], flip: &[u8]) -> Self {
         self.step(Expressions::Bitwise(vec![
             Bitwise::SourceRegister(register(0)),
             Bitwise::DestinationRegister(register(0)),
             Bitwise::Length(mask.len() as u32),
             Bitwise::Mask(DataAttribute::Value(mask.to_vec())),
-            Bitwise::Xor(DataAttribute::Value(vec![0; mask.len()])),
+            Bitwise::Xor(DataAttribute::Value(flip.to_vec())),
         ]))
     }
 
-    fn lookup(self, set: &str, inverted: bool) -> Self {
+    pub(super) fn lookup(self, set: &str, inverted: bool) -> Self {
         const NFT_LOOKUP_F_INV: u32 = 1;
         let mut lookup = vec![Lookup::Set(set.to_owned()), Lookup::SourceRegister(register(0))];
         if inverted {
@@ -113,12 +119,12 @@ impl Rule {
         self.step(Expressions::Lookup(lookup))
     }
 
-    fn map(self, set: &str, to: Register) -> Self {
+    pub(super) fn map(self, set: &str, to: Register) -> Self {
         let source = Lookup::SourceRegister(register(0));
         self.step(Expressions::Lookup(vec![Lookup::Set(set.to_owned()), source, Lookup::DestinationRegister(to)]))
     }
 
-    fn family(self, family: Family) -> Self {
+    pub(super) fn family(self, family: Family) -> Self {
         let number = match family {
             Family::V4 => libc::NFPROTO_IPV4,
             Family::V6 => libc::NFPROTO_IPV6,
@@ -126,7 +132,7 @@ impl Rule {
         self.load_meta(MetaKey::Nfproto, 0).compare(Operator::Equal, &[number as u8])
     }
 
-    fn load_address(self, family: Family, field: Field, to: u32) -> Self {
+    pub(super) fn load_address(self, family: Family, field: Field, to: u32) -> Self {
         match (family, field) {
             (Family::V4, Field::Source) => self.load(NETWORK_HEADER, 12, 4, to),
             (Family::V4, Field::Destination) => self.load(NETWORK_HEADER, 16, 4, to),
@@ -157,21 +163,27 @@ impl Rule {
         self.load_meta(MetaKey::Iifname, 0).lookup(set, false)
     }
 
-    /// `oifname vmap @MAP`.
-    pub fn oifname_verdict(self, map: &str) -> Self {
-        self.load_meta(MetaKey::Oifname, 0).map(map, Register::Verdict)
-    }
-
     /// `iifname . ip saddr @SET`.
     pub fn iifname_source_in(self, family: Family, set: &str) -> Self {
         let loaded = self.family(family).load_meta(MetaKey::Iifname, 0);
         loaded.load_address(family, Field::Source, 4).lookup(set, false)
     }
 
-    /// `oifname . ip saddr @SET`.
-    pub fn oifname_source_in(self, family: Family, set: &str) -> Self {
-        let loaded = self.family(family).load_meta(MetaKey::Oifname, 0);
-        loaded.load_address(family, Field::Source, 4).lookup(set, false)
+    /// `ether type NUMBER`.
+    pub fn ethernet_protocol(self, number: u16) -> Self {
+        self.load_meta(MetaKey::EtherTypeProtocol, 0).compare(Operator::Equal, &number.to_be_bytes())
+    }
+
+    /// `iifname . ether saddr . ip saddr @SET`, in the family `bridge`.
+    pub fn port_sender_in(self, family: Family, set: &str) -> Self {
+        const ETH_P_IP: u16 = 0x0800;
+        const ETH_P_IPV6: u16 = 0x86dd;
+        let protocol = match family {
+            Family::V4 => ETH_P_IP,
+            Family::V6 => ETH_P_IPV6,
+        };
+        let loaded = self.ethernet_protocol(protocol).load_meta(MetaKey::Iifname, 0).load(LINK_HEADER, 6, 6, 4);
+        loaded.load_address(family, Field::Source, 6).lookup(set, false)
     }
 
     /// `ip saddr @SET`.
@@ -215,6 +227,11 @@ impl Rule {
         self.load_meta(MetaKey::L4Proto, 0).compare(Operator::Equal, &[number])
     }
 
+    /// `meta l4proto PROTOCOL th dport PORT`.
+    pub fn to_port(self, protocol: u8, port: u16) -> Self {
+        self.protocol(protocol).load(TRANSPORT_HEADER, 2, 2, 0).compare(Operator::Equal, &port.to_be_bytes())
+    }
+
     fn load_icmp_type(self, family: Family) -> Self {
         let number = match family {
             Family::V4 => libc::IPPROTO_ICMP,
@@ -234,7 +251,7 @@ impl Rule {
     }
 
     /// Bits of a number of the connection's, of which one has to be set.
-    fn connection(self, key: u32, bits: u32) -> Self {
+    pub(super) fn connection(self, key: u32, bits: u32) -> Self {
         const NFTA_CT_DREG: u16 = 1;
         const NFTA_CT_KEY: u16 = 2;
         self.other("ct", vec![number(NFTA_CT_DREG, register(0).into()), number(NFTA_CT_KEY, key)])
@@ -250,13 +267,6 @@ impl Rule {
     /// `ct state related`: an error about a connection, mostly.
     pub fn related(self) -> Self {
         self.connection(NFT_CT_STATE, RELATED)
-    }
-
-    /// `ct status dnat`.
-    pub fn redirected(self) -> Self {
-        const NFT_CT_STATUS: u32 = 2;
-        const IPS_DST_NAT: u32 = 1 << 5;
-        self.connection(NFT_CT_STATUS, IPS_DST_NAT)
     }
 
     /// `ct direction reply`.
@@ -310,6 +320,11 @@ impl Rule {
         self.verdict(Verdict::Return, None)
     }
 
+    /// `jump CHAIN`.
+    pub fn jump(self, chain: &str) -> Self {
+        self.verdict(Verdict::Jump, Some(chain))
+    }
+
     /// `goto CHAIN`.
     pub fn goto(self, chain: &str) -> Self {
         self.verdict(Verdict::Goto, Some(chain))
@@ -346,36 +361,8 @@ impl Rule {
         const NF_NAT_RANGE_PROTO_RANDOM_FULLY: u32 = 16;
         self.other("masq", vec![number(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY)])
     }
-
-    /// `dnat ip to [ip daddr .] meta l4proto . th dport map @MAP`.
-    pub fn dnat(self, family: Family, map: &str, by_address: bool) -> Self {
-        const NFTA_NAT_TYPE: u16 = 1;
-        const NFTA_NAT_FAMILY: u16 = 2;
-        const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
-        const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
-        const NFT_NAT_DNAT: u32 = 1;
-        let (nfproto, width) = match family {
-            Family::V4 => (libc::NFPROTO_IPV4, 1),
-            Family::V6 => (libc::NFPROTO_IPV6, 4),
-        };
-        let mut rule = self.family(family);
-        let mut next = 0;
-        if by_address {
-            rule = rule.load_address(family, Field::Destination, 0);
-            next = width;
-        }
-        rule.load_meta(MetaKey::L4Proto, next).load(TRANSPORT_HEADER, 2, 2, next + 1).map(map, register(0)).other(
-            "nat",
-            vec![
-                number(NFTA_NAT_TYPE, NFT_NAT_DNAT),
-                number(NFTA_NAT_FAMILY, nfproto as u32),
-                number(NFTA_NAT_REG_ADDR_MIN, register(0).into()),
-                number(NFTA_NAT_REG_PROTO_MIN, register(width).into()),
-            ],
-        )
-    }
 }
 
-fn number(kind: u16, value: u32) -> DefaultNla {
+pub(super) fn number(kind: u16, value: u32) -> DefaultNla {
     DefaultNla::new(kind, value.to_be_bytes().to_vec())
 }

@@ -1,16 +1,17 @@
 //! Changes to a table, as messages.
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, Hook, InetHookNumber, ListAttribute, NfTablesMessage, RuleAttribute,
-    RuleMessage, SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage, SetMessage,
-    TableAttribute, TableMessage,
+    RuleMessage, SetAttribute, SetDescription, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage,
+    SetMessage, TableAttribute, TableFlags, TableMessage, Verdict,
 };
 
 use super::expression::Rule;
-use super::sets::{Data, Element, INTERFACE_KEY, Set};
-use super::socket::Change;
+use super::expression::verdict;
+use super::sets::{Data, Element, Set, SetName, Target};
+use super::socket::{Change, Raw, children};
 
 /// Elements of one message: an attribute's length is a 16-bit number, and an element takes up to 100 bytes.
 const CHUNK: usize = 400;
@@ -26,6 +27,14 @@ fn change(object: String, flags: u16, message: NfTablesMessage) -> Change {
 pub fn add_table(table: &str) -> Change {
     let name = TableAttribute::Name(table.to_owned());
     let attributes = vec![name, TableAttribute::UserData(comment())];
+    change(format!("add table inet {table}"), NLM_F_CREATE, NfTablesMessage::NewTable(TableMessage { attributes }))
+}
+
+/// `add table` with `flags owner,persist`: nobody else changes it, and it stays when its owner ends. One that has stayed is
+/// taken over.
+pub fn add_owned_table(table: &str) -> Change {
+    let flags = TableFlags::Owner | TableFlags::Persisent;
+    let attributes = vec![TableAttribute::Name(table.to_owned()), TableAttribute::Flags(flags)];
     change(format!("add table inet {table}"), NLM_F_CREATE, NfTablesMessage::NewTable(TableMessage { attributes }))
 }
 
@@ -57,6 +66,18 @@ pub fn flush_set(table: &str, set: &str) -> Change {
         0,
         NfTablesMessage::DeleteSetElement(SetElementMessage { attributes }),
     )
+}
+
+/// `flush chain`: it has no rule then.
+pub fn flush_chain(table: &str, chain: &str) -> Change {
+    let attributes = vec![RuleAttribute::Table(table.to_owned()), RuleAttribute::Chain(chain.to_owned())];
+    change(format!("flush chain inet {table} {chain}"), 0, NfTablesMessage::DeleteRule(RuleMessage { attributes }))
+}
+
+/// `list set` or `list map`.
+pub fn elements(table: &str, set: &str) -> Change {
+    let attributes = vec![SetElementList::Table(table.to_owned()), SetElementList::Set(set.to_owned())];
+    change(format!("list set inet {table} {set}"), 0, NfTablesMessage::GetSetElement(SetElementMessage { attributes }))
 }
 
 /// `list tables`.
@@ -95,14 +116,23 @@ pub fn add_set(table: &str, id: u32, set: &Set) -> Change {
     const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
     let mut attributes = vec![
         SetAttribute::Table(table.to_owned()),
-        SetAttribute::Name(set.name.to_owned()),
+        SetAttribute::Name(set.name.to_string()),
         SetAttribute::Flags(set.flags),
         SetAttribute::KeyType(set.key_type),
         SetAttribute::KeyLen(set.key_length),
         SetAttribute::Id(id),
     ];
-    if set.key_type == INTERFACE_KEY {
+    if set.host_order {
         attributes.push(SetAttribute::UserData(host_byte_order()));
+    }
+    if !set.fields.is_empty() {
+        attributes.push(SetAttribute::Description(vec![SetDescription::Concat(fields(&set.fields))]));
+    }
+    if set.size > 0 {
+        attributes.push(SetAttribute::Description(vec![SetDescription::Size(set.size)]));
+    }
+    if set.counted {
+        attributes.push(SetAttribute::ListExpressions(Rule::new().count().into_expressions()));
     }
     match set.data {
         Data::Nothing => {}
@@ -113,6 +143,20 @@ pub fn add_set(table: &str, id: u32, set: &Set) -> Change {
     }
     let message = NfTablesMessage::NewSet(SetMessage { attributes });
     change(format!("add set inet {table} {}", set.name), NLM_F_CREATE, message)
+}
+
+/// The lengths of the parts of a key.
+fn fields(lengths: &[u32]) -> Vec<DefaultNla> {
+    const NFTA_LIST_ELEM: u16 = 1;
+    const NFTA_SET_FIELD_LEN: u16 = 1;
+    const NESTED: u16 = libc::NLA_F_NESTED as u16;
+    let field = |length: &u32| {
+        let [a, b, c, d] = length.to_be_bytes();
+        let [low, high] = 8u16.to_ne_bytes();
+        let [kind_low, kind_high] = NFTA_SET_FIELD_LEN.to_ne_bytes();
+        DefaultNla::new(NFTA_LIST_ELEM | NESTED, vec![low, high, kind_low, kind_high, a, b, c, d])
+    };
+    lengths.iter().map(field).collect()
 }
 
 /// Without it `nft` shows names of interfaces as empty, in libnftnl's form: a kind, a length, a number.
@@ -143,20 +187,20 @@ fn messages(
     data: bool,
     kind: fn(SetElementMessage) -> NfTablesMessage,
 ) -> Vec<Change> {
-    let mut sets: Vec<&'static str> = Vec::new();
+    let mut sets: Vec<&SetName> = Vec::new();
     for element in elements {
-        if !sets.contains(&element.set) {
-            sets.push(element.set);
+        if !sets.contains(&&element.set) {
+            sets.push(&element.set);
         }
     }
     let mut changes = Vec::new();
     for set in sets {
-        let mine: Vec<_> = elements.iter().filter(|it| it.set == set).collect();
+        let mine: Vec<_> = elements.iter().filter(|it| it.set == *set).collect();
         for chunk in mine.chunks(CHUNK) {
             let list = chunk.iter().map(|it| ListAttribute::Element(attributes(it, data))).collect();
             let attributes = vec![
                 SetElementList::Table(table.to_owned()),
-                SetElementList::Set(set.to_owned()),
+                SetElementList::Set(set.to_string()),
                 SetElementList::Elements(list),
             ];
             changes.push(change(
@@ -171,11 +215,63 @@ fn messages(
 
 fn attributes(element: &Element, with_data: bool) -> Vec<SetElementAttribute> {
     let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(element.key.clone()))];
-    if let Some(data) = element.data.as_ref().filter(|_| with_data) {
-        attributes.push(SetElementAttribute::Data(data.clone()));
+    if let Some(last) = &element.last {
+        const NFTA_DATA_VALUE: u16 = 1;
+        attributes.push(SetElementAttribute::KeyEnd(vec![DefaultNla::new(NFTA_DATA_VALUE, last.clone())]));
+    }
+    match element.data.as_ref().filter(|_| with_data) {
+        Some(Target::Goto(chain)) => attributes.push(SetElementAttribute::Data(verdict(Verdict::Goto, Some(chain)))),
+        Some(Target::Value(bytes)) => {
+            attributes.push(SetElementAttribute::Data(DataAttribute::Value(bytes.clone())));
+        }
+        None => {}
     }
     if element.end {
         attributes.push(SetElementAttribute::Flags(SetElementFlags::IntervalEnd));
     }
     attributes
+}
+
+/// The elements of a set that count, as the kernel lists them: each key with the packets it was found for. The library
+/// reads such an element only in part.
+pub fn counted(message: &Raw<'_>) -> Vec<(Vec<u8>, u64)> {
+    listed(message).filter_map(count).collect()
+}
+
+/// The elements of a map: each key with what it leads to.
+pub fn keys_and_data(message: &Raw<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    const NFTA_SET_ELEM_DATA: u16 = 2;
+    let pair = |it| Some((value(it, NFTA_SET_ELEM_KEY)?, value(it, NFTA_SET_ELEM_DATA)?));
+    listed(message).filter_map(pair).collect()
+}
+
+const NFTA_SET_ELEM_KEY: u16 = 1;
+
+/// The elements that a message lists.
+fn listed<'a>(message: &'a Raw<'_>) -> impl Iterator<Item = &'a [u8]> {
+    const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+    let lists = message.attributes().filter(|(kind, _)| *kind == NFTA_SET_ELEM_LIST_ELEMENTS);
+    lists.flat_map(|(_, list)| children(list)).map(|(_, it)| it)
+}
+
+fn within(data: &[u8], wanted: u16) -> Option<&[u8]> {
+    children(data).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+fn value(element: &[u8], part: u16) -> Option<Vec<u8>> {
+    const NFTA_DATA_VALUE: u16 = 1;
+    Some(within(within(element, part)?, NFTA_DATA_VALUE)?.to_vec())
+}
+
+fn count(element: &[u8]) -> Option<(Vec<u8>, u64)> {
+    const NFTA_SET_ELEM_EXPR: u16 = 7;
+    const NFTA_SET_ELEM_EXPRESSIONS: u16 = 11;
+    const NFTA_LIST_ELEM: u16 = 1;
+    const NFTA_EXPR_DATA: u16 = 2;
+    const NFTA_COUNTER_PACKETS: u16 = 2;
+    let key = value(element, NFTA_SET_ELEM_KEY)?;
+    let several = || within(within(element, NFTA_SET_ELEM_EXPRESSIONS)?, NFTA_LIST_ELEM);
+    let counter = within(element, NFTA_SET_ELEM_EXPR).or_else(several)?;
+    let packets = within(within(counter, NFTA_EXPR_DATA)?, NFTA_COUNTER_PACKETS)?.first_chunk()?;
+    Some((key, u64::from_be_bytes(*packets)))
 }

@@ -3,17 +3,23 @@
 //! What grows with pods are elements of sets and maps; the rules are constant. Every change is one atomic batch: packets
 //! see the table before it or after it.
 
+mod boxes;
 mod conntrack;
+mod elements;
 mod error;
 mod expression;
 mod foreign;
+mod guard;
+mod keys;
 mod message;
+pub mod ports;
+mod relations;
 mod rules;
 mod sets;
 mod socket;
 mod watch;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,12 +27,17 @@ use ipnet::IpNet;
 use netlink_packet_netfilter::NetfilterMessageInner;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute};
 
+use super::Kind;
 use super::ports::PortMapping;
+use conntrack::Lead;
 pub use error::{Error, Result};
 pub use foreign::dropping_forward_chains;
+pub use guard::{Guard, remove as remove_guard};
+pub use relations::{Allow, Block, LinkRules, Pair, PolicyRules, Relations, ServiceRules, pairs};
+use rules::Chain;
 use sets::Element;
 use socket::Socket;
-pub use watch::{Damage, Watch};
+pub use watch::{Damage, Seen, Watch};
 
 /// The table of the default state directory; those of others begin with it and a hyphen.
 pub const DEFAULT_TABLE: &str = "coracle";
@@ -34,25 +45,112 @@ pub const DEFAULT_TABLE: &str = "coracle";
 /// All that the table holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
-    /// The ranges that pods' addresses are from.
-    pub ranges: Vec<IpNet>,
-    /// The node's addresses in them.
-    pub gateways: Vec<IpAddr>,
+    /// The networks that have, or may have, pods; the default one among them.
+    pub networks: Vec<NetworkRules>,
     /// Destinations, besides the ranges, that see pods by their own addresses, and reach them by those.
     pub non_masquerade: Vec<IpNet>,
     /// The pods.
     pub pods: Vec<PodRules>,
+    /// What they have to do with each other.
+    pub relations: Relations,
+}
+
+impl Desired {
+    /// The ranges that pods' addresses are from, of all networks.
+    pub fn ranges(&self) -> impl Iterator<Item = &IpNet> {
+        self.networks.iter().flat_map(|it| &it.ranges)
+    }
+
+    /// The node's addresses in them.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.networks.iter().flat_map(|it| it.gateways.iter().copied())
+    }
+
+    /// The groups that need a chain of their own.
+    fn groups(&self) -> BTreeSet<&Group> {
+        self.pods.iter().map(|it| &it.group).filter(|it| matches!(it, Group::Isolated(_))).collect()
+    }
+}
+
+/// Whom a pod of a network reaches by being in it. A network that is not known is nobody's but its pods'.
+pub fn group(networks: &[NetworkRules], kind: &Kind) -> Group {
+    match kind {
+        Kind::Flat => Group::Open,
+        Kind::Private => Group::Alone,
+        Kind::Named(name) => match networks.iter().find(|it| it.name == *name) {
+            Some(network) if !network.isolated => Group::Open,
+            _ => Group::Isolated(name.clone()),
+        },
+    }
+}
+
+/// What the table knows of a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkRules {
+    /// Its name; empty is the default one, which flat and private pods have their addresses from.
+    pub name: String,
+    /// Its pods reach each other alone. The default one is not.
+    pub isolated: bool,
+    /// What leaves the node carries the node's address.
+    pub masquerade: bool,
+    /// The ranges of its pods' addresses, one of a family at most; no other network has any of them.
+    pub ranges: Vec<IpNet>,
+    /// The node's addresses in them.
+    pub gateways: Vec<IpAddr>,
+    /// The bridge that the links of its pods are ports of, if any. The hooks of IP see it in the place of the link, both
+    /// ways: what the table knows of such a pod has to be known by its address. Which port sends from which address is
+    /// seen to where the port is seen.
+    pub bridge: Option<String>,
+}
+
+/// Pods that reach each other without a link. One that reaches others by its group is reached by them, and replies always
+/// are let through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// Flat pods and those of all networks that are not isolated.
+    #[default]
+    Open,
+    /// Those of an isolated network.
+    Isolated(String),
+    /// Nobody: a private pod.
+    Alone,
 }
 
 /// What the table knows of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodRules {
+    /// Whom it reaches, and is reached by, without a link.
+    pub group: Group,
     /// The host's end of its link.
     pub interface: String,
+    /// The bridge that its link is a port of: the one of its network.
+    pub bridge: Option<String>,
     /// Its addresses: the only ones that it may send from.
     pub addresses: Vec<IpAddr>,
     /// Its published ports.
     pub ports: Vec<PortMapping>,
+}
+
+/// Connections that the kernel would go on with as it began them.
+#[derive(Debug, Default)]
+pub struct Stale {
+    /// Those that these links let through.
+    pairs: BTreeSet<Pair>,
+    /// Those of services that lead elsewhere now.
+    leads: Vec<Lead>,
+}
+
+impl Stale {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty() && self.leads.is_empty()
+    }
+
+    /// Both.
+    pub fn extend(&mut self, other: Self) {
+        self.pairs.extend(other.pairs);
+        self.leads.extend(other.leads);
+    }
 }
 
 /// The table.
@@ -81,7 +179,7 @@ impl Table {
         let table = &self.name;
         // Deleting what is not there would fail, so it is made first.
         let mut changes = vec![message::add_table(table), message::delete_table(table), message::add_table(table)];
-        changes.extend(self.frame());
+        changes.extend(self.frame(desired));
         changes.extend(self.contents(desired));
         self.load(&changes, desired)
     }
@@ -92,8 +190,8 @@ impl Table {
     pub fn refresh(&self, desired: &Desired) -> Result<()> {
         let table = &self.name;
         let mut changes = vec![message::add_table(table), message::flush_rules(table)];
-        changes.extend(self.frame());
-        changes.extend(sets::all().iter().map(|set| message::flush_set(table, set.name)));
+        changes.extend(self.frame(desired));
+        changes.extend(sets::all(desired).iter().map(|set| message::flush_set(table, &set.name)));
         changes.extend(self.contents(desired));
         self.load(&changes, desired).or_else(|error| {
             tracing::debug!(%error, "the table is made anew");
@@ -103,16 +201,18 @@ impl Table {
 
     fn load(&self, changes: &[socket::Change], desired: &Desired) -> Result<()> {
         self.socket().batch(changes)?;
+        let leads = desired.relations.leads(&Relations::default());
+        self.forget(&Stale { pairs: BTreeSet::new(), leads })?;
         // While the table was not there, clients were led to the node itself, and would be for ever.
         self.redirect_clients(&desired.pods)
     }
 
     /// The sets and chains: what is there already and the same stays.
-    fn frame(&self) -> Vec<socket::Change> {
+    fn frame(&self, desired: &Desired) -> Vec<socket::Change> {
         let table = &self.name;
-        let sets = sets::all();
+        let sets = sets::all(desired);
         let sets = sets.iter().zip(1..).map(|(set, id)| message::add_set(table, id, set));
-        let chains = rules::all().into_iter().map(|chain| message::add_chain(table, chain.name, chain.base));
+        let chains = rules::all(desired).into_iter().map(|chain| message::add_chain(table, &chain.name, chain.base));
         sets.chain(chains).collect()
     }
 
@@ -121,11 +221,19 @@ impl Table {
         let table = &self.name;
         let elements = all_elements(desired);
         let mut changes = message::add_elements(table, &elements.iter().collect::<Vec<_>>());
-        for chain in rules::all() {
-            let rules = chain.rules.into_iter().enumerate();
-            changes.extend(rules.map(|(number, rule)| message::add_rule(table, chain.name, number + 1, rule)));
-        }
+        changes.extend(rules::all(desired).into_iter().flat_map(|chain| self.rules(chain)));
         changes
+    }
+
+    fn rules(&self, chain: Chain) -> Vec<socket::Change> {
+        let rules = chain.rules.into_iter().zip(1..);
+        rules.map(|(rule, number)| message::add_rule(&self.name, &chain.name, number, rule)).collect()
+    }
+
+    /// A chain that may be there already.
+    fn chain(&self, chain: Chain) -> Vec<socket::Change> {
+        let made = [message::add_chain(&self.name, &chain.name, None), message::flush_chain(&self.name, &chain.name)];
+        made.into_iter().chain(self.rules(chain)).collect()
     }
 
     /// Leads UDP clients to these pods that sent to their published ports before those were published, and that the
@@ -144,14 +252,77 @@ impl Table {
 
     /// Adds a pod. One that is there already is success.
     pub fn add_pod(&self, pod: &PodRules) -> Result<()> {
-        let elements = sets::of_pod(pod)?;
-        self.socket().batch(&message::add_elements(&self.name, &elements.iter().collect::<Vec<_>>()))
+        let elements = elements::of_pod(pod)?;
+        let sets = sets::of_group(&pod.group);
+        let mut changes: Vec<_> = sets.iter().zip(1..).map(|(set, id)| message::add_set(&self.name, id, set)).collect();
+        changes.extend(rules::of_group(&pod.group).into_iter().flat_map(|it| self.chain(it)));
+        changes.extend(message::add_elements(&self.name, &elements.iter().collect::<Vec<_>>()));
+        self.socket().batch(&changes)
+    }
+
+    /// Makes the relations of some pods others. `before` and `after` are all that these pods have, or had, to do with
+    /// anybody. What the kernel remembers of connections is still to be forgotten.
+    pub fn relate(&self, before: &Relations, after: &Relations) -> Result<Stale> {
+        let (old, new) = (before.elements(), after.elements());
+        let gone: Vec<_> = old.difference(&new).collect();
+        let come: Vec<_> = new.difference(&old).collect();
+        let table = &self.name;
+        // What is deleted has to be there: see `remove_pod`.
+        let mut changes = message::add_elements(table, &gone);
+        changes.extend(message::delete_elements(table, &gone));
+        let choices = after.choices();
+        let unknown = choices.difference(&before.choices()).copied().collect::<Vec<_>>();
+        changes.extend(unknown.into_iter().flat_map(|it| self.chain(rules::of_choice(it))));
+        changes.extend(message::add_elements(table, &come));
+        self.socket().batch(&changes)?;
+        Ok(Stale { pairs: before.pairs().difference(&after.pairs()).copied().collect(), leads: after.leads(before) })
+    }
+
+    /// Ends connections that links let through which are gone, and leads clients of services anew that go on speaking to a
+    /// pod which is none of the service's any more. The kernel goes through all connections that there is room for: tens
+    /// of milliseconds.
+    pub fn forget(&self, stale: &Stale) -> Result<()> {
+        let mut socket = self.socket();
+        conntrack::forget_pairs(&mut socket, &stale.pairs)?;
+        if stale.leads.is_empty() {
+            return Ok(());
+        }
+        let mut lost = Vec::new();
+        for set in sets::STICKY {
+            socket.dump_raw(&message::elements(&self.name, set), |message| {
+                let kept = message::keys_and_data(message).into_iter();
+                let kept = kept.filter(|(key, to)| relations::is_lost(&stale.leads, key, to));
+                lost.extend(kept.map(|(key, to)| sets::element(set, key).to(sets::Target::Value(to))));
+            })?;
+        }
+        for element in lost {
+            // One that ends by itself meanwhile is as good.
+            let _ = socket.batch(&message::delete_elements(&self.name, &[&element]));
+        }
+        conntrack::forget_misled(&mut socket, &stale.leads)
+    }
+
+    /// How many connections each of these was used for.
+    pub fn uses(&self, pairs: &BTreeSet<Pair>) -> Result<HashMap<Pair, u64>> {
+        let wanted: HashMap<Vec<u8>, &Pair> = pairs.iter().map(|it| (relations::pair_key(it), it)).collect();
+        let mut uses = HashMap::new();
+        if wanted.is_empty() {
+            return Ok(uses);
+        }
+        for set in sets::USES {
+            self.socket().dump_raw(&message::elements(&self.name, set), |message| {
+                for (key, packets) in message::counted(message) {
+                    uses.extend(wanted.get(&key).map(|pair| (**pair, packets)));
+                }
+            })?;
+        }
+        Ok(uses)
     }
 
     /// Removes a pod, and its clients by UDP with it, which the kernel would lead to it for ever. One that is not there
     /// is success.
     pub fn remove_pod(&self, pod: &PodRules) -> Result<()> {
-        let elements = sets::of_pod(pod)?;
+        let elements = elements::of_pod(pod)?;
         let elements: Vec<_> = elements.iter().collect();
         // As with the table: what is deleted has to be there, and a batch that fails costs milliseconds.
         let mut changes = message::add_elements(&self.name, &elements);
@@ -171,15 +342,8 @@ impl Table {
 
     /// The tables of this host that are ours, of whatever state directory.
     pub fn list_ours() -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        Socket::open()?.dump(&message::tables(), |message| {
-            let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = message else { return };
-            let name = table.attributes.into_iter().find_map(|it| match it {
-                TableAttribute::Name(name) => Some(name),
-                _ => None,
-            });
-            names.extend(name.filter(|it| is_our_name(it)));
-        })?;
+        let mut names = list_all()?;
+        names.retain(|it| is_our_name(it));
         names.sort();
         Ok(names)
     }
@@ -195,17 +359,31 @@ impl Table {
     }
 }
 
+/// The tables of this host, of the family inet.
+fn list_all() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    Socket::open()?.dump(&message::tables(), |message| {
+        let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = message else { return };
+        let name = table.attributes.into_iter().find_map(|it| match it {
+            TableAttribute::Name(name) => Some(name),
+            _ => None,
+        });
+        names.extend(name);
+    })?;
+    Ok(names)
+}
+
 /// One pod that cannot be as its record says does not keep all the others from what they need.
 fn all_elements(desired: &Desired) -> Vec<Element> {
-    let mut elements = sets::constant(desired);
+    let mut elements = elements::constant(desired);
     let mut taken = HashSet::new();
     for pod in &desired.pods {
-        match sets::of_pod(pod) {
+        match elements::of_pod(pod) {
             Ok(mut of_pod) => {
                 of_pod.retain(|it| {
-                    let free = taken.insert((it.set, it.key.clone()));
+                    let free = taken.insert((it.set.clone(), it.key.clone()));
                     if !free {
-                        tracing::warn!(interface = pod.interface, set = it.set, "another pod has this already");
+                        tracing::warn!(interface = pod.interface, set = %it.set, "another pod has this already");
                     }
                     free
                 });
@@ -214,6 +392,7 @@ fn all_elements(desired: &Desired) -> Vec<Element> {
             Err(error) => tracing::warn!(%error, "a pod was left out of the table"),
         }
     }
+    elements.extend(desired.relations.elements());
     elements
 }
 

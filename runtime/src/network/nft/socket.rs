@@ -132,6 +132,16 @@ impl Socket {
 
     /// Asks for all objects of a kind, and hands over each as it comes.
     pub fn dump(&mut self, request: &Change, mut each: impl FnMut(NetfilterMessageInner)) -> Result<()> {
+        // One that the library cannot read is of a later kernel's making, and nothing that was asked for.
+        self.dump_raw(request, |message| {
+            if let Some(inner) = message.inner() {
+                each(inner);
+            }
+        })
+    }
+
+    /// The same, each object as the kernel writes it.
+    pub fn dump_raw(&mut self, request: &Change, mut each: impl FnMut(&Raw<'_>)) -> Result<()> {
         let mut bytes = Vec::new();
         let sequence = self.sequence();
         request.append(&mut bytes, sequence, NLM_F_DUMP);
@@ -144,15 +154,17 @@ impl Socket {
                     NLMSG_ERROR if message.error_code() != 0 => {
                         return Err(refused(&request.object, message.error_code(), message.hint()));
                     }
-                    // One that the library cannot read is of a later kernel's making, and nothing that was asked for.
-                    _ => drop(message.inner().map(&mut each)),
+                    _ => each(&message),
                 }
             }
         }
     }
 
-    /// Joins a multicast group (NFNLGRP_*).
+    /// Joins a multicast group (NFNLGRP_*). All that is told of a large batch, of this process's own above all, has room.
     pub fn join(&mut self, group: u32) -> Result<()> {
+        const ROOM: usize = 16 << 20;
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&self.netlink, ROOM)
+            .during("make room for the changes of nftables")?;
         self.netlink.add_membership(group).during("follow the changes of nftables")
     }
 
@@ -243,6 +255,11 @@ impl Raw<'_> {
         attribute(self.payload.get(4..)?, kind)
     }
 
+    /// The attributes of the message itself.
+    pub fn attributes(&self) -> impl Iterator<Item = (u16, &[u8])> {
+        children(self.payload.get(4..).unwrap_or_default())
+    }
+
     /// What it says, where the library can read it.
     pub fn inner(&self) -> Option<NetfilterMessageInner> {
         NetfilterMessage::parse_with_param(self.payload, self.kind).ok().map(|it| it.inner)
@@ -262,15 +279,21 @@ pub fn messages(mut rest: &[u8]) -> impl Iterator<Item = Raw<'_>> {
     })
 }
 
-/// A string among attributes.
-fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
-    while let Some((&[a, b, c, d], _)) = rest.split_first_chunk::<4>() {
+/// Attributes one behind the other: their kinds and what is in them.
+pub fn children(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    /// NLA_TYPE_MASK: without the flags.
+    const KIND: u16 = 0x3fff;
+    std::iter::from_fn(move || {
+        let (&[a, b, c, d], _) = rest.split_first_chunk::<4>()?;
         let length = usize::from(u16::from_ne_bytes([a, b]));
         let value = rest.get(4..length)?;
-        if u16::from_ne_bytes([c, d]) == wanted {
-            return Some(value.strip_suffix(&[0]).unwrap_or(value));
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
-    }
-    None
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([c, d]) & KIND, value))
+    })
+}
+
+/// A string among attributes.
+fn attribute(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    let (_, value) = children(attributes).find(|(kind, _)| *kind == wanted)?;
+    Some(value.strip_suffix(&[0]).unwrap_or(value))
 }

@@ -12,6 +12,8 @@ use super::socket::{Raw, Socket, is_ours, messages};
 const NFNLGRP_NFTABLES: u32 = 7;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NEW_GENERATION: u16 = NFNL_SUBSYS_NFTABLES << 8 | 15;
+/// A table is made or deleted.
+const TABLES: [u16; 2] = [0, 2];
 /// Tables, chains, rules, sets and elements.
 const DELETIONS: [u16; 5] = [2, 5, 8, 11, 14];
 /// In all of their messages the table's name.
@@ -24,11 +26,21 @@ pub struct Damage {
     pub by: String,
 }
 
+/// What happened to the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Somebody else took something out of it.
+    Damage(Damage),
+    /// A process of ours made it or deleted it, or both.
+    Made,
+}
+
 /// Follows the changes of a table.
 pub struct Watch {
     table: String,
     socket: Socket,
     damaged: bool,
+    made: bool,
 }
 
 impl Watch {
@@ -36,7 +48,7 @@ impl Watch {
     pub(super) fn start(table: &str) -> Result<Self> {
         let mut socket = Socket::open()?;
         socket.join(NFNLGRP_NFTABLES)?;
-        Ok(Self { table: table.to_owned(), socket, damaged: false })
+        Ok(Self { table: table.to_owned(), socket, damaged: false, made: false })
     }
 
     /// Waits until somebody takes something out of the table: an element, a rule, all of it.
@@ -52,31 +64,47 @@ impl Watch {
 
     /// Takes the next notification, which is there once the descriptor is readable. Most are of no damage.
     pub fn try_damage(&mut self) -> Result<Option<Damage>> {
+        let seen = self.receive()?.into_iter();
+        Ok(seen.filter_map(|it| if let Seen::Damage(damage) = it { Some(damage) } else { None }).last())
+    }
+
+    /// Waits until something of it happens.
+    pub fn next(&mut self) -> Result<Vec<Seen>> {
+        loop {
+            let seen = self.receive()?;
+            if !seen.is_empty() {
+                return Ok(seen);
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<Vec<Seen>> {
         let datagram = match self.socket.receive() {
             Ok(datagram) => datagram,
             // More happened than the socket could hold: the table has to be looked at in any case.
             Err(Error::Socket { source, .. }) if source.raw_os_error() == Some(libc::ENOBUFS) => {
-                return Ok(Some(Damage { by: "someone who changed more than could be followed".to_owned() }));
+                let by = "someone who changed more than could be followed".to_owned();
+                return Ok(vec![Seen::Damage(Damage { by })]);
             }
             Err(error) => return Err(error),
         };
-        let mut damage = None;
-        for message in messages(&datagram) {
-            damage = self.take(&message).or(damage);
-        }
-        Ok(damage)
+        Ok(messages(&datagram).filter_map(|message| self.take(&message)).collect())
     }
 
     /// One notification. Those of a batch come together, and the new generation's last.
-    fn take(&mut self, message: &Raw<'_>) -> Option<Damage> {
+    fn take(&mut self, message: &Raw<'_>) -> Option<Seen> {
         if message.kind == NEW_GENERATION {
             // Whose batch it was only this message says for certain: deleted elements come without a number.
-            let damaged = std::mem::take(&mut self.damaged) && !is_ours(message.sequence);
-            return damaged.then(|| Damage { by: author(message) });
+            let (damaged, made) = (std::mem::take(&mut self.damaged), std::mem::take(&mut self.made));
+            return match is_ours(message.sequence) {
+                true => made.then_some(Seen::Made),
+                false => damaged.then(|| Seen::Damage(Damage { by: author(message) })),
+            };
         }
-        let deletion = message.kind >> 8 == NFNL_SUBSYS_NFTABLES && DELETIONS.contains(&(message.kind & 0xff));
-        if deletion && message.string(NAME) == Some(self.table.as_bytes()) {
-            self.damaged = true;
+        let is_of_tables = message.kind >> 8 == NFNL_SUBSYS_NFTABLES;
+        if is_of_tables && message.string(NAME) == Some(self.table.as_bytes()) {
+            self.damaged |= DELETIONS.contains(&(message.kind & 0xff));
+            self.made |= TABLES.contains(&(message.kind & 0xff));
         }
         None
     }

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use super::super::{Cgroups, Hugepages};
+use super::super::{Cgroups, Hugepages, PidsLimit};
 use super::*;
 use serde_json::json;
 
@@ -148,7 +148,7 @@ fn processes_and_periods_are_the_nodes_to_set() {
     let spec = pod(&[], &[json!({"limits": {"cpu": "500m", "memory": "64Mi"}})]);
     let mut settings = settings();
     assert_eq!(cgroup_of_pod(&spec, &settings).pids_limit, Some(-1));
-    settings.cgroups = Cgroups { pids_limit: Some(100), cpu_period: 10_000, ..Cgroups::default() };
+    settings.cgroups = Cgroups { pids_limit: PidsLimit::new(Some(100)), cpu_period: 10_000, ..Cgroups::default() };
     let limits = cgroup_of_pod(&spec, &settings);
     assert_eq!((limits.pids_limit, limits.cpu_period, limits.cpu_quota), (Some(100), Some(10_000), Some(5000)));
     let linux = of_container(&spec, &spec.containers[0], &settings);

@@ -319,7 +319,14 @@ fn sidecars_start_in_turn_run_beside_and_stop_last_in_reverse() {
     assert_eq!(decide(&pod, &view(seen.clone()), 100).actions, [start("s", 1)], "whatever the pod's policy");
     seen[0].state = State::Running;
     seen[2].state = exited(0);
-    assert_eq!(decide(&pod, &view(seen.clone()), 100).actions, [halt("t", 130)]);
+    let hold = Action::StopContainer {
+        id: "s0".into(),
+        name: "s".into(),
+        deadline: at(130),
+        turn: false,
+        cause: Cause::Ending,
+    };
+    assert_eq!(decide(&pod, &view(seen.clone()), 100).actions, [halt("t", 130), hold]);
     seen[1].state = exited(143);
     assert_eq!(decide(&pod, &view(seen.clone()), 100).actions, [halt("s", 130)]);
     seen[0].state = exited(143);

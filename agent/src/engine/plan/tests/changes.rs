@@ -45,7 +45,7 @@ fn a_changed_sandbox_takes_everything_with_it() {
         table(
             &format!("{policy} i s+ | a"),
             &[
-                ("S0* i0=0 s0=run a0=run", "stop a0 in 30 replaced", "Running"),
+                ("S0* i0=0 s0=run a0=run", "stop a0 in 30 replaced; hold s0 in 30 replaced", "Running"),
                 ("S0* i0=0 s0=run a0=143", "stop s0 in 30 replaced", "Running"),
                 ("S0* i0=0 s0=143 a0=143", "stop-sandbox s0; sandbox 1", "Running"),
                 ("S0!-* i0=0 s0=143 a0=0", "sandbox 1", "Running"),
@@ -69,7 +69,7 @@ fn a_changed_init_container_runs_again_before_what_comes_after_it() {
                 ("S0 i0=0 s0=run j1=run j0=0* a0=143^", "", "Running"),
                 ("S0 i0=0 s0=run j1=0 j0=0* a0=143^", "start a 1", "Running"),
                 ("S0 i0=0* s0=run j0=0 a0=run", "void s,j,a for i", "Running"),
-                ("S0 i0=0* s0=run^ j0=0^ a0=run^", "stop a0 in 30 void", "Running"),
+                ("S0 i0=0* s0=run^ j0=0^ a0=run^", "stop a0 in 30 void; hold s0 in 30 void", "Running"),
                 ("S0 i0=0* s0=run^ j0=0^ a0=0^", "stop s0 in 30 void", "Running"),
                 ("S0 i0=0* s0=0^ j0=0^ a0=0^", "start i 1", "Running"),
                 ("S0 i1=0 i0=0* s0=0^ j0=0^ a0=0^", "start s 1", "Running"),

@@ -110,7 +110,7 @@ fn halt(name: &str, deadline: u64) -> Action {
 }
 
 fn halt_for(name: &str, deadline: u64, cause: Cause) -> Action {
-    Action::StopContainer { id: format!("{name}0"), name: name.into(), deadline: at(deadline), cause }
+    Action::StopContainer { id: format!("{name}0"), name: name.into(), deadline: at(deadline), turn: true, cause }
 }
 
 fn start(name: &str, attempt: u32) -> Action {
@@ -196,13 +196,14 @@ fn steps(plan: &Plan) -> String {
         Action::Resize { id, .. } => format!("resize {id}"),
         Action::Void { names, because } => format!("void {} for {because}", names.join(",")),
         Action::Evict(eviction) => format!("evict {}", eviction.reason),
-        Action::StopContainer { id, deadline, cause, .. } => {
+        Action::StopContainer { id, deadline, turn, cause, .. } => {
             let cause = match cause {
                 Cause::Ending => String::new(),
                 Cause::Unhealthy(kind) => format!(" {}", kind.to_string().to_lowercase()),
                 other => format!(" {}", format!("{other:?}").to_lowercase()),
             };
-            format!("stop {id} in {}{cause}", deadline.0.as_secs().saturating_sub(100))
+            let verb = if *turn { "stop" } else { "hold" };
+            format!("{verb} {id} in {}{cause}", deadline.0.as_secs().saturating_sub(100))
         }
     };
     plan.actions.iter().map(short).collect::<Vec<_>>().join("; ")

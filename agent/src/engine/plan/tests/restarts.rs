@@ -120,7 +120,7 @@ fn restarting_all_containers_stops_them_in_order_and_begins_with_the_first() {
     pod.spec.as_mut().unwrap().containers[1].restart_policy_rules = serde_json::from_value(rules).unwrap();
     for (seen, done) in [
         ("S0 i0=0 s0=run a0=run w0=88", "void i,s,a,w for w"),
-        ("S0 i0=0^ s0=run^ a0=run^ w0=88^", "stop a0 in 30 void"),
+        ("S0 i0=0^ s0=run^ a0=run^ w0=88^", "stop a0 in 30 void; hold s0 in 30 void"),
         ("S0 i0=0^ s0=run^ a0=143^ w0=88^", "stop s0 in 30 void"),
         ("S0 i0=0^ s0=0^ a0=143^ w0=88^", "start i 1"),
         ("S0 i1=run i0=0^ s0=0^ a0=143^ w0=88^", ""),

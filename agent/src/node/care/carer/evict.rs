@@ -42,8 +42,10 @@ impl Carer {
         let apart = sources.images_apart();
         let mut gone = Vec::new();
         for pod in limited.iter().filter(|pod| priority(spec_of(pod)) < CRITICAL) {
-            let Some(why) = usage.get(uid(pod)).and_then(|usage| limits::exceeded(pod, usage, apart)) else { continue };
-            self.evict(pod, &why, AT_ONCE).await;
+            let Some((limit, why)) = usage.get(uid(pod)).and_then(|usage| limits::exceeded(pod, usage, apart)) else {
+                continue;
+            };
+            self.evict(pod, limit, &why, AT_ONCE).await;
             gone.push(uid(pod).to_owned());
         }
         self.wait_for(&gone).await;
@@ -79,7 +81,7 @@ impl Carer {
         let most = Duration::from_secs(self.config.eviction.max_pod_grace.into());
         let grace = if met.threshold.is_hard() { AT_ONCE } else { most.min(grace_of(pod)).max(AT_ONCE) };
         let why = message::of(met, pod, usage.as_ref().and_then(|usage| usage.get(uid(pod))));
-        self.evict(pod, &why, grace).await;
+        self.evict(pod, signal.name(), &why, grace).await;
         self.wait_for(&[uid(pod).to_owned()]).await;
         true
     }
@@ -101,9 +103,11 @@ impl Carer {
         true
     }
 
-    async fn evict(&mut self, pod: &Pod, why: &str, grace: Duration) {
+    async fn evict(&mut self, pod: &Pod, signal: &'static str, why: &str, grace: Duration) {
         tracing::warn!(pod = pod.metadata.name, uid = uid(pod), why, "a pod is evicted");
-        self.tell(Some(pod), "Evicted", why.to_owned()).await;
+        let (reason, message, signal) = ("Evicted", why.to_owned(), Some(signal));
+        let about = Some(uid(pod).to_owned());
+        self.pods.tell(Told { pod: about, warning: true, reason, signal, message }).await;
         self.pods.evict(uid(pod), why, grace).await;
     }
 
@@ -122,7 +126,7 @@ impl Carer {
 
     pub(super) async fn tell(&self, pod: Option<&Pod>, reason: &'static str, message: String) {
         let pod = pod.map(|pod| uid(pod).to_owned());
-        self.pods.tell(Told { pod, warning: true, reason, message }).await;
+        self.pods.tell(Told { pod, warning: true, reason, signal: None, message }).await;
     }
 }
 

@@ -59,7 +59,7 @@ impl Carer {
         bad.map(|it| format!("container runtime is not ready: {} is false: {}: {}", it.r#type, it.reason, it.message))
     }
 
-    /// Works the classes' shares out where the pods are others than before.
+    /// Works the classes' shares and the pods' limits out where the pods or the settings are others than before.
     pub(super) fn balance(&mut self, all: &[PodState], seen: &Observations) {
         let Some(cgroups) = self.options.cgroups.clone() else { return };
         let key = |state: &PodState| format!("{}/{:?}", uid(&state.pod), spec_of(&state.pod).resources);
@@ -68,10 +68,13 @@ impl Carer {
             return;
         }
         let bounds = self.capacity(pids_of(seen)).bounds(&self.config);
-        let active = all.iter().filter(|it| !it.over).map(|it| &*it.pod);
-        match cgroups.balance(active, &bounds) {
+        let active = || all.iter().filter(|it| !it.over).map(|it| &*it.pod);
+        let settings = &self.options.settings;
+        // What was made by another setting than today's.
+        let limited = active().try_for_each(|pod| cgroups.limit_pids(uid(pod), settings));
+        match cgroups.balance(active(), &bounds).and(limited) {
             Ok(()) => self.balanced = Some(now),
-            Err(error) => tracing::warn!(%error, "the shares of pods cannot be set"),
+            Err(error) => tracing::warn!(%error, "the shares and limits of pods cannot be set"),
         }
     }
 

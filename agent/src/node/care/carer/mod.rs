@@ -15,6 +15,7 @@ use super::comeback::Comeback;
 use super::images::{Collector, Pulled};
 use super::pressure::{Observations, Pressure};
 use super::signals::{Sources, filesystem};
+use super::stalls::Stalls;
 use super::threshold::{self, Signal, amount_of};
 use super::usage::Meter;
 use super::{Care, Options, PodState, Pods};
@@ -81,9 +82,11 @@ impl Carer {
 
     pub(super) async fn run(mut self) {
         let mut pause = Duration::ZERO;
+        let mut stalls = Stalls::open(&self.options.proc_root);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = stalls.next() => tracing::debug!("processes wait for memory: looking at once"),
                 Some(image) = self.pulled.recv() => {
                     self.collector.note_pulled(&image).await;
                     continue;
