@@ -13,6 +13,7 @@ use crate::cli::Global;
 use crate::engine::memory;
 use crate::engine::record::{self, PodRecord, RecordError};
 use crate::host::{teardown, volumes};
+use crate::net::services::ledger;
 use crate::node::desired::disk::{self, Disk};
 use crate::record::{name_of, namespace_of};
 
@@ -82,6 +83,12 @@ pub fn sweep(global: &Global, all: bool, claims: bool) -> anyhow::Result<Swept> 
     if all && identity.exists() {
         swept.note("the authority and token of the agent's API".into(), || {
             std::fs::remove_dir_all(&identity).with_context(|| format!("remove {}", identity.display()))
+        });
+    }
+    let addresses = ledger::path(&global.root_dir);
+    if all && addresses.exists() {
+        swept.note("the addresses of Services".into(), || {
+            ledger::forget(&global.root_dir).with_context(|| format!("remove {}", addresses.display()))
         });
     }
     Ok(swept)

@@ -7,8 +7,9 @@ use e2e::{Finished, Node, Run, need};
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// Run by tests of their own: of the first steps, of published ports, and of the agent.
-const ELSEWHERE: [&str; 5] = ["ambassador", "hello", "host-port", "order", "restart-on-change"];
+/// Run by tests of their own: of the first steps, of published ports, of the network, and of the agent.
+const ELSEWHERE: [&str; 8] =
+    ["ambassador", "hello", "host-port", "network-policy", "order", "private-network", "restart-on-change", "service"];
 
 /// Run here.
 const HERE: [&str; 21] = [

@@ -110,7 +110,7 @@ fn a_pod_begins_when_what_it_is_linked_to_is_ready_and_knows_where_that_is() {
     assert_eq!(link["status"]["ports"], json!(["7000/tcp", "7000/udp"]), "{link:#}");
     assert!(link["status"]["connections"].is_u64(), "{link:#}");
     node.coracle(["get", "links", "-o", "wide"]).exits(0).says("7000/tcp,7000/udp").says(&ip.to_string());
-    node.coracle(["get", "links", "nothing"]).exits(1).says("links \"nothing\" not found");
+    node.coracle(["get", "links", "nothing"]).exits(125).says("links \"nothing\" not found");
     end(&node, run, (db, web));
 }
 

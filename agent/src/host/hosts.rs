@@ -52,7 +52,13 @@ pub fn render(pod: &Pod, ips: &[String], links: &[(String, String)], domain: &Cl
 }
 
 /// Writes a pod's hosts file to `path`, in place: containers that run have it mounted.
-pub fn write(pod: &Pod, ips: &[String], links: &[(String, String)], domain: &ClusterDomain, path: &Path) -> Result<(), HostError> {
+pub fn write(
+    pod: &Pod,
+    ips: &[String],
+    links: &[(String, String)],
+    domain: &ClusterDomain,
+    path: &Path,
+) -> Result<(), HostError> {
     let host = if spec_of(pod).host_network == Some(true) {
         std::fs::read_to_string("/etc/hosts").unwrap_or_default()
     } else {

@@ -171,9 +171,6 @@ impl Network {
     pub async fn end(&self) {
         self.sender.set(SetNetworkRequest::default());
         self.sender.settled().await;
-        if let Err(error) = self.ledger.release() {
-            tracing::warn!(%error, "the addresses of Services cannot be given back");
-        }
     }
 }
 

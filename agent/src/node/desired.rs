@@ -211,7 +211,11 @@ impl Desired {
         for located in self.by_precedence().flat_map(|file| &file.good) {
             let name = name_of(&located.object);
             match &located.object {
-                Object::Pod(_) | Object::Service(_) | Object::NetworkPolicy(_) | Object::Network(_) | Object::Ambassador(_) => {}
+                Object::Pod(_)
+                | Object::Service(_)
+                | Object::NetworkPolicy(_)
+                | Object::Network(_)
+                | Object::Ambassador(_) => {}
                 Object::ConfigMap(map) => drop(objects.config_maps.insert(name, ConfigMap::clone(map))),
                 Object::Secret(secret) => drop(objects.secrets.insert(name, Secret::clone(secret))),
                 Object::PersistentVolumeClaim(claim) => {

@@ -57,7 +57,7 @@ fn everything(dir: &Path, leaks: &mut Vec<Leak>) {
 fn network(dir: &Path, after: After, leaks: &mut Vec<Leak>) {
     for (name, path) in entries(dir) {
         match name.as_str() {
-            "leases.json" | "network.json" | "repairs.json" if after == After::Run => {}
+            "leases.json" | "services.json" | "network.json" | "repairs.json" if after == After::Run => {}
             "addresses" => {
                 let stays = |path: &Path| after == After::Run && is_idle(path);
                 let busy = entries(&path).into_iter().filter(|(_, path)| !stays(path));

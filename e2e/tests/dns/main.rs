@@ -125,6 +125,47 @@ fn pods_find_each_other_by_name() {
 }
 
 #[test]
+fn services_and_links_have_names() {
+    let (node, program) = need!(node(&["192.0.2.2"]));
+    let service = |name: &str, more: Value| {
+        let ports = json!([{"name": "redis", "port": 80, "targetPort": 6379}]);
+        let spec = with(json!({"selector": {"app": "db"}, "ports": ports}), more);
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+    };
+    let ports = json!({"ports": [{"containerPort": 6379}]});
+    let mut db = keeper("db", ports);
+    db["metadata"]["labels"] = json!({"app": "db"});
+    db["spec"]["hostname"] = json!("first");
+    db["spec"]["subdomain"] = json!("peers");
+    let mut web = keeper("web", json!({}));
+    web["metadata"]["annotations"] = json!({"coracle.dev/links": "db:cache"});
+    let services = [service("store", json!({})), service("peers", json!({"clusterIP": "None"}))];
+    let run = run(&node, &[&services[..], &[db, web, keeper("other", json!({}))]].concat());
+    let [db, web, other] = ["db", "web", "other"].map(|it| Pod::find(&node, it));
+    let gateway = server(&node, "web");
+    let ask = |who: &Pod, words: &[&str]| dig(&program, &who.network, gateway, words);
+    // When db is ready its services lead to it.
+    soon(|| ask(&web, &["peers", "A"]), &db);
+    assert_eq!(ask(&web, &["first.peers.default.svc.cluster.local", "A"]), [db.v4().to_string()]);
+    let target = "first.peers.default.svc.cluster.local.";
+    assert_eq!(ask(&web, &["_redis._tcp.peers.default.svc.cluster.local", "SRV"]), [format!("0 100 6379 {target}")]);
+    let own = ask(&web, &["store.default.svc.cluster.local", "A"]);
+    let [address] = &own[..] else { panic!("one address: {own:?}") };
+    assert!(address.parse::<IpAddr>().is_ok_and(|it| !db.ips.contains(&it)), "{address}");
+    assert_eq!(ask(&other, &["store", "A"]), own);
+    assert_eq!(ask(&web, &["-x", address]), ["store.default.svc.cluster.local."]);
+    let target = "store.default.svc.cluster.local.";
+    assert_eq!(ask(&web, &["_redis._tcp.store.default", "SRV"]), [format!("0 100 80 {target}")]);
+    // A link is its own pod's alone.
+    for name in ["cache", "cache.default.svc.cluster.local"] {
+        assert_eq!(ask(&web, &[name, "A"]), [db.v4().to_string()], "{name}");
+    }
+    let full = ["cache.default.svc.cluster.local", "A"];
+    assert_eq!(status(&program, &other.network, gateway, &full).0, "NXDOMAIN");
+    end(&node, run, (db, web, other));
+}
+
+#[test]
 fn the_c_library_finds_names_by_the_search_list() {
     let (node, _) = need!(node(&["192.0.2.2"]));
     let _upstream = Upstream::start(node.outside(), OUTSIDE[0]);

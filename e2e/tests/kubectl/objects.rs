@@ -9,6 +9,7 @@ crate::by_both! {
     objects_are_selected_by_labels_and_fields
     a_pod_is_described_with_its_events
     other_kinds_are_shown
+    services_and_policies_are_shown_with_what_they_come_to
 }
 
 fn labelled(name: &str, labels: Value) -> Value {
@@ -97,8 +98,50 @@ fn other_kinds_are_shown(cluster: &Cluster) {
     assert!(cluster.kubectl(["get", "pods"]).exits(0).stderr().contains("No resources found in default namespace."));
     let kinds = cluster.text(["api-resources", "--no-headers"]);
     let kinds: Vec<_> = kinds.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let expected = ["configmaps", "events", "namespaces", "nodes", "persistentvolumeclaims", "pods"];
-    assert_eq!(kinds, expected);
+    let expected = ["configmaps", "events", "namespaces", "nodes", "persistentvolumeclaims", "pods", "services"];
+    assert_eq!(kinds[..expected.len()], expected);
+    for other in ["endpointslices", "networkpolicies"] {
+        assert!(kinds.contains(&other), "{kinds:?}");
+    }
     let version = cluster.kubectl(["version"]).stdout();
     assert!(version.contains("+coracle."), "{version}");
+}
+
+fn services_and_policies_are_shown_with_what_they_come_to(cluster: &Cluster) {
+    let meta = |name: &str| json!({"name": name, "labels": {"tier": "front"}});
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": meta("web"),
+        "spec": {"selector": {"tier": "front"}, "ports": [{"port": 80, "targetPort": 8080}]}});
+    let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta("closed"),
+        "spec": {"podSelector": {"matchLabels": {"tier": "back"}}}});
+    cluster.write("service.yaml", &service);
+    cluster.write("policy.yaml", &policy);
+    cluster.write("web.yaml", labelled("web", json!({"tier": "front"})));
+    let pod = cluster.wait_for_ready("web");
+    let ip = pod["status"]["podIP"].as_str().unwrap();
+    let end = std::time::Instant::now() + e2e::deadline();
+    let slices = || cluster.text(["get", "endpointslices", "-l", "kubernetes.io/service-name=web"]);
+    while !slices().lines().any(|line| columns(line)[..4] == ["web-ipv4", "IPv4", "8080", ip]) {
+        assert!(std::time::Instant::now() < end, "{}", slices());
+    }
+    let shown = cluster.json(&["get", "service", "web"]);
+    let address = shown["spec"]["clusterIP"].as_str().unwrap();
+    let row = cluster.text(["get", "svc", "-o", "wide", "--no-headers"]);
+    let expected = ["web", "ClusterIP", address, "<none>", "80/TCP"];
+    assert_eq!(columns(&row)[..5], expected);
+    assert!(row.trim_end().ends_with("tier=front"), "{row}");
+    let row = cluster.text(["get", "netpol", "--no-headers"]);
+    assert_eq!(columns(&row)[..2], ["closed", "tier=back"]);
+    assert_eq!(cluster.json(&["get", "netpol", "closed"])["spec"]["policyTypes"], json!(["Ingress"]));
+    let described = cluster.text(["describe", "networkpolicy", "closed"]);
+    assert!(described.contains("tier=back"), "{described}");
+    let described = cluster.text(["describe", "service", "web"]);
+    assert!(described.contains(address), "{described}");
+    let missing = cluster.kubectl(["get", "netpol", "other"]).exits(1).stderr();
+    assert!(missing.contains(r#"networkpolicies.networking.k8s.io "other" not found"#), "{missing}");
+    cluster.remove("service.yaml");
+    cluster.remove("policy.yaml");
+    let left = || cluster.text(["get", "svc,netpol,endpointslices", "-A", "--no-headers", "--ignore-not-found"]);
+    while !left().is_empty() {
+        assert!(std::time::Instant::now() < end, "{}", left());
+    }
 }

@@ -153,22 +153,23 @@ impl Firewall {
         if self.tables()?.contains(&self.name) {
             self.table()?.delete().map_err(during("remove the rules of the pods' network"))?;
         }
-        self.keep_guard(false)?;
+        self.keep_guard(|| false)?;
         nft::remove_guard(&self.name).map_err(during("remove the guard of the pods' network"))
     }
 
     /// This process, and none besides, guards the pods from now on, as long as it lives.
-    pub fn guard(&self, up: bool) -> Result<()> {
+    pub fn guard(&self, up: impl FnOnce() -> bool) -> Result<()> {
         let guard = Guard::open(&self.name).map_err(during("open nftables"))?;
         *self.guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
         self.keep_guard(up)
     }
 
-    /// The guard is there while the table is or, being `up`, shall be, if this process has it.
-    pub fn keep_guard(&self, up: bool) -> Result<()> {
+    /// The guard is there while the table is or, being `up`, shall be, if this process has it. Who takes the table away says
+    /// first that it is not up, and comes here then: it is asked when nobody else is here.
+    pub fn keep_guard(&self, up: impl FnOnce() -> bool) -> Result<()> {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(guard) = guard.as_mut() else { return Ok(()) };
-        let kept = if up || self.tables()?.contains(&self.name) { guard.hold().map(drop) } else { guard.release() };
+        let kept = if up() || self.tables()?.contains(&self.name) { guard.hold().map(drop) } else { guard.release() };
         kept.map_err(during("keep the guard of the pods' network"))
     }
 

@@ -56,7 +56,7 @@ fn serve(core: &Weak<Core>) -> Result<()> {
     }
     let Some(mut watch) = core.upgrade().map(|it| it.network.firewall.watch()).transpose()? else { return Ok(()) };
     let mut why = waited.then(|| "nobody watched them for a moment".to_owned());
-    guard(core, Firewall::guard);
+    guard(core, |firewall, dir| firewall.guard(|| state::is_up(dir)));
     loop {
         if let Some(why) = why.take() {
             let Some(core) = core.upgrade() else { return Ok(()) };
@@ -66,15 +66,15 @@ fn serve(core: &Weak<Core>) -> Result<()> {
         why = super::firewall::next(&mut watch)?;
         if why.is_none() {
             // Made anew or taken away, by whichever process of ours.
-            guard(core, Firewall::keep_guard);
+            guard(core, |firewall, dir| firewall.keep_guard(|| state::is_up(dir)));
         }
     }
 }
 
 /// Without its guard the network is as good as it is without a healer for a moment.
-fn guard(core: &Weak<Core>, change: impl FnOnce(&Firewall, bool) -> Result<()>) {
+fn guard(core: &Weak<Core>, change: impl FnOnce(&Firewall, &Path) -> Result<()>) {
     if let Some(core) = core.upgrade()
-        && let Err(error) = change(&core.network.firewall, state::is_up(&core.network.dir))
+        && let Err(error) = change(&core.network.firewall, &core.network.dir)
     {
         tracing::warn!(%error, "private pods are not guarded while the rules are changed by others");
     }

@@ -231,6 +231,9 @@ fn emit(message: &Message, limit: u16) -> Vec<u8> {
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_max_size(limit);
     if message.emit(&mut encoder).is_ok() {
+        // Of a record that had no room the beginning is still there.
+        let end = encoder.offset();
+        bytes.truncate(end);
         return bytes;
     }
     // A record that cannot be written: better said than sent half.

@@ -73,7 +73,8 @@ fn what_cannot_be_answered_is_told_so() {
         (wire(0, [1, 0, 0, 0], 1, 3, &[]), ResponseCode::Refused),
         (wire(0, [1, 0, 0, 1], 1, 1, &opt(512, 1, 0)), ResponseCode::BADVERS),
     ] {
-        assert_eq!(code(read(&bytes)), expected);
+        // Two codes have one number.
+        assert_eq!(u16::from(code(read(&bytes))), u16::from(expected));
     }
 }
 

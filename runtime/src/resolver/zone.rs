@@ -60,6 +60,15 @@ pub struct Entry {
     pub srv: Vec<(u16, String)>,
 }
 
+impl Entry {
+    fn add(&mut self, other: Self) {
+        self.pods.extend(other.pods.into_iter().filter(|it| !self.pods.contains(it)).collect::<Vec<_>>());
+        self.addresses
+            .extend(other.addresses.into_iter().filter(|it| !self.addresses.contains(it)).collect::<Vec<_>>());
+        self.srv.extend(other.srv.into_iter().filter(|it| !self.srv.contains(it)).collect::<Vec<_>>());
+    }
+}
+
 /// A name besides those that pods have by themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
@@ -167,7 +176,12 @@ impl Zone {
                     names.push(name.clone());
                 }
             }
-            self.shared.entry(name).or_default().push((owner, entry));
+            // Said twice by one owner it leads to both.
+            let entries = self.shared.entry(name).or_default();
+            match entries.iter_mut().find(|(other, _)| *other == owner) {
+                Some((_, before)) => before.add(entry),
+                None => entries.push((owner, entry)),
+            }
             return;
         };
         let asks = |it: &&Pod| it.owner == owner && it.namespace == namespace && it.name == pod;

@@ -247,6 +247,17 @@ fn each_pod_has_the_domain_that_it_was_told() {
 }
 
 #[test]
+fn what_one_owner_names_twice_leads_to_both() {
+    let of = |owner: &str, address: &str| Given { owner: owner.into(), ..name("a.b.svc", None, at(&[address])) };
+    let given =
+        vec![of("agent", "10.0.0.1"), of("run:1", "10.0.0.2"), of("agent", "10.0.0.3"), of("agent", "10.0.0.1")];
+    let pods = vec![Pod { owner: "run:1".into(), ..pod("b", "web", &["10.201.0.2"]) }];
+    let zone = Zone::new(pods, given, Vec::new());
+    assert_eq!(ask(&zone, "node", "a.b.svc", RecordType::A), "10.0.0.1 10.0.0.3");
+    assert_eq!(ask(&zone, WEB, "a", RecordType::A), "10.0.0.2", "its own owner's");
+}
+
+#[test]
 fn answers_begin_with_another_address_each_time() {
     let peers = Entry { addresses: (1..=3u8).map(|it| IpAddr::from([10, 0, 0, it])).collect(), ..Entry::default() };
     let zone = Zone::new(Vec::new(), vec![name("peers.default.svc", None, peers)], Vec::new());

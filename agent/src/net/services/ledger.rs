@@ -20,8 +20,6 @@ const VERSION: u32 = 1;
 
 const RECORD: &str = "services.json";
 
-const LOCK: &str = "services.lock";
-
 /// What is tried, in this order: what others do not take by themselves, and pods do not get either.
 const CANDIDATES: [[u8; 2]; 8] =
     [[10, 155], [10, 141], [10, 233], [10, 179], [10, 217], [172, 26], [172, 25], [172, 24]];
@@ -106,7 +104,7 @@ impl Ledger {
             return Ok(Allocation::default());
         }
         std::fs::create_dir_all(&self.dir)?;
-        let _lock = lock(&self.dir.join(LOCK))?;
+        let _lock = lock(&self.dir)?;
         let mut record = self.read()?;
         let former = record.clone();
         record.services.retain(|entry| entry.owner == self.owner || self.lives(&entry.owner));
@@ -156,10 +154,21 @@ impl Ledger {
     }
 }
 
-fn lock(path: &Path) -> io::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(path)?;
-    file.lock()?;
-    Ok(file)
+/// Takes the ledger away: it begins anew.
+pub fn forget(root: &Path) -> io::Result<()> {
+    std::fs::remove_file(path(root))
+}
+
+/// Where the ledger below a root directory is.
+pub fn path(root: &Path) -> PathBuf {
+    root.join("network").join(RECORD)
+}
+
+/// The directory itself is what is locked: it stays.
+fn lock(dir: &Path) -> io::Result<File> {
+    let dir = File::open(dir)?;
+    dir.lock()?;
+    Ok(dir)
 }
 
 /// The first range that is nobody's, and a random one of IPv6 where there is that.

@@ -3,11 +3,9 @@
 use k8s_openapi::api::core::v1::{Container, Pod, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::engine::phase::Phase;
 use crate::engine::plan::{init_of, spec_of};
 use crate::net::{Inputs, selector};
 use crate::node::desired::Name;
-use crate::node::order::State;
 
 /// A pod that a Service chooses, and that has an address.
 #[derive(Clone, Debug)]
@@ -32,18 +30,25 @@ pub fn of<'a>(inputs: &'a Inputs, service: &Name, spec: &ServiceSpec) -> Vec<Mem
     let mut members = Vec::new();
     for (name, pod) in inputs.pods.iter().filter(|(name, _)| name.0 == service.0) {
         let Some(seen) = inputs.seen.get(name) else { continue };
-        let over = matches!(State::of(seen).phase, Phase::Succeeded | Phase::Failed);
+        let phase = seen.status.as_ref().and_then(|status| status.phase.as_deref());
+        let over = matches!(phase, Some("Succeeded" | "Failed"));
         let addresses = inputs.addresses(name);
         let chosen = selector::chooses(spec.selector.as_ref(), pod.metadata.labels.as_ref());
         if !chosen || over || addresses.is_empty() || spec_of(pod).host_network == Some(true) {
             continue;
         }
-        let (serving, terminating) = (State::of(seen).ready, seen.metadata.deletion_timestamp.is_some());
+        let (serving, terminating) = (is_ready(seen), seen.metadata.deletion_timestamp.is_some());
         let whatever = spec.publish_not_ready_addresses == Some(true);
         let ready = whatever || serving && !terminating;
         members.push(Member { name: name.clone(), pod, addresses, ready, serving, terminating });
     }
     members
+}
+
+/// Whether it answers, also while it is about to end: who waits for a pod looks at that in another way.
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
 impl Member<'_> {

@@ -27,6 +27,7 @@ use crate::local;
 use crate::net::Declared;
 use crate::net::network::Network;
 use crate::net::sender::Sender;
+use crate::net::services::ledger::Ledger;
 
 /// The exit code of a run whose pods failed without a container that did.
 const FAILED: u8 = 1;
@@ -63,6 +64,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<u8> {
     let cri = Cri::new(channel);
     let sender = Sender::new(cri.clone());
     let owner = format!("run:{id}");
+    let addresses = Ledger::new(&plan.settings.root_dir, &plan.settings.state_dir, owner.clone(), Vec::new());
     let network = Network::new(sender.clone(), plan.settings.clone(), owner.clone());
     let options = Options {
         settings: plan.settings,
@@ -80,6 +82,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<u8> {
     if matches!(code, Ok((_, Removed::All))) {
         let ending = runtime.clone();
         tokio::task::spawn_blocking(move || ending.end_run(&id)).await?.context("end the run")?;
+        addresses.release().context("give the addresses of Services back")?;
     }
     code.map(|(code, _)| code)
 }
