@@ -24,6 +24,11 @@ chaos seconds="180":
     cargo build
     CORACLE_E2E_CHAOS_SECONDS={{ seconds }} cargo test -p e2e --test chaos -- --nocapture
 
+# The same of the pods' network, with 200 pods
+network-chaos seconds="180" pods="200":
+    cargo build
+    CORACLE_E2E_CHAOS_SECONDS={{ seconds }} CORACLE_E2E_CHAOS_PODS={{ pods }} cargo test -p e2e --test network_chaos -- --nocapture
+
 # Every suite in a virtual machine (QEMU, emulated; an hour or so): just vm, or some: just vm e2e/exec runtime/pods
 vm *suites:
     CORACLE_VM=all CORACLE_VM_SUITES="{{ suites }}" cargo test --workspace --test vm -- --nocapture --test-threads 1

@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -190,7 +190,7 @@ impl<'n> Agent<'n> {
                 there if Instant::now() > end => {
                     panic!("pod {pod} is never {what}: {there:#?}\nthe agent said:\n{}", self.said())
                 }
-                _ => std::thread::sleep(std::time::Duration::from_millis(20)),
+                _ => std::thread::sleep(Duration::from_millis(20)),
             }
         }
     }
@@ -213,7 +213,7 @@ impl<'n> Agent<'n> {
         let end = Instant::now() + deadline();
         while let Some(there) = self.node.pod(pod) {
             assert!(Instant::now() < end, "pod {pod} stays: {there:#?}\nthe agent said:\n{}", self.said());
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -226,7 +226,22 @@ impl<'n> Agent<'n> {
                 return line.text;
             }
             assert!(Instant::now() < end, "the agent never says {text:?}:\n{}", self.said());
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until nothing is different from what it should be, however long the agent takes for that within `patience`.
+    #[track_caller]
+    pub fn settles(&self, patience: Duration, mut differences: impl FnMut() -> Vec<String>) {
+        let end = Instant::now() + patience;
+        loop {
+            let wrong = differences();
+            if wrong.is_empty() {
+                return;
+            }
+            let (wrong, said) = (wrong.join("\n"), self.said());
+            assert!(Instant::now() < end, "after {patience:?} still:\n{wrong}\nthe agent said:\n{said}");
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
 

@@ -2,6 +2,17 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// How long chaos lasts: `CORACLE_E2E_CHAOS_SECONDS`, or what fits into CI.
+pub fn chaos_seconds(of_ci: u64) -> Duration {
+    Duration::from_secs(number_of("CORACLE_E2E_CHAOS_SECONDS", of_ci))
+}
+
+/// What a variable of the environment says, or else `default`.
+pub fn number_of(variable: &str, default: u64) -> u64 {
+    std::env::var(variable)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
+}
+
 /// SplitMix64: small, seedable, good enough to pick instants.
 pub struct Random(u64);
 

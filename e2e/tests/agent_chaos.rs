@@ -8,23 +8,21 @@ mod agent_chaos_parts {
     pub mod world;
 }
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use agent_chaos_parts::world::World;
 use e2e::need;
-use e2e::random::Random;
+use e2e::random::{Random, chaos_seconds};
 
 /// What fits into CI; `just chaos` takes longer.
 const SECONDS: u64 = 20;
 
 #[test]
 fn whenever_the_agent_is_killed_the_node_comes_to_equal_its_manifests() {
-    let seconds = std::env::var("CORACLE_E2E_CHAOS_SECONDS")
-        .map_or(SECONDS, |text| text.parse().expect("CORACLE_E2E_CHAOS_SECONDS is a number"));
     let node = need!(e2e::Node::with_busybox());
     let mut random = Random::announced("agent chaos");
     let mut world = World::new(&node);
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let end = Instant::now() + chaos_seconds(SECONDS);
     while Instant::now() < end {
         world.act(&mut random);
     }

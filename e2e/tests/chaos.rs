@@ -9,22 +9,20 @@ mod chaos {
     pub mod world;
 }
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chaos::world::World;
 use e2e::need;
-use e2e::random::Random;
+use e2e::random::{Random, chaos_seconds};
 
 /// What fits into CI; `just chaos` takes longer.
 const SECONDS: u64 = 20;
 
 #[test]
 fn whatever_dies_or_fills_up_every_invariant_holds() {
-    let seconds = std::env::var("CORACLE_E2E_CHAOS_SECONDS")
-        .map_or(SECONDS, |text| text.parse().expect("CORACLE_E2E_CHAOS_SECONDS is a number"));
     let mut world = need!(World::new());
     let mut random = Random::announced("chaos");
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let end = Instant::now() + chaos_seconds(SECONDS);
     while Instant::now() < end {
         world.act(&mut random);
     }

@@ -8,8 +8,18 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 /// Run by tests of their own: of the first steps, of published ports, of the network, and of the agent.
-const ELSEWHERE: [&str; 8] =
-    ["ambassador", "hello", "host-port", "network-policy", "order", "private-network", "restart-on-change", "service"];
+const ELSEWHERE: [&str; 10] = [
+    "ambassador",
+    "hello",
+    "host-port",
+    "network-policy",
+    "order",
+    "private-network",
+    "restart-on-change",
+    "service",
+    "three-tiers",
+    "three-tiers-remote",
+];
 
 /// Run here.
 const HERE: [&str; 21] = [

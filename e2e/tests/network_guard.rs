@@ -9,7 +9,7 @@ use e2e::manifest::several;
 use e2e::netns::{HOST, Host, LINK, OUTSIDE};
 use e2e::pods::{Pod, capable, end, has_v6, keeper, stop};
 use e2e::traffic::{Answerer, PROTOCOLS, Protocol, SILENCE, ask, ask_within};
-use e2e::{Node, debian, need};
+use e2e::{Node, debian, inspect, need};
 use serde_json::json;
 
 const PORT: u16 = 7000;
@@ -291,6 +291,9 @@ fn what_the_host_was_told_of_its_network_is_back_after_gc_all() {
         let routes = ["-4 route show table all", "-6 route show table all", "-o link show", "rule show"];
         (settings(), show(&nft, "list ruleset"), routes.map(|words| show(&program, words)))
     };
+    // The kernel takes its time to give the link an address of its own.
+    let addressed = || show(&program, "-6 route show table local").contains("local fe80::").then_some(());
+    assert!(!has_v6() || inspect::wait_for(addressed).is_some(), "the link to the outside has no address");
     let before = all();
     let run = node.run(keeper("pod", json!({"ports": [{"containerPort": PORT, "hostPort": 8080}]})));
     Pod::find(&node, "pod");

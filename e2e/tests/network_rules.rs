@@ -1,6 +1,7 @@
 //! Who reaches whom: networks, links, policies and services as an owner wants them, with real packets.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use cri_proto::node::{
 use e2e::cri::{Cri, Endpoint as _};
 use e2e::manifest::{several, with};
 use e2e::pods::{Pod, keeper, stop};
-use e2e::traffic::{Answerer, PROTOCOLS, Protocol, ask, ask_within};
+use e2e::traffic::{Answerer, PROTOCOLS, Protocol, SILENCE, ask, ask_within};
 use e2e::{Node, deadline, debian, need};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
@@ -194,6 +195,42 @@ fn policies_choose_who_reaches_whom() {
 }
 
 #[test]
+fn a_policy_counts_for_connections_that_are_there() {
+    let node = need!(Node::with_busybox());
+    let cri = Cri::start(&node);
+    let run = node.run(several(&["client", "server"].map(|name| keeper(name, json!({})))));
+    let (client, server) = (Pod::find(&node, "client"), Pod::find(&node, "server"));
+    let nobody = PodPolicy { pod: Some(reference("server")), isolate_ingress: true, ..Default::default() };
+    for at in server.at(PORT) {
+        let listener = server.network.within(|| TcpListener::bind(at)).expect("the port is free");
+        let datagrams = server.network.within(|| UdpSocket::bind(at)).expect("the port is free");
+        let mut stream = client.network.within(|| TcpStream::connect(at)).expect("nothing forbids it");
+        let any = SocketAddr::new(client.ip_like(at.ip()), 0);
+        let socket = client.network.within(|| UdpSocket::bind(any)).expect("a socket");
+        let (mut accepted, _) = listener.accept().expect("it is there");
+        let mut sends = || {
+            stream.write_all(b"?").expect("there is room for it");
+            socket.send_to(b"?", at).expect("it is sent");
+        };
+        let mut hears = |patience: Duration| {
+            accepted.set_read_timeout(Some(patience)).expect("a socket option");
+            datagrams.set_read_timeout(Some(patience)).expect("a socket option");
+            [accepted.read(&mut [0]).is_ok_and(|it| it == 1), datagrams.recv(&mut [0]).is_ok()]
+        };
+        sends();
+        assert_eq!(hears(deadline()), [true; 2], "{at}: nothing forbids it");
+        set(&cri, SetNetworkRequest { policies: vec![nobody.clone()], ..Default::default() }).expect("it is set");
+        sends();
+        assert_eq!(hears(SILENCE), [false; 2], "{at}: it is forbidden now");
+        set(&cri, SetNetworkRequest::default()).expect("it is set");
+    }
+    drop((client, server));
+    stop(run);
+    drop(cri);
+    node.assert_nothing_left();
+}
+
+#[test]
 fn a_service_leads_to_its_pods_and_a_udp_client_follows() {
     let node = need!(Node::with_busybox());
     let cri = Cri::start(&node);
@@ -224,7 +261,7 @@ fn a_service_leads_to_its_pods_and_a_udp_client_follows() {
     let client = lot.get("client").network.clone();
     for at in &addresses {
         let any: SocketAddr = if at.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-        let socket = client.within(|| std::net::UdpSocket::bind(any)).expect("a socket");
+        let socket = client.within(|| UdpSocket::bind(any)).expect("a socket");
         socket.set_read_timeout(Some(deadline())).expect("a socket option");
         for to in ["one", "two", "one"] {
             set(&cri, service(&[to])).expect("it is set");

@@ -7,6 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::agent::Agent;
+use e2e::inspect::wait_for;
+use e2e::kubectl::{Cluster, Kubectl};
 use e2e::manifest::{several, with};
 use e2e::netns::{HOST, Host, OUTSIDE};
 use e2e::pods::{Pod, end, has_v6, ips, keeper, stop};
@@ -219,11 +221,20 @@ fn an_agents_pod_waits_for_its_network_and_keeps_it_as_long_as_it_runs() {
     let mut agent = Agent::start_with(&node, ["--restart-backoff", "initial=100ms,max=1s"]);
     agent.write("pod.json", member("pod", "late"));
     let said = |pod: &Value| pod.to_string().contains("there is no network late");
-    agent.wait_for("pod", "waits for its network", said);
+    agent.wait_for("pod", "waiting for its network", said);
+    node.coracle(["why", "pod"]).exits(0).says("WaitingForNetwork: there is no network late").says("add a Network");
+    node.coracle(["events"]).exits(0).says("WaitingForNetwork").says("there is no network late");
     let subnets = |range: &str| network("late", json!({"subnets": [range], "type": "bridge"}));
     agent.write("network.json", subnets("10.66.0.0/24"));
     let running = agent.wait_for_running("pod");
     assert_eq!(ips(&running)[0].to_string(), "10.66.0.2");
+    assert!(!agent.said().contains("SandboxFailed"), "it is not begun before: {}", agent.said());
+    let shown = node.coracle(["get", "networks", "late", "-o", "json"]).exits(0).stdout();
+    let shown: Value = serde_json::from_str(&shown).expect("it is JSON");
+    assert_eq!((&shown["kind"], &shown["apiVersion"]), (&json!("Network"), &json!("coracle.dev/v1alpha1")));
+    assert_eq!(shown["status"]["pods"], json!(["default/pod"]), "{shown:#}");
+    assert_eq!(shown["status"]["subnets"], json!(["10.66.0.0/24"]), "{shown:#}");
+    node.coracle(["get", "networks"]).exits(0).says("bridge").says("10.66.0.0/24").says("Ready");
     // What its pods have stays; who comes now waits.
     agent.write("network.json", subnets("10.67.0.0/24"));
     agent.write("other.json", member("other", "late"));
@@ -237,13 +248,71 @@ fn an_agents_pod_waits_for_its_network_and_keeps_it_as_long_as_it_runs() {
     // Without its object it is there until its last pod has ended.
     agent.remove("network.json");
     agent.write("third.json", member("third", "late"));
-    agent.wait_for("third", "waits for its network", said);
+    agent.wait_for("third", "waiting for its network", said);
+    agent.wait_for_words("it stays until its last pod has ended: default/other");
+    node.coracle(["get", "networks", "-o", "wide"]).exits(0).says("Terminating").says("default/other");
     let other = Pod::find(&node, "other");
     let answerers = Answerer::both(&other.network, PORT, "other");
     let answer = ask(node.host(), PROTOCOLS[0], SocketAddr::new(other.v4(), PORT)).map(|it| it.name);
     assert_eq!(answer.ok().as_deref(), Some("other"));
     drop((other, answerers));
+    for pod in ["other", "third"] {
+        agent.remove(&format!("{pod}.json"));
+        agent.wait_until_gone(pod);
+    }
+    node.coracle(["get", "networks", "late"]).exits(125).says("networks \"late\" not found");
     agent.stop_with_nothing_left();
+}
+
+#[test]
+fn a_runs_pod_waits_for_the_agents_network() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::start(&node);
+    let run = node.run(member("visitor", "shared"));
+    node.wait_for_pod("visitor", "waiting for its network", |pod| pod.to_string().contains("WaitingForNetwork"));
+    agent.write("network.json", network("shared", json!({"subnets": ["10.66.0.0/24"]})));
+    agent.write("host.json", member("host", "shared"));
+    let pods = ["visitor", "host"].map(|name| {
+        node.wait_for_phase(name, "Running");
+        (Pod::find(&node, name), "shared")
+    });
+    assert!(pods.iter().all(|(pod, _)| pod.v4().to_string().starts_with("10.66.0.")), "{pods:?}");
+    let answerers: Vec<_> = pods.iter().map(|(pod, _)| Answerer::both(&pod.network, PORT, &pod.name)).collect();
+    assert_eq!(wrong(&pods, reaches), Vec::<String>::new());
+    drop((pods, answerers));
+    stop(run);
+    agent.remove("network.json");
+    agent.remove("host.json");
+    agent.wait_until_gone("host");
+    agent.stop_with_nothing_left();
+}
+
+#[test]
+fn kubectl_shows_networks() {
+    let kubectl = need!(Kubectl::websocket());
+    let node = need!(Node::with_busybox());
+    let cluster = Cluster::start(&node, kubectl);
+    cluster.write("pod.yaml", member("pod", "back"));
+    cluster.wait_for("pod", "waiting for its network", |pod| pod.to_string().contains("WaitingForNetwork"));
+    cluster.write("network.yaml", network("back", json!({"subnets": ["10.66.0.0/24"]})));
+    cluster.wait_for_ready("pod");
+    let shown = wait_for(|| {
+        let shown = cluster.json(&["get", "network", "back"]);
+        (shown["status"]["state"] == "Ready").then_some(shown)
+    })
+    .expect("its pod is seen in it");
+    assert_eq!(shown["apiVersion"], "coracle.dev/v1alpha1");
+    assert_eq!(shown["status"]["subnets"], json!(["10.66.0.0/24"]));
+    let table = cluster.text(["get", "networks"]);
+    assert!(table.contains("ptp") && table.contains("10.66.0.0/24"), "{table}");
+    cluster.remove("network.yaml");
+    let says =
+        |text: &str| wait_for(|| Some(cluster.text(["get", "networks", "-o", "wide"])).filter(|it| it.contains(text)));
+    says("no manifest declares it any more").expect("it stays while its pod is there");
+    cluster.remove("pod.yaml");
+    cluster.wait_until_gone("pod");
+    wait_for(|| (!cluster.text(["get", "networks"]).contains("back")).then_some(()))
+        .expect("it goes with its last pod");
 }
 
 #[test]
@@ -257,10 +326,12 @@ fn a_node_says_which_network_pods_are_in_that_name_none() {
     let pods: Vec<_> = flat_pods.into_iter().chain(private_pods).collect();
     let answerers: Vec<_> = pods.iter().map(|(pod, _)| Answerer::both(&pod.network, PORT, &pod.name)).collect();
     assert_eq!(wrong(&pods, reaches), Vec::<String>::new());
-    node.run_with(keeper("lost", json!({})), &["--default-network", "nowhere"])
-        .wait()
-        .exits(125)
-        .says("no network nowhere");
+    let lost = node.run_with(keeper("lost", json!({})), &["--default-network", "nowhere"]);
+    node.wait_for_pod("lost", "waiting for its network", |pod| {
+        let text = pod.to_string();
+        text.contains("WaitingForNetwork") && text.contains("there is no network nowhere")
+    });
+    stop(lost);
     node.run_with(keeper("lost", json!({})), &["--default-network", "No Where"]).wait().exits(2);
     drop((pods, answerers));
     stop(flat);

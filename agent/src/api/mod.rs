@@ -23,7 +23,7 @@ mod route;
 mod selector;
 mod serve;
 mod sessions;
-mod table;
+pub mod table;
 mod target;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -169,7 +169,12 @@ fn fields(kind: Kind) -> &'static [&'static str] {
         Kind::Node => &["spec.unschedulable"],
         Kind::Namespace => &["status.phase"],
         Kind::Service => &["spec.clusterIP", "spec.type"],
-        Kind::ConfigMap | Kind::EndpointSlice | Kind::Link | Kind::NetworkPolicy | Kind::PersistentVolumeClaim => &[],
+        Kind::ConfigMap
+        | Kind::EndpointSlice
+        | Kind::Link
+        | Kind::Network
+        | Kind::NetworkPolicy
+        | Kind::PersistentVolumeClaim => &[],
     }
 }
 

@@ -59,8 +59,8 @@ pub use self::worker::Outcome;
 use crate::channel::Cri;
 use crate::host::qos::PodCgroups;
 use crate::host::{HostError, teardown};
-use crate::net::Surroundings;
 use crate::net::sender::{Sender, Trouble};
+use crate::net::{Surroundings, networks};
 use crate::store::Store;
 
 /// How many sandboxes and containers are made at a time on this node: more would only contend for its two slowest
@@ -307,9 +307,10 @@ impl Engine {
     }
 
     /// Waits until what is wanted of a pod's network is in force.
-    async fn network(&self, pod: &PodKey) -> Result<(), Trouble> {
+    async fn network(&self, key: &PodKey, pod: &Pod) -> Result<(), Trouble> {
+        let name = (key.namespace.clone(), key.name.clone());
         match &self.inner.options.network {
-            Some(network) => network.in_force(&(pod.namespace.clone(), pod.name.clone())).await,
+            Some(network) => network.in_force(&name, networks::of(pod, &self.settings().default_network)).await,
             None => Ok(()),
         }
     }

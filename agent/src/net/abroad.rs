@@ -1,11 +1,13 @@
-//! The pods of other owners, as their records tell: a run's pod may be linked to the agent's, and the other way round.
+//! The pods and networks of other owners, as their records tell: a run's pod may be linked to the agent's, or be in its
+//! network, and the other way round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use runtime::network::wanted;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -26,10 +28,19 @@ const POLL: Duration = Duration::from_secs(1);
 /// Pods by namespace and name.
 pub type Pods = BTreeMap<Name, Arc<Pod>>;
 
-/// Follows the records of other owners' pods.
+/// What there is of other owners.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Others {
+    /// Their pods.
+    pub pods: Pods,
+    /// The names of the networks that they want.
+    pub networks: BTreeSet<String>,
+}
+
+/// Follows the records of other owners.
 #[derive(Debug)]
 pub struct Abroad {
-    pods: watch::Receiver<Arc<Pods>>,
+    others: watch::Receiver<Arc<Others>>,
     task: JoinHandle<()>,
 }
 
@@ -40,36 +51,38 @@ impl Drop for Abroad {
 }
 
 impl Abroad {
-    /// Follows the pods that are not `owner`'s, and rings the bell when they change.
+    /// Follows what is not `owner`'s, and rings the bell when it changes.
     pub fn follow(settings: &Settings, owner: &str, bell: Arc<Notify>) -> Self {
-        let (tell, pods) = watch::channel(Arc::default());
+        let (tell, others) = watch::channel(Arc::default());
         let task = tokio::spawn(follow(settings.clone(), owner.to_owned(), tell, bell));
-        Abroad { pods, task }
+        Abroad { others, task }
     }
 
-    /// The pods as they were seen last.
-    pub fn pods(&self) -> Arc<Pods> {
-        self.pods.borrow().clone()
+    /// What was seen last.
+    pub fn others(&self) -> Arc<Others> {
+        self.others.borrow().clone()
     }
 }
 
-async fn follow(settings: Settings, owner: String, tell: watch::Sender<Arc<Pods>>, bell: Arc<Notify>) {
+async fn follow(settings: Settings, owner: String, tell: watch::Sender<Arc<Others>>, bell: Arc<Notify>) {
     let directory = record::directory(&settings.state_dir);
+    let networks = wanted::directory(&settings.state_dir);
     let mut watch = Watch::new().map_err(|error| tracing::warn!(%error, "no inotify: looking every second")).ok();
     loop {
         if let Some(watch) = &mut watch {
-            // It is made with the first record, below a directory that is there.
-            let of_names = [Some(directory.clone()), directory.parent().map(PathBuf::from)].into_iter().flatten();
+            // They are made with the first record, below directories that are there, or will be soon.
+            let parents = [&directory, &networks].into_iter().filter_map(|it| it.parent().map(PathBuf::from));
+            let of_names = [directory.clone(), networks.clone()].into_iter().chain(parents);
             watch.set(&Places { of_names: of_names.collect(), ..Places::default() });
         }
         let (settings, owner) = (settings.clone(), owner.clone());
-        let read = tokio::task::spawn_blocking(move || read(&settings, |it| it != owner)).await;
+        let read = tokio::task::spawn_blocking(move || look(&settings, &owner)).await;
         match read {
-            Ok(Ok(pods)) => {
+            Ok(Ok(others)) => {
                 let changed = tell.send_if_modified(|before| {
-                    let changed = **before != pods;
+                    let changed = **before != others;
                     if changed {
-                        *before = Arc::new(pods);
+                        *before = Arc::new(others);
                     }
                     changed
                 });
@@ -77,8 +90,8 @@ async fn follow(settings: Settings, owner: String, tell: watch::Sender<Arc<Pods>
                     bell.notify_one();
                 }
             }
-            Ok(Err(error)) => tracing::warn!(%error, "the pods of other owners cannot be looked at"),
-            Err(error) => tracing::error!(%error, "the look at the pods of other owners broke off"),
+            Ok(Err(error)) => tracing::warn!(%error, "the pods and networks of other owners cannot be looked at"),
+            Err(error) => tracing::error!(%error, "the look at other owners broke off"),
         }
         match &mut watch {
             Some(watch) => {
@@ -89,6 +102,13 @@ async fn follow(settings: Settings, owner: String, tell: watch::Sender<Arc<Pods>
             None => tokio::time::sleep(POLL).await,
         }
     }
+}
+
+fn look(settings: &Settings, owner: &str) -> anyhow::Result<Others> {
+    let pods = read(settings, |it| it != owner)?;
+    let networks = wanted::networks(&settings.state_dir)?;
+    let others = networks.into_iter().filter(|(it, _)| it.to_string() != owner);
+    Ok(Others { pods, networks: others.map(|(_, spec)| spec.name).collect() })
 }
 
 /// The pods of some owners, as their records have them.

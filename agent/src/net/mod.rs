@@ -28,6 +28,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use manifests::annotations::{Kind, LINKS, NETWORK};
 use manifests::{Network, Object};
+use runtime::network::Kind as NetworkKind;
 
 use self::links::{Port, Resolved};
 use self::services::Services;
@@ -40,6 +41,12 @@ const WAITING: &str = "WaitingForLinks";
 
 /// Why a pod with links does not begin on another container runtime.
 const UNSUPPORTED: &str = "LinksUnsupported";
+
+/// Why a pod waits for its network.
+const WAITING_FOR_NETWORK: &str = "WaitingForNetwork";
+
+/// Why a pod that is not for every other pod does not begin on another container runtime.
+const NETWORK_UNSUPPORTED: &str = "NetworkUnsupported";
 
 /// Why a pod that a policy chooses does not begin there.
 const POLICY_UNSUPPORTED: &str = "NetworkPolicyUnsupported";
@@ -91,6 +98,10 @@ pub struct Inputs {
     pub service_addresses: BTreeMap<Name, Vec<String>>,
     /// Why others have none, or not all that they ask for.
     pub service_problems: BTreeMap<Name, String>,
+    /// The network of pods that name none.
+    pub default_network: NetworkKind,
+    /// The networks that other owners want.
+    pub networks_abroad: BTreeSet<String>,
 }
 
 impl Inputs {
@@ -145,22 +156,23 @@ impl Picture {
         self.links.values().flatten()
     }
 
-    /// The pods whose state decides about links and Services: all of them as soon as there are Services, for whichever
-    /// pods these choose.
+    /// The pods whose state decides about links, Services and networks: all of them as soon as there are Services, for
+    /// whichever pods these choose.
     pub fn watched(&self) -> BTreeSet<Name> {
         if !self.inputs.declared.services.is_empty() {
             return self.inputs.pods.keys().cloned().collect();
         }
-        self.links.values().flatten().map(|link| link.target.clone()).collect()
+        let members = networks::members(&self.inputs).map(|(pod, _)| pod.clone());
+        self.links.values().flatten().map(|link| link.target.clone()).chain(members).collect()
     }
 
-    /// Whether something here depends on pods of other owners: those are to be looked at, too.
+    /// Whether something here depends on pods or networks of other owners: those are to be looked at, too.
     pub fn looks_abroad(&self) -> bool {
         let abroad = |link: &Resolved| link.link.kind == Kind::Pod && !self.inputs.pods.contains_key(&link.target);
-        self.links.values().flatten().any(abroad)
+        self.links.values().flatten().any(abroad) || networks::look_abroad(&self.inputs)
     }
 
-    /// Why a pod's links keep it from beginning.
+    /// Why a pod's links or its network keep it from beginning.
     pub fn gate(&self, pod: &Name, foreign: bool) -> Option<Gate> {
         let links = self.links(pod);
         if foreign && !links.is_empty() {
@@ -171,8 +183,15 @@ impl Picture {
             let message = format!("{}; take the NetworkPolicy away that chooses this pod", sender::Trouble::Foreign);
             return Some(Gate { reason: POLICY_UNSUPPORTED.into(), message });
         }
+        if foreign && networks::asks(&self.inputs, pod) {
+            let message = format!("{}; take {NETWORK} away", sender::Trouble::Foreign);
+            return Some(Gate { reason: NETWORK_UNSUPPORTED.into(), message });
+        }
+        let network = networks::missing(&self.inputs, pod).filter(|_| !foreign);
+        let network = network.map(|message| Gate { reason: WAITING_FOR_NETWORK.into(), message });
         let waits: Vec<String> = links.iter().filter_map(Resolved::waits).collect();
-        (!waits.is_empty()).then(|| Gate { reason: WAITING.into(), message: waits.join(", ") })
+        let links = (!waits.is_empty()).then(|| Gate { reason: WAITING.into(), message: waits.join(", ") });
+        Gate::both(network, links)
     }
 
     /// What the runtime is asked for.

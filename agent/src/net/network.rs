@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use cri_proto::node::SetNetworkRequest;
 use k8s_openapi::api::core::v1::Service;
+use runtime::network::overview;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::abroad::{self, Abroad, Pods};
+use super::networks::object::networks_of;
 use super::object::Board;
 use super::sender::{Sender, Trouble};
 use super::services::addresses::Allocation;
 use super::services::ledger::Ledger;
-use super::{Inputs, Picture, object};
+use super::{Inputs, Picture, networks, object};
 use crate::engine::Gate;
 use crate::engine::config::Settings;
 use crate::engine::record::RecordError;
@@ -97,11 +99,14 @@ impl Network {
         });
         inputs.seen.extend(self.former.clone());
         if let Some(abroad) = &self.abroad {
-            for (name, pod) in abroad.pods().iter().filter(|(name, _)| !inputs.pods.contains_key(*name)) {
+            let others = abroad.others();
+            inputs.networks_abroad.clone_from(&others.networks);
+            for (name, pod) in others.pods.iter().filter(|(name, _)| !inputs.pods.contains_key(*name)) {
                 inputs.seen.insert(name.clone(), pod.clone());
             }
         }
         self.address(&mut inputs);
+        inputs.default_network = self.settings.default_network.clone();
         self.picture = Arc::new(Picture::of(inputs));
         if self.abroad.is_none() && self.picture.looks_abroad() {
             self.abroad = Some(Abroad::follow(&self.settings, &self.owner, self.bell.clone()));
@@ -115,8 +120,22 @@ impl Network {
         if let Some(board) = &self.board {
             let trouble = self.sender.trouble().map(|trouble| trouble.to_string());
             board.show(object::links_of(&self.picture), trouble.as_deref());
+            self.show_networks(board, trouble.as_deref());
         }
         self.picture.clone()
+    }
+
+    fn show_networks(&self, board: &Board, trouble: Option<&str>) {
+        let inputs = self.picture.inputs();
+        let some = !inputs.declared.networks.is_empty() || networks::members(inputs).next().is_some();
+        if !some && !board.has_networks() {
+            return;
+        }
+        let known = overview(&self.settings.state_dir, &self.settings.boot_id).unwrap_or_else(|error| {
+            tracing::warn!(%error, "who is in which network cannot be read");
+            BTreeMap::default()
+        });
+        board.show_networks(networks_of(&self.picture, &known), trouble);
     }
 
     /// Gives Services their addresses, when there are others than before.

@@ -1,15 +1,18 @@
-//! Links as objects, `coracle.dev/v1alpha1`: what they say, how they are, how often they are used.
+//! Links as objects, `coracle.dev/v1alpha1`: what they say, how they are, how often they are used; and the board that
+//! shows them, and networks.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cri_proto::node::{GetNetworkRequest, LinkState};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use super::links::{Port, Resolved, State};
+use super::networks::object::{Network, TERMINATING};
 use super::{Picture, pod_ref};
 use crate::channel::Cri;
 use crate::node::desired::Name;
@@ -119,7 +122,7 @@ impl Link {
     }
 }
 
-/// Shows links in a store, for whoever asks the API.
+/// Shows links and networks in a store, for whoever asks the API.
 #[derive(Debug)]
 pub struct Board {
     shown: Arc<Shown>,
@@ -130,6 +133,7 @@ pub struct Board {
 struct Shown {
     store: Store,
     links: Mutex<BTreeMap<Name, Link>>,
+    networks: Mutex<BTreeMap<String, Network>>,
 }
 
 impl Drop for Board {
@@ -141,7 +145,7 @@ impl Drop for Board {
 impl Board {
     /// Shows in `store`, and counts through `cri`.
     pub fn new(store: Store, cri: Cri) -> Self {
-        let shown = Arc::new(Shown { store, links: Mutex::default() });
+        let shown = Arc::new(Shown { store, links: Mutex::default(), networks: Mutex::default() });
         let counting = tokio::spawn(count(shown.clone(), cri));
         Board { shown, counting }
     }
@@ -163,6 +167,35 @@ impl Board {
             shown.insert(name, link);
         }
     }
+
+    /// Whether networks are shown.
+    pub fn has_networks(&self) -> bool {
+        !self.shown.networks().is_empty()
+    }
+
+    /// Shows these networks and no others.
+    pub fn show_networks(&self, networks: BTreeMap<String, Network>, trouble: Option<&str>) {
+        let mut shown = self.shown.networks();
+        for name in shown.keys().filter(|name| !networks.contains_key(*name)) {
+            self.shown.store.remove::<Network>("", name);
+        }
+        let before = std::mem::take(&mut *shown);
+        for (name, mut network) in networks {
+            let known = before.get(&name);
+            let now = || Timestamp::from_second(Timestamp::now().as_second()).ok().map(Time);
+            network.metadata.creation_timestamp =
+                known.and_then(|it| it.metadata.creation_timestamp.clone()).or_else(now);
+            let status = &mut network.status;
+            if status.state == TERMINATING && known.is_none_or(|it| it.status.state != TERMINATING) {
+                tracing::warn!(network = name, "{}", status.message);
+            }
+            if let Some(trouble) = trouble.filter(|_| status.state != TERMINATING) {
+                (status.state, status.message) = (NOT_IN_FORCE.into(), trouble.to_owned());
+            }
+            self.shown.store.put(network.clone());
+            shown.insert(name, network);
+        }
+    }
 }
 
 /// The state of a link that the runtime does not have.
@@ -171,6 +204,10 @@ pub const NOT_IN_FORCE: &str = "NotInForce";
 impl Shown {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Link>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn networks(&self) -> MutexGuard<'_, BTreeMap<String, Network>> {
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, states: &[LinkState]) {

@@ -117,10 +117,11 @@ impl Sender {
     }
 
     /// Waits until everything that is wanted now is in force, as far as it concerns a pod: nobody waits for what is none
-    /// of its business.
-    pub async fn in_force(&self, pod: &Name) -> Result<(), Trouble> {
+    /// of its business. `network`: the one that it is in by name.
+    pub async fn in_force(&self, pod: &Name, network: Option<String>) -> Result<(), Trouble> {
         let wanted = self.wanted.borrow().clone();
-        if !concerns(&wanted.request, &pod_ref(pod)) {
+        let among = wanted.request.networks.iter().any(|it| Some(&it.name) == network.as_ref());
+        if !among && !concerns(&wanted.request, &pod_ref(pod)) {
             return Ok(());
         }
         let decided = |state: &State| {

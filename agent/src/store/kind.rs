@@ -45,6 +45,8 @@ pub enum Kind {
     Namespace,
     /// `NetworkPolicy`
     NetworkPolicy,
+    /// `Network`
+    Network,
     /// `Node`
     Node,
     /// `PersistentVolumeClaim`
@@ -57,13 +59,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ConfigMap,
         Self::EndpointSlice,
         Self::Event,
         Self::Link,
         Self::Namespace,
         Self::NetworkPolicy,
+        Self::Network,
         Self::Node,
         Self::PersistentVolumeClaim,
         Self::Pod,
@@ -75,7 +78,7 @@ impl Kind {
         match self {
             Self::EndpointSlice => Group::OTHERS[0],
             Self::NetworkPolicy => Group::OTHERS[1],
-            Self::Link => Group::OTHERS[2],
+            Self::Link | Self::Network => Group::OTHERS[2],
             _ => Group::CORE,
         }
     }
@@ -89,6 +92,7 @@ impl Kind {
             Self::Link => "Link",
             Self::Namespace => "Namespace",
             Self::NetworkPolicy => "NetworkPolicy",
+            Self::Network => "Network",
             Self::Node => "Node",
             Self::PersistentVolumeClaim => "PersistentVolumeClaim",
             Self::Pod => "Pod",
@@ -105,6 +109,7 @@ impl Kind {
             Self::Link => "links",
             Self::Namespace => "namespaces",
             Self::NetworkPolicy => "networkpolicies",
+            Self::Network => "networks",
             Self::Node => "nodes",
             Self::PersistentVolumeClaim => "persistentvolumeclaims",
             Self::Pod => "pods",
@@ -121,7 +126,7 @@ impl Kind {
     pub fn short_names(self) -> &'static [&'static str] {
         match self {
             Self::ConfigMap => &["cm"],
-            Self::EndpointSlice | Self::Link => &[],
+            Self::EndpointSlice | Self::Link | Self::Network => &[],
             Self::Event => &["ev"],
             Self::Namespace => &["ns"],
             Self::NetworkPolicy => &["netpol"],
@@ -134,6 +139,6 @@ impl Kind {
 
     /// Whether its objects are in namespaces.
     pub fn namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::Node)
+        !matches!(self, Self::Namespace | Self::Network | Self::Node)
     }
 }

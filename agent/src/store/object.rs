@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, Serializer};
 
 use super::Kind;
+use crate::net::networks::object::Network;
 use crate::net::object::Link;
 
 /// A type that a store keeps.
@@ -93,4 +94,4 @@ macro_rules! objects {
     };
 }
 
-objects!(ConfigMap EndpointSlice Event Link Namespace NetworkPolicy Node PersistentVolumeClaim Pod Service);
+objects!(ConfigMap EndpointSlice Event Link Namespace Network NetworkPolicy Node PersistentVolumeClaim Pod Service);

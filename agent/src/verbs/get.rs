@@ -39,11 +39,12 @@ pub struct Args {
     no_headers: bool,
 }
 
-/// Shows objects: pods and links from the pods' records, which are there without an agent, too; others as the agent has
+/// Shows objects: pods, links and networks from records, which are there without an agent, too; others as the agent has
 /// them.
 pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     match objects::kind_of(&args.kind) {
         Some(Kind::Link) => return links::main(&args, global),
+        Some(Kind::Network) => return objects::networks(&args, global),
         Some(kind) if kind != Kind::Pod => return objects::main(kind, &args, global),
         _ => {}
     }

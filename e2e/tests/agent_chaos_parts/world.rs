@@ -122,20 +122,7 @@ impl<'n> World<'n> {
     pub fn finish(mut self) {
         self.actions += 1;
         self.say(&format!("the agent was killed {} times", self.kills));
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let wrong = self.differences();
-            if wrong.is_empty() {
-                break;
-            }
-            assert!(
-                Instant::now() < end,
-                "after {PATIENCE:?} still:\n{}\nthe agent said:\n{}",
-                wrong.join("\n"),
-                self.agent.said()
-            );
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        self.agent.settles(PATIENCE, || self.differences());
         let mut wrong = String::new();
         for (name, history) in &self.pods {
             let starts = self.starts(name);

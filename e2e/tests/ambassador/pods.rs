@@ -21,7 +21,13 @@ fn ambassador(name: &str, spec: Value) -> Value {
 /// Whatever is asked, it answers with a text.
 fn server(name: &str, text: &str) -> Value {
     let args = json!(["serve", "--port", "6379", "--text", text]);
-    pod(name, json!({"containers": [{"name": "c", "image": "coracle.local/tools", "args": args}]}))
+    let ports = json!([{"containerPort": 6379}]);
+    pod(name, json!({"containers": [{"name": "c", "image": "coracle.local/tools", "args": args, "ports": ports}]}))
+}
+
+fn linked(mut object: Value, links: &str) -> Value {
+    object["metadata"]["annotations"] = json!({"coracle.dev/links": links});
+    object
 }
 
 fn ip(pod: &Value) -> String {
@@ -131,14 +137,15 @@ fn what_an_ambassador_takes_is_taken() {
     node.run(bad).wait().exits(2).says("spec.targets[0]: `x` is not a port");
 }
 
-/// The consumer asks for `redis:6379` all the time, through an ambassador on its machine, which leads to one on the
-/// other machine, which leads to a pod there.
+/// The consumer asks for `redis:6379` all the time, over a link to an ambassador on its machine, which leads to one on the
+/// other machine, which leads to a pod there. On the consumer's machine nobody reaches anybody but by links.
 #[test]
 fn a_consumer_sees_one_name_while_what_is_behind_it_moves_from_machine_to_machine() {
     need!(skip::root());
     let near = Node::new();
     let far = Node::beside(&near);
-    let (near_agent, far_agent) = (Agent::start(&near), Agent::start(&far));
+    let near_agent = Agent::start_with(&near, ["--default-network", "private"]);
+    let far_agent = Agent::start(&far);
     far_agent.write("db.yaml", several(&[server("db-one", "one"), server("db-two", "two")]));
     let [one, two] = ["db-one", "db-two"].map(|name| ip(&far_agent.wait_for_running(name)));
     let check = json!({"periodSeconds": 1});
@@ -150,13 +157,13 @@ fn a_consumer_sees_one_name_while_what_is_behind_it_moves_from_machine_to_machin
     };
     far_agent.write("redis.yaml", exported(&one));
     let imported = |target: &str| {
-        ambassador("redis", json!({"ports": [{"port": 6379}], "targets": [target], "healthCheck": check}))
+        let spec = json!({"ports": [{"port": 6379}], "targets": [target], "healthCheck": check});
+        linked(ambassador("redis", spec), "db-near(ungated)")
     };
     near_agent.write("redis.yaml", imported("192.0.2.2:6379"));
     let ambassadors = [far_agent.wait_for_running("redis"), near_agent.wait_for_running("redis")];
-    let aliases = json!([{"ip": ip(&ambassadors[1]), "hostnames": ["redis"]}]);
     let sleep = json!([{"name": "c", "image": "coracle.local/tools", "args": ["sleep", "inf"]}]);
-    near_agent.write("web.yaml", pod("web", json!({"containers": sleep, "hostAliases": aliases})));
+    near_agent.write("web.yaml", linked(pod("web", json!({"containers": sleep})), "redis"));
     let consumer = near_agent.wait_for_running("web");
     let fetch = || near.exec("web", "c", &["/bin/coracle", "tool", "fetch", "--timeout", "20s", "http://redis:6379/"]);
     assert_eq!(fetch().exits(0).stdout(), "one\n");
@@ -176,8 +183,8 @@ fn a_consumer_sees_one_name_while_what_is_behind_it_moves_from_machine_to_machin
         wait(&fetch, "two\n");
         // To this machine: the ambassador here leads to a pod here.
         near_agent.write("db.yaml", server("db-near", "near"));
-        let target = ip(&near_agent.wait_for_running("db-near"));
-        near_agent.write("redis.yaml", imported(&target));
+        near_agent.wait_for_running("db-near");
+        near_agent.write("redis.yaml", imported("db-near"));
         wait(&fetch, "near\n");
         // And back.
         near_agent.write("redis.yaml", imported("192.0.2.2:6379"));

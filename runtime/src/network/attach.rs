@@ -226,14 +226,20 @@ impl Connecting {
     }
 }
 
+/// The place that a sandbox has: until [`detach`] has ended, also when it was stopped.
+pub fn held(core: &Core, record: &Record) -> Option<(Seat, Marker)> {
+    let attachment = record.attachment.as_ref().filter(|_| record.boot_id == core.boot_id)?;
+    let seat = Seat { network: attachment.kind.network().to_owned(), place: attachment.place };
+    let marker = state::marker(&core.network.dir, &seat)?;
+    (marker.sandbox == record.id && marker.idle.is_none()).then_some((seat, marker))
+}
+
 /// Takes a pod's rules away and lets others have its address. Its link goes with its namespace. Done again without harm.
 pub fn detach(core: &Core, record: &Record) -> Result<()> {
     let Some(attachment) = record.attachment.as_ref().filter(|_| record.boot_id == core.boot_id) else { return Ok(()) };
     let network = &core.network;
     let mut locked = network.lock(core)?;
-    let seat = Seat { network: attachment.kind.network().to_owned(), place: attachment.place };
-    let marker = state::marker(&network.dir, &seat);
-    let Some(mut marker) = marker.filter(|it| it.sandbox == record.id && it.idle.is_none()) else { return Ok(()) };
+    let Some((seat, mut marker)) = held(core, record) else { return Ok(()) };
     network.firewall.remove(core, &locked, record)?;
     named::dismiss(core, &record.id, attachment)?;
     publish::stop(attachment)?;

@@ -22,12 +22,20 @@ pub struct Firewall {
     guard: Mutex<Option<Guard>>,
     /// Who forgets connections.
     forgetter: Mutex<Option<Sender<Stale>>>,
+    /// For whom this process has put something into force.
+    served: Mutex<Vec<Owner>>,
 }
 
 impl Firewall {
     /// The table of this name.
     pub fn new(name: String) -> Self {
-        Self { name, table: OnceLock::new(), guard: Mutex::default(), forgetter: Mutex::default() }
+        Self {
+            name,
+            table: OnceLock::new(),
+            guard: Mutex::default(),
+            forgetter: Mutex::default(),
+            served: Mutex::default(),
+        }
     }
 
     /// Opened when it is first needed: a process that only looks at images has no use for it.
@@ -98,26 +106,37 @@ impl Firewall {
             return Ok(());
         }
         let new = wanted::all(core)?;
-        if networks != named::rules(core, locked)? {
-            return self.refresh(core, locked);
-        }
         let scope = relations::changed(&old, &new);
         let resolved = |sets: &Sets| -> Result<Relations> {
             Ok(relations::resolve(sets, &Addresses::read(core, sets, &scope)?, &scope))
         };
         let (before, after) = (resolved(&old)?, resolved(&new)?);
-        if before == after {
+        // Who served this owner before may have died between writing down what it wants and putting it into force.
+        let first = self.is_first(owner) && !(set.is_empty() && old == new);
+        let other_networks = networks != named::rules(core, locked)?;
+        if before == after && !first && !other_networks {
             return Ok(());
         }
         let table = self.table()?;
-        match table.relate(&before, &after) {
-            // A link that is gone lets nothing through when this answers.
-            Ok(stale) => table.forget(&stale).map_err(during("end the connections of links")),
-            Err(error) => {
-                tracing::debug!(%error, "the rules are loaded anew");
-                self.refresh(core, locked)
+        let related = if first || other_networks { None } else { table.relate(&before, &after).map_err(trace).ok() };
+        let stale = match related {
+            Some(stale) => stale,
+            None => {
+                self.refresh(core, locked)?;
+                Stale::between(&before, &after)
             }
+        };
+        // A link that is gone lets nothing through when this answers.
+        table.forget(&stale).map_err(during("end the connections of links"))
+    }
+
+    fn is_first(&self, owner: &Owner) -> bool {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = !served.contains(owner);
+        if first {
+            served.push(owner.clone());
         }
+        first
     }
 
     fn relate(&self, before: &Relations, after: &Relations) -> Result<()> {
@@ -206,6 +225,10 @@ fn forget(table: &Table, receiver: &Receiver<Stale>) {
 
 fn during(operation: &'static str) -> impl FnOnce(nft::Error) -> crate::Error {
     move |source| Error::Rules { operation, source }.into()
+}
+
+fn trace(error: nft::Error) {
+    tracing::debug!(%error, "the rules are loaded anew");
 }
 
 fn unexpected(error: nft::Error) -> crate::Error {

@@ -57,6 +57,9 @@ fn serve(core: &Weak<Core>) -> Result<()> {
     let Some(mut watch) = core.upgrade().map(|it| it.network.firewall.watch()).transpose()? else { return Ok(()) };
     let mut why = waited.then(|| "nobody watched them for a moment".to_owned());
     guard(core, |firewall, dir| firewall.guard(|| state::is_up(dir)));
+    if !waited {
+        look_after(core);
+    }
     loop {
         if let Some(why) = why.take() {
             let Some(core) = core.upgrade() else { return Ok(()) };
@@ -77,6 +80,19 @@ fn guard(core: &Weak<Core>, change: impl FnOnce(&Firewall, &Path) -> Result<()>)
         && let Err(error) = change(&core.network.firewall, &core.network.dir)
     {
         tracing::warn!(%error, "private pods are not guarded while the rules are changed by others");
+    }
+}
+
+/// Who watched before may have been killed, in the middle of a change too. Where the table is what it should be, nobody's
+/// connections are disturbed.
+fn look_after(core: &Weak<Core>) {
+    let Some(core) = core.upgrade() else { return };
+    let looked = core
+        .network
+        .lock(&core)
+        .and_then(|locked| if locked.shared.up { core.network.firewall.refresh(&core, &locked) } else { Ok(()) });
+    if let Err(error) = looked {
+        tracing::warn!(%error, "the rules of the pods' network may not be what they should be");
     }
 }
 

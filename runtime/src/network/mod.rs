@@ -27,6 +27,7 @@ mod leases;
 mod links;
 pub mod named;
 pub mod nft;
+mod overview;
 mod pool;
 pub mod ports;
 mod publish;
@@ -56,6 +57,7 @@ pub use error::Error;
 pub use healer::Repairs;
 pub use leases::exclusive;
 pub use links::{LinkState, NetworkState, forget, set, state as state_of_links};
+pub use overview::{Overview, overview};
 pub use ports::{PortMapping, Protocol};
 pub use publish::start as publish;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::attach;
 use super::nft::{Allow, Block, LinkRules, PolicyRules, Relations, ServiceRules};
 use super::wanted::{Link, Peer, PodRef, Policy, PolicyRule, Service, WantedSet};
 use crate::core::Core;
@@ -101,7 +102,9 @@ impl Addresses {
         }
         let named = |it: &Record| names.contains(&(it.request.namespace.as_str(), it.request.name.as_str()));
         for record in records::select(core, named)? {
-            if record.boot_id == core.boot_id && !record.stopped {
+            // One that stops is in the table until it is taken out of it, which goes by what is wanted then.
+            let there = !record.stopped || attach::held(core, &record).is_some();
+            if record.boot_id == core.boot_id && there {
                 addresses.add(&record);
             }
         }

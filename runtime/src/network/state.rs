@@ -182,18 +182,28 @@ impl Locked {
 
     /// Every marker.
     pub fn markers(&self) -> io::Result<Vec<(Seat, Marker)>> {
-        let entries = match std::fs::read_dir(self.dir.join(MARKERS)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other?,
-        };
-        let mut markers = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            let Some(seat) = name.to_str().and_then(Seat::parse) else { continue };
-            markers.extend(marker(&self.dir, &seat).map(|it| (seat, it)));
-        }
-        Ok(markers)
+        markers(&self.dir, |_| true)
     }
+}
+
+/// The markers of places in named networks.
+pub fn members(dir: &Path) -> io::Result<Vec<(String, Marker)>> {
+    let markers = markers(dir, |seat| !seat.network.is_empty())?;
+    Ok(markers.into_iter().map(|(seat, marker)| (seat.network, marker)).collect())
+}
+
+fn markers(dir: &Path, which: impl Fn(&Seat) -> bool) -> io::Result<Vec<(Seat, Marker)>> {
+    let entries = match std::fs::read_dir(dir.join(MARKERS)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut markers = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let Some(seat) = name.to_str().and_then(Seat::parse).filter(|seat| which(seat)) else { continue };
+        markers.extend(marker(dir, &seat).map(|it| (seat, it)));
+    }
+    Ok(markers)
 }
 
 /// What was written last, whatever is being done.

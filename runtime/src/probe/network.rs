@@ -6,8 +6,14 @@ use crate::network;
 
 pub(super) fn findings(options: &Options) -> Vec<Finding> {
     let release = options.proc("sys/kernel/osrelease").unwrap_or_default();
-    let mut findings =
-        vec![nf_tables(options, &release), conntrack(options, &release), ipv6(options), forwarding(options)];
+    let mut findings = vec![
+        nf_tables(options, &release),
+        conntrack(options, &release),
+        bridges(options, &release),
+        bandwidth(options, &release),
+        ipv6(options),
+        forwarding(options),
+    ];
     findings.extend(foreign_rules(network::nft::dropping_forward_chains().unwrap_or_default()));
     findings.push(range(network::free_ranges(&options.state_dir)));
     findings
@@ -41,6 +47,40 @@ fn conntrack(options: &Options, release: &str) -> Finding {
     Finding::degraded(TOPIC, "the kernel has no connection tracking, or hides its symbols")
         .so("pods with a network of their own do not start; hostNetwork: true works")
         .remedy("modprobe nf_conntrack, or boot a kernel with CONFIG_NF_CONNTRACK and CONFIG_NF_NAT")
+}
+
+/// A part of the kernel: what it is called, its module, and a function of it.
+struct Part(&'static str, &'static str, &'static str);
+
+/// The parts that the kernel does not have, in words.
+fn lacking(options: &Options, release: &str, parts: &[Part]) -> String {
+    let lacks = |part: &&Part| !has_module(options, release, part.1) && !has_symbol(options, part.2);
+    parts.iter().filter(lacks).map(|part| part.0).collect::<Vec<_>>().join(" and ")
+}
+
+fn bridges(options: &Options, release: &str) -> Finding {
+    const TOPIC: &str = "bridges";
+    // The family is a part of nf_tables, which says nothing of it before it is loaded; this module is there with it.
+    let family = Part("nf_tables for the family bridge", "nft_meta_bridge", "nft_do_chain_bridge");
+    let lacking = lacking(options, release, &[Part("bridges", "bridge", "br_add_if"), family]);
+    if lacking.is_empty() {
+        return Finding::ok(TOPIC, "the kernel has them, and nf_tables for them");
+    }
+    Finding::degraded(TOPIC, format!("the kernel has no {lacking}, or hides its symbols"))
+        .so("pods in Networks of the type bridge do not start; those of the type ptp do")
+        .remedy("modprobe bridge, or boot a kernel with CONFIG_BRIDGE and CONFIG_NF_TABLES_BRIDGE")
+}
+
+fn bandwidth(options: &Options, release: &str) -> Finding {
+    const TOPIC: &str = "bandwidth";
+    let parts = [Part("token buckets (tbf)", "sch_tbf", "tbf_init"), Part("ifb", "ifb", "ifb_setup")];
+    let lacking = lacking(options, release, &parts);
+    if lacking.is_empty() {
+        return Finding::ok(TOPIC, "the kernel has tbf and ifb");
+    }
+    Finding::degraded(TOPIC, format!("the kernel has no {lacking}, or hides its symbols"))
+        .so("pods with kubernetes.io/ingress-bandwidth or kubernetes.io/egress-bandwidth do not start")
+        .remedy("modprobe sch_tbf ifb, or boot a kernel with CONFIG_NET_SCH_TBF and CONFIG_IFB")
 }
 
 fn ipv6(options: &Options) -> Finding {

@@ -39,9 +39,22 @@ fn a_host_that_shows_nothing_is_findings_and_no_panic() {
     for topic in ["kernel", "capabilities", "overlayfs", "cgroups"] {
         assert_eq!(state(&findings, topic), State::Missing, "{topic}");
     }
-    for topic in ["seccomp", "nf_tables", "IPv6", "forwarding", "inotify"] {
+    for topic in ["seccomp", "nf_tables", "bridges", "bandwidth", "IPv6", "forwarding", "inotify"] {
         assert_eq!(state(&findings, topic), State::Degraded, "{topic}");
     }
+}
+
+#[test]
+fn parts_of_the_kernel_are_modules_or_symbols() {
+    let empty = tempfile::tempdir().unwrap();
+    let root = empty.path().to_owned();
+    let options = Options { proc_root: root.clone(), sys_root: root.clone(), modules_root: root.clone(), ..here() };
+    let found = |topic: &str| network::findings(&options).into_iter().find(|it| it.topic == topic).unwrap();
+    std::fs::write(root.join("kallsyms"), "0 t tbf_init\n0 T br_add_if\n").unwrap();
+    assert_eq!(found("bandwidth").what, "the kernel has no ifb, or hides its symbols");
+    assert_eq!(found("bridges").what, "the kernel has no nf_tables for the family bridge, or hides its symbols");
+    std::fs::write(root.join("modules"), "ifb 16384 0 - Live 0x0\nnft_meta_bridge 16384 0 - Live 0x0\n").unwrap();
+    assert_eq!((found("bandwidth").state, found("bridges").state), (State::Ok, State::Ok));
 }
 
 #[test]

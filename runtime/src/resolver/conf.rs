@@ -55,12 +55,12 @@ fn read(path: &Path) -> String {
 /// What the host appends to short names: the last of several lines counts.
 pub fn host_search(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lists = text.lines().filter_map(|line| {
+    let mut lists = text.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         words.next().filter(|it| ["search", "domain"].contains(it)).map(|_| words.collect::<Vec<_>>())
     });
     // A lone dot is the root: nothing to append.
-    let last = lists.last().unwrap_or_default();
+    let last = lists.next_back().unwrap_or_default();
     last.into_iter().filter(|it| *it != ".").map(str::to_owned).collect()
 }
 

@@ -108,6 +108,9 @@ enum Rank {
     Full,
 }
 
+/// Where a name leads: addresses, and ports at other names.
+type Leads = (Vec<IpAddr>, Vec<(u16, String)>);
+
 /// All names at one time.
 #[derive(Debug, Default)]
 pub struct Zone {
@@ -245,7 +248,7 @@ impl Zone {
     }
 
     /// What a name without the cluster's domain leads to.
-    fn find(&self, name: &str, asker: Asker<'_>) -> Option<(Vec<IpAddr>, Vec<(u16, String)>)> {
+    fn find(&self, name: &str, asker: Asker<'_>) -> Option<Leads> {
         let entry = self.alias(name, asker).or_else(|| self.shared_entry(name, asker));
         if let Some(entry) = entry {
             return Some((self.addresses(entry, asker), entry.srv.clone()));

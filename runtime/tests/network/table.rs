@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use runtime::network::nft::{PodRules, Table};
+use runtime::network::nft::{Group, PodRules, Table};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::Case;
@@ -220,10 +220,17 @@ fn a_refreshed_table_is_the_same_table_with_other_pods(lab: &Lab) {
     sh("nft add rule inet coracle open counter");
     lab.table.refresh(&desired).unwrap();
     assert_eq!(lab.list().map(|it| normal(&it)), expected);
-    // What a new table would not have shows that it is the old one.
+    // It is the old one, and has nothing that a new one would not have.
+    let handle = || sh("nft -a list table inet coracle").lines().next().map(str::to_owned);
+    let before = handle();
+    let mut others = desired.clone();
+    others.pods[0].group = Group::Isolated("back-end".to_owned());
+    lab.table.refresh(&others).unwrap();
+    assert!(sh("nft list table inet coracle").contains("chain net_back-end"));
     sh("nft add chain inet coracle strange");
     lab.table.refresh(&desired).unwrap();
-    assert!(sh("nft list table inet coracle").contains("chain strange"));
+    assert_eq!(lab.list().map(|it| normal(&it)), expected);
+    assert_eq!(handle(), before);
     // One that cannot be brought up to date is made anew, as is one that is not there.
     for damage in [
         "nft delete table inet coracle; nft add table inet coracle; nft add map inet coracle pods '{ type \

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::rows::{NONE, UNSET};
 use super::{AGE, Column, NAME, column, wide};
+use crate::net::networks::object::Network;
 use crate::net::object::Link;
 
 /// How many ports or endpoints of a slice are shown.
@@ -84,6 +85,31 @@ pub(super) fn link(link: &Link, age: String) -> Vec<Value> {
         json!(age),
         json!(some(status.ports.join(","))),
         json!(some(status.addresses.join(","))),
+        json!(some(status.message.clone())),
+    ]
+}
+
+pub(super) const NETWORK: &[Column] = &[
+    NAME,
+    column("Type", "How its pods are connected."),
+    column("Isolated", "Whether pods of other networks do not reach its pods, nor the other way round."),
+    column("Subnets", "The ranges that its pods' addresses are from."),
+    column("Pods", "How many pods are in it."),
+    column("State", "How it is."),
+    AGE,
+    wide("Message", "What is the matter."),
+];
+
+pub(super) fn network(network: &Network, age: String) -> Vec<Value> {
+    let (spec, status) = (&network.spec, &network.status);
+    vec![
+        json!(network.metadata.name),
+        json!(spec.type_),
+        json!(spec.isolated.unwrap_or(true).to_string()),
+        json!(some(status.subnets.join(","))),
+        json!(status.pods.len()),
+        json!(status.state),
+        json!(age),
         json!(some(status.message.clone())),
     ]
 }

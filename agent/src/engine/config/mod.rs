@@ -173,6 +173,8 @@ pub struct Settings {
     pub pull_limits: PullLimits,
     /// Where Services have their addresses; a free range when none is said.
     pub service_ranges: Vec<IpNet>,
+    /// The network of pods that name none.
+    pub default_network: runtime::network::Kind,
     /// What every sandbox and container is labelled with, by which an agent knows its own on a runtime that others use
     /// too.
     pub labels: BTreeMap<String, String>,
@@ -208,6 +210,7 @@ impl Settings {
             log_limits: LogLimits::default(),
             pull_limits: PullLimits::default(),
             service_ranges: service_ranges(global)?,
+            default_network: global.default_network.clone(),
             labels: BTreeMap::new(),
             cluster_domain: global.cluster_domain.clone().map_or_else(ClusterDomain::default, ClusterDomain),
             serves_names: true,

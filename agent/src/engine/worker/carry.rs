@@ -104,7 +104,7 @@ impl Worker {
         }
         // What this pod may reach, and who may reach it, is settled before anything of it runs.
         let network = tokio::select! {
-            network = self.engine.network(&self.key) => network,
+            network = self.engine.network(&self.key, &self.pod) => network,
             Ok(()) = self.orders.changed() => {
                 self.orders.mark_changed();
                 return;

@@ -66,11 +66,11 @@ async fn whom_it_concerns_waits_and_nobody_else() {
     sender.set(linked(&[("web", "db")]));
     sleep(Duration::from_secs(1)).await;
     let begin = tokio::time::Instant::now();
-    sender.in_force(&name("other")).await.unwrap();
+    sender.in_force(&name("other"), None).await.unwrap();
     assert_eq!(begin.elapsed().as_secs(), 0);
-    sender.in_force(&name("db")).await.unwrap();
+    sender.in_force(&name("db"), None).await.unwrap();
     assert_eq!(begin.elapsed().as_secs(), 9, "the source waits as well");
-    sender.in_force(&name("web")).await.unwrap();
+    sender.in_force(&name("web"), None).await.unwrap();
     assert_eq!(begin.elapsed().as_secs(), 9);
 }
 
@@ -81,11 +81,11 @@ async fn what_fails_is_told_and_sent_again() {
     fake.world().networks.failures.extend(failures);
     let sender = sender(&fake);
     sender.set(linked(&[("web", "db")]));
-    assert_eq!(sender.in_force(&name("web")).await, Err(Trouble::Failed("busy".into())));
+    assert_eq!(sender.in_force(&name("web"), None).await, Err(Trouble::Failed("busy".into())));
     sleep(RETRY + Duration::from_secs(1)).await;
-    assert_eq!(sender.in_force(&name("web")).await, Err(Trouble::Refused("links[0]: bad".into())));
+    assert_eq!(sender.in_force(&name("web"), None).await, Err(Trouble::Refused("links[0]: bad".into())));
     sleep(RETRY + Duration::from_secs(1)).await;
-    assert_eq!(sender.in_force(&name("web")).await, Ok(()));
+    assert_eq!(sender.in_force(&name("web"), None).await, Ok(()));
     assert_eq!(fake.calls(), ["0 set-network 1", "2 set-network 1", "4 set-network 1"]);
 }
 
@@ -94,8 +94,23 @@ async fn another_runtime_is_asked_for_nothing() {
     let sender = Sender::foreign();
     sender.set(SetNetworkRequest::default());
     assert!(sender.is_foreign());
-    assert_eq!(sender.in_force(&name("web")).await, Ok(()), "a pod without links has nothing to do with it");
+    assert_eq!(sender.in_force(&name("web"), None).await, Ok(()), "a pod without links has nothing to do with it");
     sender.set(linked(&[("web", "db")]));
     sender.settled().await;
-    assert_eq!(sender.in_force(&name("web")).await, Err(Trouble::Foreign));
+    assert_eq!(sender.in_force(&name("web"), None).await, Err(Trouble::Foreign));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_begins_when_its_network_is_known() {
+    let fake = Fake::new();
+    fake.world().networks.takes = Duration::from_secs(10);
+    let sender = sender(&fake);
+    let back = cri_proto::node::Network { name: "back".into(), ..Default::default() };
+    sender.set(SetNetworkRequest { networks: vec![back], ..SetNetworkRequest::default() });
+    let begin = tokio::time::Instant::now();
+    sender.in_force(&name("web"), Some("other".into())).await.unwrap();
+    sender.in_force(&name("web"), None).await.unwrap();
+    assert_eq!(begin.elapsed().as_secs(), 0);
+    sender.in_force(&name("web"), Some("back".into())).await.unwrap();
+    assert_eq!(begin.elapsed().as_secs(), 10);
 }

@@ -1,16 +1,22 @@
-//! Objects of other kinds than pods, which the agent alone knows.
+//! Objects of other kinds than pods: those that the agent alone knows, and networks, which records tell of.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use hyper::Method;
+use jiff::Timestamp;
+use runtime::network::overview;
 use serde_json::{Value, json};
 
 use super::Args;
 use crate::api::client::Client;
+use crate::api::table::{Form, Include};
 use crate::cli::Global;
+use crate::net::networks::object::recorded;
 use crate::printer::{Printer, Table};
-use crate::store::Kind;
+use crate::privilege::require_root;
+use crate::store::{Kind, Object};
 use crate::verbs::{Format, block_on};
 
 /// What a table is asked for with.
@@ -24,7 +30,7 @@ pub fn kind_of(word: &str) -> Option<Kind> {
 }
 
 /// All the words for kinds.
-pub const WORDS: [&str; 28] = [
+pub const WORDS: [&str; 30] = [
     "pods",
     "pod",
     "po",
@@ -44,6 +50,8 @@ pub const WORDS: [&str; 28] = [
     "networkpolicies",
     "networkpolicy",
     "netpol",
+    "networks",
+    "network",
     "nodes",
     "node",
     "no",
@@ -65,7 +73,28 @@ pub fn main(kind: Kind, args: &Args, global: &Global) -> anyhow::Result<ExitCode
         None | Some(Format::Wide) => (TABLE, "rows"),
         _ => ("application/json", "items"),
     };
-    let mut answer = block_on(client.ask_for(Method::GET, &address, accept, None))?.object;
+    let answer = block_on(client.ask_for(Method::GET, &address, accept, None))?.object;
+    select(kind, args, answer, list)
+}
+
+/// Shows the networks of the host, whoever's they are, with an agent and without one.
+pub fn networks(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    require_root("asking for networks")?;
+    let known = overview(&global.state_dir, &global.this_boot()?).context("read the records of networks")?;
+    let objects: Vec<Object> = recorded(&known).into_iter().map(|it| Object::Network(Arc::new(it))).collect();
+    let metadata = json!({});
+    match args.output {
+        None | Some(Format::Wide) => {
+            let form = Form { version: "meta.k8s.io/v1", include: Include::Metadata };
+            let table = form.table(Kind::Network, &objects, &metadata, true, Timestamp::now());
+            select(Kind::Network, args, table, "rows")
+        }
+        _ => select(Kind::Network, args, json!({"items": objects}), "items"),
+    }
+}
+
+/// Shows the objects in an answer that are asked for.
+fn select(kind: Kind, args: &Args, mut answer: Value, list: &str) -> anyhow::Result<ExitCode> {
     let found = answer[list].as_array_mut().context("read the agent's answer")?;
     let missing: Vec<&String> =
         args.names.iter().filter(|name| !found.iter().any(|it| name_of(it) == name.as_str())).collect();

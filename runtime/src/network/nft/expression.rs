@@ -228,7 +228,7 @@ impl Rule {
     }
 
     /// `meta l4proto PROTOCOL th dport PORT`.
-    pub fn to_port(self, protocol: u8, port: u16) -> Self {
+    pub fn destination_port(self, protocol: u8, port: u16) -> Self {
         self.protocol(protocol).load(TRANSPORT_HEADER, 2, 2, 0).compare(Operator::Equal, &port.to_be_bytes())
     }
 

@@ -85,6 +85,30 @@ pub fn tables() -> Change {
     change("list the tables".to_owned(), 0, NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() }))
 }
 
+/// `list chains` of a table.
+pub fn chains(table: &str) -> Change {
+    let attributes = vec![ChainAttribute::Table(table.to_owned())];
+    change(format!("list the chains of {table}"), 0, NfTablesMessage::GetChain(ChainMessage { attributes }))
+}
+
+/// `list sets` of a table, its maps among them.
+pub fn sets(table: &str) -> Change {
+    let attributes = vec![SetAttribute::Table(table.to_owned())];
+    change(format!("list the sets of {table}"), 0, NfTablesMessage::GetSet(SetMessage { attributes }))
+}
+
+/// `delete chain`.
+pub fn delete_chain(table: &str, name: &str) -> Change {
+    let attributes = vec![ChainAttribute::Table(table.to_owned()), ChainAttribute::Name(name.to_owned())];
+    change(format!("delete chain inet {table} {name}"), 0, NfTablesMessage::DeleteChain(ChainMessage { attributes }))
+}
+
+/// `delete set` or `delete map`.
+pub fn delete_set(table: &str, name: &str) -> Change {
+    let attributes = vec![SetAttribute::Table(table.to_owned()), SetAttribute::Name(name.to_owned())];
+    change(format!("delete set inet {table} {name}"), 0, NfTablesMessage::DeleteSet(SetMessage { attributes }))
+}
+
 /// Where a chain hooks into the network: its type, hook and priority.
 pub type Base = (&'static str, InetHookNumber, i32);
 

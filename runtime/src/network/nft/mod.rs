@@ -5,6 +5,7 @@
 
 mod boxes;
 mod conntrack;
+mod desired;
 mod elements;
 mod error;
 mod expression;
@@ -17,19 +18,17 @@ mod relations;
 mod rules;
 mod sets;
 mod socket;
+mod unused;
 mod watch;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ipnet::IpNet;
 use netlink_packet_netfilter::NetfilterMessageInner;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute};
 
-use super::Kind;
-use super::ports::PortMapping;
 use conntrack::Lead;
+pub use desired::{Desired, Group, NetworkRules, PodRules, group};
 pub use error::{Error, Result};
 pub use foreign::dropping_forward_chains;
 pub use guard::{Guard, remove as remove_guard};
@@ -42,95 +41,6 @@ pub use watch::{Damage, Seen, Watch};
 /// The table of the default state directory; those of others begin with it and a hyphen.
 pub const DEFAULT_TABLE: &str = "coracle";
 
-/// All that the table holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Desired {
-    /// The networks that have, or may have, pods; the default one among them.
-    pub networks: Vec<NetworkRules>,
-    /// Destinations, besides the ranges, that see pods by their own addresses, and reach them by those.
-    pub non_masquerade: Vec<IpNet>,
-    /// The pods.
-    pub pods: Vec<PodRules>,
-    /// What they have to do with each other.
-    pub relations: Relations,
-}
-
-impl Desired {
-    /// The ranges that pods' addresses are from, of all networks.
-    pub fn ranges(&self) -> impl Iterator<Item = &IpNet> {
-        self.networks.iter().flat_map(|it| &it.ranges)
-    }
-
-    /// The node's addresses in them.
-    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
-        self.networks.iter().flat_map(|it| it.gateways.iter().copied())
-    }
-
-    /// The groups that need a chain of their own.
-    fn groups(&self) -> BTreeSet<&Group> {
-        self.pods.iter().map(|it| &it.group).filter(|it| matches!(it, Group::Isolated(_))).collect()
-    }
-}
-
-/// Whom a pod of a network reaches by being in it. A network that is not known is nobody's but its pods'.
-pub fn group(networks: &[NetworkRules], kind: &Kind) -> Group {
-    match kind {
-        Kind::Flat => Group::Open,
-        Kind::Private => Group::Alone,
-        Kind::Named(name) => match networks.iter().find(|it| it.name == *name) {
-            Some(network) if !network.isolated => Group::Open,
-            _ => Group::Isolated(name.clone()),
-        },
-    }
-}
-
-/// What the table knows of a network.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NetworkRules {
-    /// Its name; empty is the default one, which flat and private pods have their addresses from.
-    pub name: String,
-    /// Its pods reach each other alone. The default one is not.
-    pub isolated: bool,
-    /// What leaves the node carries the node's address.
-    pub masquerade: bool,
-    /// The ranges of its pods' addresses, one of a family at most; no other network has any of them.
-    pub ranges: Vec<IpNet>,
-    /// The node's addresses in them.
-    pub gateways: Vec<IpAddr>,
-    /// The bridge that the links of its pods are ports of, if any. The hooks of IP see it in the place of the link, both
-    /// ways: what the table knows of such a pod has to be known by its address. Which port sends from which address is
-    /// seen to where the port is seen.
-    pub bridge: Option<String>,
-}
-
-/// Pods that reach each other without a link. One that reaches others by its group is reached by them, and replies always
-/// are let through.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Group {
-    /// Flat pods and those of all networks that are not isolated.
-    #[default]
-    Open,
-    /// Those of an isolated network.
-    Isolated(String),
-    /// Nobody: a private pod.
-    Alone,
-}
-
-/// What the table knows of a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodRules {
-    /// Whom it reaches, and is reached by, without a link.
-    pub group: Group,
-    /// The host's end of its link.
-    pub interface: String,
-    /// The bridge that its link is a port of: the one of its network.
-    pub bridge: Option<String>,
-    /// Its addresses: the only ones that it may send from.
-    pub addresses: Vec<IpAddr>,
-    /// Its published ports.
-    pub ports: Vec<PortMapping>,
-}
-
 /// Connections that the kernel would go on with as it began them.
 #[derive(Debug, Default)]
 pub struct Stale {
@@ -141,6 +51,11 @@ pub struct Stale {
 }
 
 impl Stale {
+    /// Those that are left of what there was before.
+    pub fn between(before: &Relations, after: &Relations) -> Self {
+        Self { pairs: before.pairs().difference(&after.pairs()).copied().collect(), leads: after.leads(before) }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty() && self.leads.is_empty()
@@ -188,15 +103,21 @@ impl Table {
     /// the network, so that every packet meets either the old rules or the new ones. A table that is not what it should
     /// be is replaced.
     pub fn refresh(&self, desired: &Desired) -> Result<()> {
-        let table = &self.name;
-        let mut changes = vec![message::add_table(table), message::flush_rules(table)];
-        changes.extend(self.frame(desired));
-        changes.extend(sets::all(desired).iter().map(|set| message::flush_set(table, &set.name)));
-        changes.extend(self.contents(desired));
-        self.load(&changes, desired).or_else(|error| {
+        self.try_refresh(desired).or_else(|error| {
             tracing::debug!(%error, "the table is made anew");
             self.replace(desired)
         })
+    }
+
+    fn try_refresh(&self, desired: &Desired) -> Result<()> {
+        let table = &self.name;
+        let unused = unused::find(&mut self.socket(), table, desired)?;
+        let mut changes = vec![message::add_table(table), message::flush_rules(table)];
+        changes.extend(self.frame(desired));
+        changes.extend(sets::all(desired).iter().map(|set| message::flush_set(table, &set.name)));
+        changes.extend(unused);
+        changes.extend(self.contents(desired));
+        self.load(&changes, desired)
     }
 
     fn load(&self, changes: &[socket::Change], desired: &Desired) -> Result<()> {
@@ -275,7 +196,7 @@ impl Table {
         changes.extend(unknown.into_iter().flat_map(|it| self.chain(rules::of_choice(it))));
         changes.extend(message::add_elements(table, &come));
         self.socket().batch(&changes)?;
-        Ok(Stale { pairs: before.pairs().difference(&after.pairs()).copied().collect(), leads: after.leads(before) })
+        Ok(Stale::between(before, after))
     }
 
     /// Ends connections that links let through which are gone, and leads clients of services anew that go on speaking to a

@@ -229,7 +229,7 @@ fn to_node() -> Vec<Rule> {
     let names = FAMILIES.into_iter().flat_map(|(family, index)| {
         [UDP, TCP].map(|protocol| {
             let at_gateway = Rule::new().address_in(family, Field::Destination, GATEWAYS[index]);
-            at_gateway.to_port(protocol, crate::resolver::PORT).goto("pass")
+            at_gateway.destination_port(protocol, crate::resolver::PORT).goto("pass")
         })
     });
     let rest = [

@@ -21,7 +21,7 @@ use super::state::Locked;
 use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::ids::Owner;
-use crate::store::{Durability, sweep_temporaries, write_json};
+use crate::store::{Durability, read_json, sweep_temporaries, write_json};
 
 const DIR: &str = "wanted";
 
@@ -240,6 +240,21 @@ fn owners(dir: &Path) -> io::Result<Vec<(Owner, PathBuf)>> {
     }
     owners.sort_by_key(|(owner, _)| owner.to_string());
     Ok(owners)
+}
+
+/// The networks that owners want, as the files of a directory have them, for who has no [`Core`].
+pub fn networks(state_dir: &Path) -> io::Result<Vec<(Owner, Spec)>> {
+    let mut networks = Vec::new();
+    for (owner, path) in owners(&directory(state_dir))? {
+        let set: Option<WantedSet> = read_json(&path)?;
+        networks.extend(set.unwrap_or_default().networks.into_iter().map(|spec| (owner.clone(), spec)));
+    }
+    Ok(networks)
+}
+
+/// Where it is written, in a state directory.
+pub fn directory(state_dir: &Path) -> PathBuf {
+    state_dir.join("network").join(DIR)
 }
 
 /// Writes down what an owner wants now. Who wants nothing has no file.
