@@ -143,7 +143,7 @@ fn eaten_memory_is_resident() {
     let (mut eat, line, _) = Running::start(&["eat", "32Mi"]);
     assert_eq!(line, "holding 33554432 bytes\n");
     let status = std::fs::read_to_string(format!("/proc/{}/status", eat.0.id())).unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
     assert!((32 * 1024..48 * 1024).contains(&kib), "{kib} KiB");
     eat.signal(Signal::TERM);

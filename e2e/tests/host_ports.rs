@@ -282,7 +282,7 @@ fn the_example_of_a_published_port_runs() {
     ]);
     run.wait_for("visitor/visitor | hello from ");
     let answer = get(node.outside(), SocketAddr::new(HOST[0], 8081)).expect("it is published");
-    let status = node.wait_for_phase("web", "Running");
+    let status = node.wait_for_phase("published", "Running");
     assert_eq!(answer, format!("hello from {}\n", status["status"]["podIP"].as_str().unwrap_or_default()));
     end(&node, run, ());
 }

@@ -272,6 +272,7 @@ fn kubectl_shows_links() {
     cluster.wait_for("web", "held", held);
     let shown = cluster.text(["get", "links"]);
     assert!(shown.contains("web.redis") && shown.contains("NotReady"), "{shown}");
+    cluster.wait_for("db", "running", |pod| pod["status"]["phase"] == "Running");
     node.exec("db", "c", &["touch", "/tmp/ready"]).exits(0);
     cluster.wait_for_ready("web");
     let link = cluster.json(&["get", "link", "web.redis"]);

@@ -213,7 +213,7 @@ fn the_example_lets_one_in_and_nobody_else() {
     let node = Node::new();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/examples/network-policy.yaml");
     let mut run = node.start(["run".into(), path]);
-    run.wait_for("api/api | hello from vault");
+    run.wait_for("vault-api/api | hello from vault");
     run.wait_for("stranger");
     let end = Instant::now() + deadline();
     while node.pod("stranger").is_some_and(|pod| pod["status"]["phase"] != "Failed") {

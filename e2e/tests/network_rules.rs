@@ -223,6 +223,10 @@ fn a_policy_counts_for_connections_that_are_there() {
         sends();
         assert_eq!(hears(SILENCE), [false; 2], "{at}: it is forbidden now");
         set(&cri, SetNetworkRequest::default()).expect("it is set");
+        // A connection that is still to be ended keeps its namespace, and the pod's link with it.
+        for socket in [&stream, &accepted] {
+            rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO)).expect("a socket option");
+        }
     }
     drop((client, server));
     stop(run);

@@ -415,8 +415,8 @@ fn the_example_of_a_network_does_what_it_says() {
     let node = Node::new();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/examples/private-network.yaml");
     let mut run = node.start(["run".into(), example]);
-    run.wait_for("visitor/visitor | hello from web");
-    let [web, visitor] = ["web", "visitor"].map(|name| ips(&node.pod(name).expect("it is shown")));
+    run.wait_for("back-visitor/visitor | hello from back-web");
+    let [web, visitor] = ["back-web", "back-visitor"].map(|name| ips(&node.pod(name).expect("it is shown")));
     assert!(
         web.iter().chain(&visitor).all(|ip| ip.is_ipv6() || ip.to_string().starts_with("10.202.")),
         "{web:?} {visitor:?}"

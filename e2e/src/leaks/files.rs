@@ -63,6 +63,8 @@ fn network(dir: &Path, after: After, leaks: &mut Vec<Leak>) {
                 let busy = entries(&path).into_iter().filter(|(_, path)| !stays(path));
                 leaks.extend(busy.map(|(_, path)| Leak::new(Kind::Lease, describe(&path))));
             }
+            // Where owners' wishes were.
+            "wanted" => everything(&path, leaks),
             name if is_lock(name) => {}
             "leases.json" => leaks.push(Leak::new(Kind::Lease, describe(&path))),
             _ => leaks.push(Leak::new(Kind::File, describe(&path))),

@@ -220,7 +220,7 @@ impl<'n> World<'n> {
                 .flatten()
                 .all(|(key, value)| &pod["metadata"]["annotations"][key] == value);
             let version = &pod["spec"]["containers"][0]["env"][1]["value"];
-            let same = same && *version == expected.version.to_string();
+            let same = same && version.as_str().and_then(|it| it.parse().ok()) == Some(expected.version);
             if same && condition(pod, "Ready") == Some(true) && pod["metadata"]["deletionTimestamp"].is_null() {
                 ips.insert(number, pods::ips(pod));
             } else {

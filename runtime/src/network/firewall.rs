@@ -209,7 +209,7 @@ impl Firewall {
 
 /// Waits until something happens to the table; where somebody else has taken something out of it, who, in words.
 pub fn next(watch: &mut nft::Watch) -> Result<Option<String>> {
-    let seen = watch.next().map_err(during("follow the changes of nftables"))?;
+    let seen = watch.next_seen().map_err(during("follow the changes of nftables"))?;
     let damage = seen.into_iter().find_map(|it| if let Seen::Damage(damage) = it { Some(damage) } else { None });
     Ok(damage.map(|it| format!("something was taken out of them by {}", it.by)))
 }

@@ -205,9 +205,7 @@ pub fn of_link(link: &Link, addresses: &Addresses) -> Vec<LinkRules> {
     let of_endpoint = |endpoint: &super::wanted::LinkEndpoint| {
         let to = addresses.of(&endpoint.pod);
         let rules = |&ports: &_| LinkRules { from: from.to_vec(), to: to.to_vec(), ports };
-        let rules =
-            if from.is_empty() || to.is_empty() { Vec::new() } else { endpoint.ports.iter().map(rules).collect() };
-        rules
+        if from.is_empty() || to.is_empty() { vec![] } else { endpoint.ports.iter().map(rules).collect::<Vec<_>>() }
     };
     link.endpoints.iter().flat_map(of_endpoint).collect()
 }

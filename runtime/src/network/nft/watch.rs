@@ -64,12 +64,12 @@ impl Watch {
 
     /// Takes the next notification, which is there once the descriptor is readable. Most are of no damage.
     pub fn try_damage(&mut self) -> Result<Option<Damage>> {
-        let seen = self.receive()?.into_iter();
-        Ok(seen.filter_map(|it| if let Seen::Damage(damage) = it { Some(damage) } else { None }).last())
+        let mut newest_first = self.receive()?.into_iter().rev();
+        Ok(newest_first.find_map(|it| if let Seen::Damage(damage) = it { Some(damage) } else { None }))
     }
 
     /// Waits until something of it happens.
-    pub fn next(&mut self) -> Result<Vec<Seen>> {
+    pub fn next_seen(&mut self) -> Result<Vec<Seen>> {
         loop {
             let seen = self.receive()?;
             if !seen.is_empty() {
