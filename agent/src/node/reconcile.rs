@@ -7,6 +7,9 @@
 //!                              └────┘ changed: the worker is told     └─────> with a new uid
 //! ```
 
+mod endings;
+mod obey;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,10 +21,10 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use manifests::kubelet::ShutdownStep;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 use super::care::registry::Registry;
-use super::control::{Command, Deleted, Refusal};
+use super::control::{Command, Refusal};
 use super::desired::disk::{self, Disk};
 use super::desired::{Changes, Desired, Name};
 use super::live::Live;
@@ -30,7 +33,6 @@ use super::shown::Shown;
 use super::shutdown::Shutdown;
 use super::sources::Snapshot;
 use super::strays::Strays;
-use crate::engine::config::names::PodKey;
 use crate::engine::time::Monotonic;
 use crate::engine::{Engine, Gate};
 use crate::identity::new_uid;
@@ -225,50 +227,6 @@ impl Reconciler {
         sync(written);
     }
 
-    /// What runs and is in no manifest goes, once every manifest is known.
-    fn end_strays(&mut self) {
-        let certain = self.desired.knows_all() && self.desired.faults().is_empty();
-        let unclear = self.desired.files().values().any(|file| file.invalid.is_some() && file.good.is_empty());
-        if !certain || unclear {
-            return;
-        }
-        for record in std::mem::take(&mut self.strays.unusable) {
-            if let Err(error) = disk::discard(&record) {
-                tracing::warn!(record = %record.display(), %error, "a record that cannot be used cannot be removed");
-            }
-        }
-        let desired = self.desired.pods();
-        for pod in self.strays.take() {
-            let kept = desired.values().any(|wanted| uid(wanted) == uid(&pod));
-            if !kept {
-                self.note_ending(&pod);
-                self.resume_ending(Arc::new(pod));
-            }
-        }
-    }
-
-    /// Marks the pods that shall not be any more, and records that.
-    fn note_leaving(&mut self) {
-        let desired = self.desired.pods();
-        let mut leaving = Vec::new();
-        for (name, live) in self.pods.iter_mut().filter(|(_, live)| !live.leaves()) {
-            if desired.get(name).is_none_or(|pod| uid(pod) != uid(&live.pod)) {
-                live.leave(None);
-                leaving.push(live.pod.clone());
-            }
-        }
-        leaving.iter().for_each(|pod| self.note_ending(pod));
-    }
-
-    fn note_ending(&self, pod: &Pod) {
-        match self.disk.write_ending(pod) {
-            Ok(record) => sync(vec![record]),
-            Err(error) => {
-                tracing::error!(pod = pod.metadata.name, %error, "that the pod is being stopped cannot be recorded");
-            }
-        }
-    }
-
     /// Starts, changes and stops pods until they are the desired ones.
     async fn apply(&mut self) {
         self.note_leaving();
@@ -303,27 +261,6 @@ impl Reconciler {
         let picture = self.network.look(Inputs { pods, seen, declared, ..Inputs::default() });
         self.shown.network(picture.inputs());
         picture
-    }
-
-    /// Stops those that leave, each when nobody who comes after it is left of them.
-    fn end_leaving(&mut self) {
-        let order = Order::of(self.pods.iter().map(|(name, live)| (name, &live.pod)));
-        let leaving = self.pods.iter().filter(|(_, live)| live.leaves()).map(|(name, _)| name.clone()).collect();
-        for name in order.may_end(&leaving) {
-            let Some(ending) = self.pods.get_mut(&name).and_then(Live::end) else { continue };
-            let (engine, pod) = (self.engine.clone(), ending.pod);
-            self.endings.spawn(async move {
-                ending.handle.outcome().await;
-                loop {
-                    let problems = engine.remove(&pod).await;
-                    if problems.is_empty() {
-                        return name;
-                    }
-                    tracing::warn!(pod = name.1, ?problems, "the pod cannot be removed yet");
-                    tokio::time::sleep(RETRY).await;
-                }
-            });
-        }
     }
 
     /// Lets pods begin that waited for others, and holds those back that have to wait.
@@ -368,115 +305,6 @@ impl Reconciler {
                 self.unstarted = true;
             }
         }
-    }
-
-    /// Goes on stopping a pod that nobody desires any more.
-    fn resume_ending(&mut self, pod: Arc<Pod>) {
-        let key = PodKey::of(&pod);
-        let name = (key.namespace, key.name);
-        if self.pods.contains_key(&name) {
-            // One of its name runs. This one has no worker, and ends without a word.
-            let engine = self.engine.clone();
-            tokio::spawn(async move {
-                for problem in engine.remove(&pod).await {
-                    tracing::warn!(pod = name.1, problem, "a former pod of that name cannot be removed");
-                }
-            });
-            return;
-        }
-        self.start(&name, &pod, None, Surroundings::default());
-        if let Some(live) = self.pods.get_mut(&name) {
-            live.leave(None);
-        }
-    }
-
-    /// A pod is gone: its record goes, and a new one of its name may start.
-    async fn ended(&mut self, ended: Result<Name, JoinError>) {
-        let Ok(name) = ended else { return };
-        let Some(live) = self.pods.remove(&name) else { return };
-        self.registry.remove(&live.pod);
-        if let Err(error) = self.disk.remove_ending(uid(&live.pod)) {
-            tracing::error!(pod = name.1, %error, "the record of a pod that is gone cannot be removed");
-        }
-        self.apply().await;
-    }
-
-    async fn obey(&mut self, command: Command) {
-        // Who asked may have gone.
-        match command {
-            Command::Delete { name, grace, reply } => drop(reply.send(self.delete(&name, grace).await)),
-            Command::Restart { name, container, reply } => match self.restart(&name, container.as_deref()) {
-                Ok(noted) => drop(tokio::spawn(async move { reply.send(noted.await) })),
-                Err(refusal) => drop(reply.send(Err(refusal))),
-            },
-            Command::Why { name, reply } => {
-                let why = super::why::of(&name, &self.view());
-                let _ = reply.send(why.ok_or_else(|| not_found(&name)));
-            }
-            Command::Ping { reply } => drop(reply.send(())),
-            Command::Reload { reply } => {
-                self.look.notify_waiters();
-                let _ = reply.send(());
-            }
-        }
-    }
-
-    /// Stops a pod and starts it anew.
-    async fn delete(&mut self, name: &Name, grace: Option<Duration>) -> Result<Deleted, Refusal> {
-        let live = self.pods.get(name).ok_or_else(|| not_found(name))?;
-        let (old, leaves, grace) = (live.pod.clone(), live.leaves(), grace.unwrap_or_else(|| live.grace()));
-        let mut file = None;
-        if !leaves && let Some(pod) = self.desired.pods().get(name) {
-            let mut anew = Pod::clone(pod);
-            anew.metadata.uid = Some(new_uid().map_err(|error| Refusal::Failed(error.to_string()))?);
-            anew.metadata.creation_timestamp = now();
-            file = self.record_anew(name, &old, anew)?;
-        }
-        if let Some(live) = self.pods.get_mut(name) {
-            live.leave(Some(grace));
-        }
-        self.apply().await;
-        Ok(Deleted { uid: uid(&old).to_owned(), file, grace })
-    }
-
-    /// Records that a pod ends and another one comes in its place, or nothing of that: what is answered to who asked
-    /// holds, also when the agent is killed the moment after.
-    fn record_anew(&mut self, name: &Name, old: &Pod, anew: Pod) -> Result<Option<String>, Refusal> {
-        let unrecorded = |error: std::io::Error| {
-            let (name, directory) = (&name.1, self.disk.directory().display());
-            Refusal::Failed(format!(
-                "pod {name} goes on as it is: that it is deleted cannot be recorded in {directory}: {error}"
-            ))
-        };
-        let ending = self.disk.write_ending(old).map_err(unrecorded)?;
-        let before = self.desired.pods().get(name).cloned();
-        let file = self.desired.replace(name, anew);
-        let written = file.as_deref().map(|file| self.disk.write_file(file, &self.desired)).transpose();
-        match written.map_err(unrecorded) {
-            Ok(record) => {
-                sync(record.into_iter().chain([ending]).collect());
-                Ok(file)
-            }
-            Err(refusal) => {
-                if let Some(before) = before {
-                    self.desired.replace(name, Pod::clone(&before));
-                }
-                if let Err(error) = disk::discard(&ending) {
-                    tracing::error!(pod = name.1, %error, "the record of a deletion that is not done cannot be removed");
-                }
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Asks for a restart. What comes back ends when that is written down, and so done also by the next agent.
-    fn restart(
-        &self,
-        name: &Name,
-        container: Option<&str>,
-    ) -> Result<impl Future<Output = Result<(), Refusal>> + use<>, Refusal> {
-        let live = self.pods.get(name).ok_or_else(|| not_found(name))?;
-        live.restart(container)
     }
 
     /// Stops every pod, by their priorities within `steps` and else in the opposite of their order, and waits for that;

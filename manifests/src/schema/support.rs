@@ -3,6 +3,9 @@
 //! Every field of every object that a running pod can reach is in it; a test holds that, so a new Kubernetes version
 //! cannot bring a field that nobody has thought about.
 
+mod network;
+mod volumes;
+
 /// What Coracle does with a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Support {
@@ -37,9 +40,6 @@ const CLASSES: Support = Support::RunsFor(
 );
 const ON_THE_HOST: Support = Never("mount it on the host, and mount that as a `hostPath`");
 const DEBUG_ONLY: Support = Never("a container for debugging is no part of what the pod is for: leave it out");
-const FROM_OUTSIDE: Support = Never("a pod is reached from outside by a `hostPort` of one of its containers");
-const NO_BALANCER: Support = Never("there is no load balancer outside of this node: leave it out");
-const NO_EXTERNAL_NAME: Support = Never("a pod of kind `Ambassador` leads to what is elsewhere");
 
 const ALL: &[(&str, Fields)] = &[
     ("Pod", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
@@ -351,130 +351,12 @@ const ALL: &[(&str, Fields)] = &[
             ),
         ],
     ),
-    ("ConfigMapVolumeSource", &[(Runs, &["defaultMode", "defaultUser", "items", "name", "optional"])]),
-    ("SecretVolumeSource", &[(Runs, &["defaultMode", "defaultUser", "items", "optional", "secretName"])]),
-    ("KeyToPath", &[(Runs, &["key", "mode", "path", "user"])]),
-    ("DownwardAPIVolumeSource", &[(Runs, &["defaultMode", "defaultUser", "items"])]),
-    ("DownwardAPIVolumeFile", &[(Runs, &["fieldRef", "mode", "path", "resourceFieldRef", "user"])]),
-    ("ProjectedVolumeSource", &[(Runs, &["defaultMode", "defaultUser", "sources"])]),
-    (
-        "VolumeProjection",
-        &[
-            (Runs, &["configMap", "downwardAPI", "secret"]),
-            (
-                Never("it comes from an API server; put what you have into a `secret`"),
-                &["clusterTrustBundle", "podCertificate", "serviceAccountToken"],
-            ),
-        ],
-    ),
-    ("ConfigMapProjection", &[(Runs, &["items", "name", "optional"])]),
-    ("SecretProjection", &[(Runs, &["items", "name", "optional"])]),
-    ("DownwardAPIProjection", &[(Runs, &["items"])]),
-    ("ImageVolumeSource", &[(Runs, &["pullPolicy", "reference"])]),
-    ("PersistentVolumeClaimVolumeSource", &[(Runs, &["claimName", "readOnly"])]),
-    ("EmptyDirVolumeSource", &[(Runs, &["medium", "mode", "sizeLimit"])]),
-    ("HostPathVolumeSource", &[(Runs, &["path", "type"])]),
     ("ConfigMap", &[(Runs, &["apiVersion", "binaryData", "data", "immutable", "kind", "metadata"])]),
     ("Secret", &[(Runs, &["apiVersion", "data", "immutable", "kind", "metadata", "stringData", "type"])]),
-    ("Network", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
-    ("NetworkSpec", &[(Runs, &["isolated", "masquerade", "mtu", "subnets", "type"])]),
-    ("Ambassador", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
-    (
-        "AmbassadorSpec",
-        &[(
-            Runs,
-            &[
-                "balance",
-                "connectTimeoutSeconds",
-                "drainSeconds",
-                "healthCheck",
-                "maxConnections",
-                "ports",
-                "proxyProtocol",
-                "statusPort",
-                "targets",
-                "udpIdleSeconds",
-            ],
-        )],
-    ),
-    ("AmbassadorPort", &[(Runs, &["hostIP", "hostPort", "name", "port", "protocol", "targetPort", "targets"])]),
-    (
-        "AmbassadorHealthCheck",
-        &[(Runs, &["failureThreshold", "path", "periodSeconds", "port", "successThreshold", "timeoutSeconds", "type"])],
-    ),
-    ("PersistentVolumeClaim", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
-    (
-        "PersistentVolumeClaimSpec",
-        &[
-            (Runs, &["accessModes", "resources"]),
-            (not_yet_unless(&["", "Filesystem"]), &["volumeMode"]),
-            (Ignored("a claim is a directory of this node"), &["storageClassName", "volumeAttributesClassName"]),
-            (NOT_YET, &["dataSource", "dataSourceRef", "selector", "volumeName"]),
-        ],
-    ),
-    ("Service", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
-    (
-        "ServiceSpec",
-        &[
-            (
-                Runs,
-                &[
-                    "clusterIP",
-                    "clusterIPs",
-                    "internalTrafficPolicy",
-                    "ipFamilies",
-                    "ipFamilyPolicy",
-                    "ports",
-                    "publishNotReadyAddresses",
-                    "selector",
-                    "sessionAffinity",
-                    "sessionAffinityConfig",
-                    "type",
-                ],
-            ),
-            (FROM_OUTSIDE, &["externalIPs"]),
-            (NO_EXTERNAL_NAME, &["externalName"]),
-            (
-                NO_BALANCER,
-                &[
-                    "allocateLoadBalancerNodePorts",
-                    "externalTrafficPolicy",
-                    "healthCheckNodePort",
-                    "loadBalancerClass",
-                    "loadBalancerIP",
-                    "loadBalancerSourceRanges",
-                ],
-            ),
-            (ONE_NODE, &["trafficDistribution"]),
-        ],
-    ),
-    (
-        "ServicePort",
-        &[
-            (Runs, &["name", "port", "protocol", "targetPort"]),
-            (FROM_OUTSIDE, &["nodePort"]),
-            (Ignored("nothing here looks into what is sent"), &["appProtocol"]),
-        ],
-    ),
-    ("SessionAffinityConfig", &[(Runs, &["clientIP"])]),
-    ("ClientIPConfig", &[(Runs, &["timeoutSeconds"])]),
-    ("NetworkPolicy", &[(Runs, &["apiVersion", "kind", "metadata", "spec"])]),
-    ("NetworkPolicySpec", &[(Runs, &["egress", "ingress", "podSelector", "policyTypes"])]),
-    ("NetworkPolicyIngressRule", &[(Runs, &["from", "ports"])]),
-    ("NetworkPolicyEgressRule", &[(Runs, &["ports", "to"])]),
-    ("NetworkPolicyPeer", &[(Runs, &["ipBlock", "namespaceSelector", "podSelector"])]),
-    ("NetworkPolicyPort", &[(Runs, &["endPort", "port", "protocol"])]),
-    ("IPBlock", &[(Runs, &["cidr", "except"])]),
-    ("LabelSelector", &[(Runs, &["matchExpressions", "matchLabels"])]),
-    ("LabelSelectorRequirement", &[(Runs, &["key", "operator", "values"])]),
-    (
-        "VolumeResourceRequirements",
-        &[(Runs, &["requests"]), (Ignored("nothing stops a directory from growing"), &["limits"])],
-    ),
 ];
 
 fn rows() -> impl Iterator<Item = &'static (&'static str, Fields)> {
-    ALL.iter().chain(crate::kubelet::table::ROWS)
+    ALL.iter().chain(volumes::ROWS).chain(network::ROWS).chain(crate::kubelet::table::ROWS)
 }
 
 /// What becomes of a field. `None` for one that the table does not name: nothing that runs can reach it.

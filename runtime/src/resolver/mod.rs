@@ -8,6 +8,7 @@
 //! One process of a state directory serves: the one that also watches over the rules. When it ends, the next one does.
 //! Who asks is known by the address, which the rules let nobody else use. Nobody but pods is answered.
 
+mod answer;
 mod cache;
 mod conf;
 mod connection;

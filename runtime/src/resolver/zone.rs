@@ -15,15 +15,13 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA, SRV};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::rr::rdata::PTR;
+use hickory_proto::rr::{RData, Record, RecordType};
 use ipnet::IpNet;
 
+use super::answer::{TTL, address_record, full, nothing, records};
 use super::message::{Question, Reply};
 use super::reverse;
-
-/// For how many seconds an answer holds: as in clusters. A pod that comes back keeps its address, others do not.
-const TTL: u32 = 5;
 
 /// The domain where nobody has said another.
 pub const DEFAULT_DOMAIN: &str = "cluster.local";
@@ -205,7 +203,7 @@ impl Zone {
         let Some(text) = question.text.as_deref() else { return Found::Elsewhere };
         if text == "localhost" || text.ends_with(".localhost") {
             let loopback = [IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()];
-            return Found::Here(self.records(question, loopback.to_vec(), Vec::new(), text));
+            return Found::Here(records(question, loopback.to_vec(), Vec::new(), text));
         }
         if let Some(asked) = reverse::parse(text) {
             return self.reverse(question, asked, asker);
@@ -327,7 +325,7 @@ impl Zone {
             let turn = turn % addresses.len();
             addresses.rotate_left(turn);
         }
-        let mut reply = self.records(question, addresses, srv, domain);
+        let mut reply = records(question, addresses, srv, domain);
         for record in &reply.answers {
             let RData::SRV(srv) = &record.data else { continue };
             let target = srv.target.to_lowercase().to_ascii();
@@ -336,24 +334,6 @@ impl Zone {
             reply.additionals.extend(addresses.into_iter().map(|it| address_record(&srv.target, it)));
         }
         reply
-    }
-
-    fn records(&self, question: &Question, addresses: Vec<IpAddr>, srv: Vec<(u16, String)>, domain: &str) -> Reply {
-        let any = question.kind == RecordType::ANY;
-        let addresses = addresses
-            .into_iter()
-            .filter(|it| any || question.kind == if it.is_ipv4() { RecordType::A } else { RecordType::AAAA });
-        let mut answers: Vec<Record> = addresses.map(|it| address_record(&question.name, it)).collect();
-        if any || question.kind == RecordType::SRV {
-            let weight = u16::try_from(100 / srv.len().max(1)).unwrap_or(1).max(1);
-            let targets = srv.into_iter().filter_map(|(port, target)| Some((port, full(&target, domain)?)));
-            let data = targets.map(|(port, target)| RData::SRV(SRV::new(0, weight, port, target)));
-            answers.extend(data.map(|it| Record::from_rdata(question.name.clone(), TTL, it)));
-        }
-        if answers.is_empty() {
-            return nothing(question, domain, ResponseCode::NoError);
-        }
-        Reply { authoritative: true, answers, ..Reply::default() }
     }
 
     /// Which names an address has.
@@ -384,40 +364,6 @@ impl Zone {
         let answers = names.map(|it| Record::from_rdata(question.name.clone(), TTL, it)).collect();
         Found::Here(Reply { authoritative: true, answers, ..Reply::default() })
     }
-}
-
-fn address_record(name: &Name, address: IpAddr) -> Record {
-    let data = match address {
-        IpAddr::V4(address) => RData::A(A(address)),
-        IpAddr::V6(address) => RData::AAAA(AAAA(address)),
-    };
-    Record::from_rdata(name.clone(), TTL, data)
-}
-
-fn full(name: &str, domain: &str) -> Option<Name> {
-    let mut name = Name::from_ascii(format!("{name}.{domain}")).ok()?;
-    name.set_fqdn(true);
-    Some(name)
-}
-
-/// There is no such name, or nothing of this kind at it; `zone` says for whom that is said.
-fn nothing(question: &Question, zone: &str, code: ResponseCode) -> Reply {
-    let apex = Name::from_ascii(zone).map(|mut it| {
-        it.set_fqdn(true);
-        it
-    });
-    let mut reply = Reply { code, authoritative: true, ..Reply::default() };
-    let Ok(apex) = apex else { return reply };
-    let server = apex.prepend_label("ns").unwrap_or_else(|_| apex.clone());
-    let contact = apex.prepend_label("hostmaster").unwrap_or_else(|_| apex.clone());
-    let soa = SOA::new(server, contact, 1, 7200, 1800, 86400, TTL);
-    let soa = Record::from_rdata(apex.clone(), TTL, RData::SOA(soa));
-    if question.kind == RecordType::SOA && code == ResponseCode::NoError && question.name == apex {
-        reply.answers.push(soa);
-    } else {
-        reply.authorities.push(soa);
-    }
-    reply
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use hickory_proto::rr::Name;
+
 use super::*;
 use crate::resolver::message::{self, Edns};
 

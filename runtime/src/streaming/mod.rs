@@ -25,6 +25,7 @@ pub mod portforward;
 pub mod remotecommand;
 mod serve;
 mod server;
+mod slot;
 pub mod spdy;
 mod state;
 mod tls;
