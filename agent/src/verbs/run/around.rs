@@ -80,20 +80,21 @@ impl Around {
         }
         loop {
             bell.notified().await;
+            // Before the picture is taken: who ends after it must not count as ended in it.
+            let left: BTreeMap<Name, bool> = self.guided.iter().filter_map(still_there).collect();
             let picture = self.look();
             let mut held = Vec::new();
             for (name, guided) in &self.guided {
                 let gate = self.gate(name, &picture);
-                let waits = !guided.seen.borrow().finished && guided.seen.borrow().held;
+                let waits = left.get(name).copied().unwrap_or(false);
                 if let Some(gate) = gate.clone().filter(|_| waits) {
                     held.push((name.clone(), gate));
                 }
                 guided.guide.surround(picture.surroundings(name));
                 guided.guide.gate(gate);
             }
-            let left = self.guided.values().filter(|it| !it.seen.borrow().finished).count();
             // When all that is left waits, and for nobody else's pods, nothing will ever change.
-            if held.len() == left && !picture.looks_abroad() {
+            if held.len() == left.len() && !picture.looks_abroad() {
                 for (name, gate) in held {
                     if let Some(guided) = self.guided.get(&name).filter(|_| given_up.insert(name.clone())) {
                         guided.stopper.evict(&gate.reason, &gate.message, None);
@@ -102,6 +103,12 @@ impl Around {
             }
         }
     }
+}
+
+/// A pod that has not ended, and whether it is held back.
+fn still_there((name, it): (&Name, &Guided)) -> Option<(Name, bool)> {
+    let seen = it.seen.borrow();
+    (!seen.finished).then(|| (name.clone(), seen.held))
 }
 
 /// Rings the bell whenever somebody may have reason to look.
