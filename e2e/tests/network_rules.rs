@@ -54,17 +54,20 @@ fn state(cri: &Cri<'_>) -> GetNetworkResponse {
     cri.client().block_on(client.get_network(GetNetworkRequest {})).expect("it tells").into_inner()
 }
 
-/// All that `from` reaches of `to`: by each protocol and each family.
-fn reached(from: &Pod, to: &Pod) -> Vec<bool> {
-    let asked =
-        |at: SocketAddr| PROTOCOLS.map(|it| ask_within(&from.network, it, at, Duration::from_millis(500)).is_ok());
+/// All that `from` reaches of `to`: by each protocol and each family. What is expected has its time to come.
+fn reached(from: &Pod, to: &Pod, expected: [bool; 2]) -> Vec<bool> {
+    let way = |at: SocketAddr, protocol, comes: bool| {
+        let patience = if comes { deadline() } else { SILENCE };
+        ask_within(&from.network, protocol, at, patience).is_ok()
+    };
+    let asked = |at| [0, 1].map(|it| way(at, PROTOCOLS[it], expected[it]));
     to.at(PORT).into_iter().flat_map(asked).collect()
 }
 
 #[track_caller]
 fn assert_reached(from: &Pod, to: &Pod, tcp: bool, udp: bool) {
     let expected = [tcp, udp].repeat(to.ips.len());
-    assert_eq!(reached(from, to), expected, "{} to {}, by tcp and udp at each address", from.name, to.name);
+    assert_eq!(reached(from, to, [tcp, udp]), expected, "{} to {}, by tcp and udp at each address", from.name, to.name);
 }
 
 struct Lot {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 
+use super::firewall::Firewall;
 use super::rtnl::{Mode, Request};
 use super::state::Locked;
 use super::{bridge, forwarding, named, setup, survey, wanted};
@@ -18,11 +19,12 @@ use crate::{runs, sandbox, servers};
 /// How long the kernel may take to remove the links of a namespace that has ended.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Makes the rules what the records of all sandboxes say. Says no, and does nothing, while the network is down.
-pub fn reconcile(core: &Core) -> Result<bool> {
+/// Makes the rules what the records of all sandboxes say, by `how`: [`Firewall::load`] or [`Firewall::refresh`]. Says no,
+/// and does nothing, while the network is down.
+pub fn reconcile(core: &Core, how: fn(&Firewall, &Core, &Locked) -> Result<()>) -> Result<bool> {
     let locked = core.network.lock(core)?;
     if locked.shared.up {
-        core.network.firewall.load(core, &locked)?;
+        how(&core.network.firewall, core, &locked)?;
         named::guard(core)?;
     }
     Ok(locked.shared.up)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::nft::{self, Desired, Guard, NetworkRules, Pair, PodRules, Relations, Seen, Stale, Table};
 use super::relations::{self, Addresses, Scope, Sets};
@@ -112,11 +112,14 @@ impl Firewall {
         };
         let (before, after) = (resolved(&old)?, resolved(&new)?);
         // Who served this owner before may have died between writing down what it wants and putting it into force.
-        let first = self.is_first(owner) && !(set.is_empty() && old == new);
+        let known = self.served().contains(owner);
+        let first = !known && (!set.is_empty() || old != new);
         let other_networks = networks != named::rules(core, locked)?;
         if before == after && !first && !other_networks {
             return Ok(());
         }
+        // Until it is in force: who asks again after an error finds the wish written down, and no difference.
+        self.served().retain(|it| it != owner);
         let table = self.table()?;
         let related = if first || other_networks { None } else { table.relate(&before, &after).map_err(trace).ok() };
         let stale = match related {
@@ -127,16 +130,14 @@ impl Firewall {
             }
         };
         // A link that is gone lets nothing through when this answers.
-        table.forget(&stale).map_err(during("end the connections of links"))
+        table.forget(&stale).map_err(during("end the connections of links"))?;
+        self.served().push(owner.clone());
+        Ok(())
     }
 
-    fn is_first(&self, owner: &Owner) -> bool {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = !served.contains(owner);
-        if first {
-            served.push(owner.clone());
-        }
-        first
+    /// The owners whose wishes this process has put into force.
+    fn served(&self) -> MutexGuard<'_, Vec<Owner>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn relate(&self, before: &Relations, after: &Relations) -> Result<()> {

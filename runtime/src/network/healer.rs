@@ -87,11 +87,7 @@ fn guard(core: &Weak<Core>, change: impl FnOnce(&Firewall, &Path) -> Result<()>)
 /// connections are disturbed.
 fn look_after(core: &Weak<Core>) {
     let Some(core) = core.upgrade() else { return };
-    let looked = core
-        .network
-        .lock(&core)
-        .and_then(|locked| if locked.shared.up { core.network.firewall.refresh(&core, &locked) } else { Ok(()) });
-    if let Err(error) = looked {
+    if let Err(error) = reconcile(&core, Firewall::refresh) {
         tracing::warn!(%error, "the rules of the pods' network may not be what they should be");
     }
 }
@@ -121,7 +117,7 @@ fn repaired(core: &Core, took: Duration) {
 
 fn heal(core: &Core, why: &str) {
     let begin = Instant::now();
-    match reconcile(core) {
+    match reconcile(core, Firewall::load) {
         Ok(true) => {
             repaired(core, begin.elapsed());
             tracing::warn!(why, "the rules of the pods' network were loaded again");

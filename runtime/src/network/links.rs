@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::healer::Repairs;
-use super::named;
 use super::nft::pairs;
 use super::relations::{self, Addresses, Scope};
 use super::wanted::{self, PodRef, WantedSet};
@@ -37,7 +36,6 @@ pub struct LinkState {
 
 /// Replaces what an owner wants.
 pub fn set(core: &Core, owner: &Owner, wanted: &WantedSet) -> Result<()> {
-    named::check(&wanted.networks)?;
     let locked = core.network.lock(core)?;
     free_of_others(core, owner, wanted)?;
     core.network.firewall.set(core, &locked, owner, wanted)

@@ -253,17 +253,21 @@ pub fn sweep(core: &Core, locked: &mut Locked) -> Result<()> {
 /// Takes networks away: their bridges, claims and rules.
 fn down(core: &Core, locked: &mut Locked, names: &[String]) -> Result<()> {
     let group = core.network.group;
-    for name in names {
-        let Some(named) = locked.shared.networks.remove(name) else { continue };
+    let gone: Vec<Named> = names.iter().filter_map(|name| locked.shared.networks.remove(name)).collect();
+    // First the record: who makes one of them again does not take it for whole, and finds what is left of it.
+    locked.save().during(|| "write the record of the network".into())?;
+    core.network.firewall.refresh(core, locked)?;
+    for named in gone {
+        let name = named.spec.name.clone();
         core.network
             .run(move |host| {
                 named.bridge.map_or(Ok(()), |it| wire::remove(host, &it))?;
-                host.rtnl.run(setup::unclaims(&named.ranges, group))
+                let ranges = named.ranges.all();
+                setup::unclaim_all(&mut host.rtnl, group, |range| ranges.contains(range))
             })
             .during(|| format!("take network {name} away"))?;
     }
-    core.network.firewall.refresh(core, locked)?;
-    locked.save().during(|| "write the record of the network".into())
+    Ok(())
 }
 
 /// What the rules have to know of the networks in force, the default one among them.
@@ -277,13 +281,15 @@ pub fn rules(core: &Core, locked: &Locked) -> Result<Vec<NetworkRules>> {
         gateways: ranges.gateways(),
         bridge: None,
     }];
+    let sets = if locked.shared.networks.is_empty() { Vec::new() } else { wanted::all(core)? };
     for (name, named) in &locked.shared.networks {
-        // Those who cannot agree are told when a pod starts.
-        let spec = find(core, name).ok().flatten().unwrap_or_else(|| named.spec.clone());
+        // Those who cannot agree are told when a pod starts; until then what anybody shuts is shut.
+        let wanted = || sets.iter().flat_map(|(_, set)| &set.networks).filter(|it| it.name == *name);
+        let any = |of: fn(&Spec) -> bool| if wanted().next().is_none() { of(&named.spec) } else { wanted().any(of) };
         networks.push(NetworkRules {
             name: name.clone(),
-            isolated: spec.isolated,
-            masquerade: spec.masquerade,
+            isolated: any(|it| it.isolated),
+            masquerade: any(|it| it.masquerade),
             ranges: named.ranges.all(),
             gateways: named.ranges.gateways(),
             bridge: named.bridge.clone(),

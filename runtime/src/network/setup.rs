@@ -14,7 +14,7 @@ use rustix::fs::FlockOperation;
 use super::leases::{Change, flock};
 use super::pool::Use;
 use super::ranges::{self, Ranges};
-use super::rtnl::{Mode, Request};
+use super::rtnl::{Mode, Request, Rtnl};
 use super::state::Locked;
 use super::survey::{Claim, links, survey};
 use super::thread::open_own;
@@ -73,9 +73,10 @@ pub fn claims(ranges: &Ranges, group: u32) -> Vec<Request> {
     ranges.all().into_iter().map(|range| claim(Claim { range, group })).collect()
 }
 
-/// Gives them back.
-pub fn unclaims(ranges: &Ranges, group: u32) -> Vec<Request> {
-    ranges.all().into_iter().map(|range| unclaim(Claim { range, group })).collect()
+/// Gives those of them back that are there: whoever did so before may have died on the way.
+pub fn unclaim_all(rtnl: &mut Rtnl, group: u32, which: impl Fn(&IpNet) -> bool) -> std::io::Result<()> {
+    let claims = survey(rtnl)?.claims.into_iter().filter(|it| it.group == group && which(&it.range));
+    rtnl.run(claims.map(unclaim).collect())
 }
 
 /// Whether no pod has an address.
@@ -125,8 +126,7 @@ pub fn down(network: &Network, locked: &mut Locked) -> Result<()> {
         for link in links.values().filter(|it| it.group == group && bridge::is_ours(&it.name)) {
             wire::remove(host, &link.name)?;
         }
-        let claims = survey(&mut host.rtnl)?.claims.into_iter().filter(|it| it.group == group);
-        host.rtnl.run(claims.map(unclaim).collect())
+        unclaim_all(&mut host.rtnl, group, |_| true)
     });
     unclaimed.during(|| "give back the pods' ranges".into())
 }

@@ -114,7 +114,9 @@ impl Table {
         let unused = unused::find(&mut self.socket(), table, desired)?;
         let mut changes = vec![message::add_table(table), message::flush_rules(table)];
         changes.extend(self.frame(desired));
-        changes.extend(sets::all(desired).iter().map(|set| message::flush_set(table, &set.name)));
+        // Clients stay with their pods.
+        let emptied = sets::all(desired).into_iter().filter(|set| !sets::STICKY.contains(&&*set.name));
+        changes.extend(emptied.map(|set| message::flush_set(table, &set.name)));
         changes.extend(unused);
         changes.extend(self.contents(desired));
         self.load(&changes, desired)

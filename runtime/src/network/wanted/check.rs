@@ -11,6 +11,7 @@ use super::{
     SrvTarget, WantedSet,
 };
 use crate::error::{Error, Result};
+use crate::network::Kind;
 use crate::network::named::{self, Shape, Spec};
 
 /// Ports that a link may lead to at one pod: each is an element of a set.
@@ -118,22 +119,17 @@ fn range(field: &str, text: &str) -> Result<IpNet> {
 }
 
 fn network(field: &str, network: proto::Network) -> Result<Spec> {
-    if ["", "flat", "private"].contains(&network.name.as_str()) {
+    let Ok(Kind::Named(name)) = network.name.parse() else {
         return invalid(field, format!("{:?} is no name for a network", network.name));
-    }
+    };
     let shape = match proto::NetworkType::try_from(network.r#type) {
         Ok(proto::NetworkType::Bridge) => Shape::Bridge,
         Ok(proto::NetworkType::Ptp | proto::NetworkType::Unspecified) => Shape::Ptp,
         Err(_) => return invalid(field, "the type is ptp or bridge"),
     };
     let subnets = each(&format!("{field}.subnets"), network.subnets, |field, it| range(field, &it))?;
-    for six in [false, true] {
-        if subnets.iter().filter(|it| it.addr().is_ipv6() == six).count() > 1 {
-            return invalid(field, "it has two ranges of one family");
-        }
-    }
     Ok(Spec {
-        name: network.name,
+        name,
         subnets,
         isolated: network.isolated,
         masquerade: network.masquerade,
@@ -149,8 +145,8 @@ fn link(field: &str, link: proto::Link) -> Result<Link> {
             pod: pod(&format!("{field}.pod"), it.pod)?,
             ports: each(&format!("{field}.ports"), it.ports, ports)?,
         };
-        let count: u32 = endpoint.ports.iter().map(|it| u32::from(it.last - it.first) + 1).sum();
-        if count > MOST_PORTS {
+        let count: u64 = endpoint.ports.iter().map(|it| u64::from(it.last - it.first) + 1).sum();
+        if count > u64::from(MOST_PORTS) {
             return invalid(field, format!("{} has {count} ports to link to: {MOST_PORTS} are allowed", endpoint.pod));
         }
         Ok(endpoint)
