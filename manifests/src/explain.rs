@@ -18,11 +18,15 @@ pub struct Unknown {
 }
 
 /// The kinds that can be asked for, each with the names that it has on a command line.
-const KINDS: [(&str, &[&str]); 5] = [
+const KINDS: [(&str, &[&str]); 9] = [
     ("Pod", &["pod", "pods", "po"]),
     ("ConfigMap", &["configmap", "configmaps", "cm"]),
     ("Secret", &["secret", "secrets"]),
     ("PersistentVolumeClaim", &["persistentvolumeclaim", "persistentvolumeclaims", "pvc"]),
+    ("Service", &["service", "services", "svc"]),
+    ("NetworkPolicy", &["networkpolicy", "networkpolicies", "netpol"]),
+    ("Network", &["network", "networks"]),
+    ("Ambassador", &["ambassador", "ambassadors"]),
     ("KubeletConfiguration", &["kubeletconfiguration"]),
 ];
 
@@ -102,6 +106,14 @@ fn held(ty: &Type) -> Option<&'static str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn every_kind_that_runs_is_explained() {
+        for kind in kinds::run() {
+            let page = explain(&kind.to_lowercase()).unwrap();
+            assert!(page.contains("  metadata <ObjectMeta>"), "{page}");
+        }
+    }
 
     #[test]
     fn a_field_is_explained_with_what_becomes_of_it_here() {

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use super::serve::connection;
 use super::{Api, Control, Doing, Error, Identity, WATCHERS};
 use crate::channel::{Cri, in_memory};
-use crate::store::{Store, Stored};
+use crate::store::{Kind, Store};
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
@@ -322,5 +322,7 @@ async fn a_head_without_end_is_cut_off() {
 
 #[test]
 fn every_kind_is_known_by_its_type() {
-    assert_eq!(Pod::KIND.plural(), "pods");
+    for kind in Kind::ALL {
+        assert_eq!(Kind::of_plural(kind.group(), kind.plural()), Some(kind), "{}", kind.name());
+    }
 }

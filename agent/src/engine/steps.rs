@@ -205,15 +205,15 @@ impl Steps {
     }
 
     /// Brings files of ConfigMaps, Secrets and of the pod's own fields up to date, and the hosts file where there is one
-    /// already; true when something changed.
-    pub async fn refresh(&self, ips: Vec<String>) -> Result<bool, Problem> {
+    /// already.
+    pub async fn refresh(&self, ips: Vec<String>) -> Result<(), Problem> {
         let steps = self.clone();
         let done = blocking(move || {
             let hosts = steps.dir.hosts();
             if hosts.exists() {
                 steps.write_hosts(&ips, &hosts)?;
             }
-            volumes::refresh(&steps.sources(&steps.engine.objects()))
+            volumes::refresh(&steps.sources(&steps.engine.objects())).map(drop)
         })
         .await;
         done.map_err(|error| Problem::new("FailedMount", error))

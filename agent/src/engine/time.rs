@@ -48,8 +48,11 @@ impl Clock {
         Monotonic(self.booted + self.start.elapsed())
     }
 
-    /// Sleeps until `until`.
+    /// Sleeps until `until`; for ever, if that is further away than any clock goes.
     pub async fn sleep_until(&self, until: Monotonic) {
-        tokio::time::sleep_until(self.start + until.0.saturating_sub(self.booted)).await;
+        match self.start.checked_add(until.0.saturating_sub(self.booted)) {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        }
     }
 }

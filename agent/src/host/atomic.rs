@@ -40,6 +40,7 @@ pub fn write(directory: &Path, payload: &Payload, group: Option<u32>) -> Result<
     {
         return Ok(false);
     }
+    sweep(directory, current.as_deref())?;
     let name = jiff::Timestamp::now().strftime("..%Y_%m_%d_%H_%M_%S.%N").to_string();
     let fresh = directory.join(&name);
     make_dir(&fresh, 0o755)?;
@@ -61,6 +62,19 @@ pub fn write(directory: &Path, payload: &Payload, group: Option<u32>) -> Result<
         fs::remove_dir_all(&old).map_err(io_error("remove", &old))?;
     }
     Ok(true)
+}
+
+/// Removes what earlier attempts have left: of one that failed, or whose agent was killed on the way.
+fn sweep(directory: &Path, current: Option<&Path>) -> Result<(), HostError> {
+    for entry in fs::read_dir(directory).map_err(io_error("read", directory))? {
+        let entry = entry.map_err(io_error("read", directory))?;
+        let name = entry.file_name();
+        let hidden = name.as_encoded_bytes().starts_with(b"..");
+        if hidden && entry.file_type().is_ok_and(|it| it.is_dir()) && current != Some(Path::new(&name)) {
+            fs::remove_dir_all(entry.path()).map_err(io_error("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 fn current(directory: &Path) -> Result<Option<PathBuf>, HostError> {

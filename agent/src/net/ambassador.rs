@@ -20,6 +20,13 @@ const SPARE_SECONDS: i64 = 5;
 /// Nobody's user: a relay needs no right of any other.
 const NOBODY: i64 = 65534;
 
+/// Reads manifests, with what each Ambassador means in its place.
+pub fn read(sources: &[Source]) -> Manifest {
+    let mut manifest = manifests::read(sources);
+    expand(&mut manifest);
+    manifest
+}
+
 /// Puts the pod and the ConfigMap that each Ambassador means in its place.
 pub fn expand(manifest: &mut Manifest) {
     let mut objects = Vec::with_capacity(manifest.objects.len());

@@ -14,6 +14,7 @@ use manifests::{Located, Manifest, Object, Severity, Source};
 
 use super::sources::{Content, Snapshot};
 use crate::engine::config::Objects;
+use crate::net::ambassador;
 
 /// Namespace and name of an object.
 pub type Name = (String, String);
@@ -286,8 +287,7 @@ fn read(name: &str, content: &Content) -> Result<Manifest, String> {
         Content::Unreadable(why) => return Err(format!("error: {name} {why}\n")),
         Content::Unfinished => return Ok(Manifest::default()),
     };
-    let mut manifest = manifests::read(&[Source { name: name.to_owned(), text: text.to_string() }]);
-    crate::net::ambassador::expand(&mut manifest);
+    let manifest = ambassador::read(&[Source { name: name.to_owned(), text: text.to_string() }]);
     let errors: Vec<String> =
         manifest.diagnostics.iter().filter(|it| it.severity == Severity::Error).map(|it| it.render(false)).collect();
     if !errors.is_empty() {

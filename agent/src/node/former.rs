@@ -21,7 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// that has nothing any more is forgotten.
 pub async fn leftovers(disk: &Disk, endpoint: Option<&Path>, own: Channel) -> io::Result<Vec<String>> {
     let now = endpoint.map_or_else(|| OWN.to_owned(), |socket| socket.display().to_string());
-    let known = disk.runtimes()?;
+    let mut known = disk.runtimes()?;
+    // First of all: pods are being started there already, and the others may take their time to answer.
+    if known.insert(now.clone()) {
+        disk.write_runtimes(&known)?;
+    }
     let mut kept = BTreeSet::from([now.clone()]);
     let mut said = Vec::new();
     for place in known.iter().filter(|place| **place != now) {

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use cri_proto::cri;
 use futures_util::StreamExt as _;
@@ -56,11 +56,15 @@ impl LogKeeper {
     /// Works for ever.
     pub async fn run(self) {
         let mut seen = HashMap::new();
+        let mut looked_at = Instant::now();
         loop {
             let logs = self.settings.borrow().logs;
+            // However often the bell rings, what is done now and then is done.
+            let left = logs.interval.saturating_sub(looked_at.elapsed());
             let rung = tokio::select! {
+                biased;
+                () = tokio::time::sleep(left) => false,
                 () = self.bell.notified() => { tokio::time::sleep(SETTLE).await; true }
-                () = tokio::time::sleep(logs.interval) => false,
             };
             // Our own runtime's containers are asked for only when something has happened: in between, looking at the
             // directories is enough.
@@ -68,6 +72,7 @@ impl LogKeeper {
                 self.look_at_containers(logs).await;
             }
             if !rung {
+                looked_at = Instant::now();
                 let (dir, links) = (self.log_dir.clone(), self.links.clone());
                 let looked = tokio::task::spawn_blocking(move || {
                     compress::below(&dir, &mut seen);

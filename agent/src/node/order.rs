@@ -129,11 +129,9 @@ impl Order {
 
     /// Of `leaving`, those that may end now: no other one that leaves comes after them.
     pub fn may_end(&self, leaving: &BTreeSet<Name>) -> BTreeSet<Name> {
-        let comes_after = |name: &Name, other: &Name| {
-            !self.cycles.contains_key(name)
-                && self.after.get(other).is_some_and(|targets| targets.iter().any(|wait| wait.target == *name))
-        };
-        leaving.iter().filter(|name| !leaving.iter().any(|other| comes_after(name, other))).cloned().collect()
+        let waits = leaving.iter().filter_map(|name| self.after.get(name)).flatten();
+        let held: BTreeSet<&Name> = waits.map(|wait| &wait.target).collect();
+        leaving.iter().filter(|name| !held.contains(name) || self.cycles.contains_key(*name)).cloned().collect()
     }
 }
 

@@ -12,6 +12,7 @@ use runtime::store::{self, Durability};
 use super::diff;
 use crate::cli::Global;
 use crate::failure::BAD_INPUT;
+use crate::net::ambassador;
 use crate::node::desired::disk::Disk;
 use crate::node::desired::{Desired, Name, name_of};
 use crate::node::sources::Place;
@@ -49,7 +50,7 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let sources = sources::load(&args.filenames)?;
     let color = global.color.wanted(&std::io::stderr());
     // All of them together first: two files with one object are a mistake, too.
-    let all = manifests::read(&sources);
+    let all = ambassador::read(&sources);
     for diagnostic in &all.diagnostics {
         anstream::eprintln!("{}\n", diagnostic.render(color).trim_end_matches('\n'));
     }
@@ -91,7 +92,7 @@ fn directory(global: &Global) -> anyhow::Result<PathBuf> {
 
 /// The file of a manifest: the one that has its objects already, else one of its own name.
 fn target(directory: &Path, desired: &Desired, source: Source) -> anyhow::Result<Target> {
-    let manifest = manifests::read(std::slice::from_ref(&source));
+    let manifest = ambassador::read(std::slice::from_ref(&source));
     let Some(first) = manifest.objects.first() else { bail!("{} has no object that is run", source.name) };
     let mut known: BTreeSet<&str> = BTreeSet::new();
     for located in &manifest.objects {

@@ -10,6 +10,7 @@ use manifests::Object;
 use crate::cli::Global;
 use crate::engine::plan::preview;
 use crate::failure::BAD_INPUT;
+use crate::net::ambassador;
 use crate::node::desired::disk::Disk;
 use crate::node::desired::{Desired, FILE, name_of};
 use crate::printer::Printer;
@@ -30,8 +31,7 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|path| if path.as_os_str() == "-" { Ok(path.clone()) } else { std::path::absolute(path) });
     let paths = paths.collect::<Result<Vec<_>, _>>().context("find the manifests")?;
-    let mut manifest = manifests::read(&sources::load(&paths)?);
-    crate::net::ambassador::expand(&mut manifest);
+    let manifest = ambassador::read(&sources::load(&paths)?);
     let color = global.color.wanted(&std::io::stderr());
     for diagnostic in &manifest.diagnostics {
         anstream::eprintln!("{}\n", diagnostic.render(color).trim_end_matches('\n'));

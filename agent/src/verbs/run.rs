@@ -30,6 +30,7 @@ use crate::failure::BAD_INPUT;
 use crate::host::node;
 use crate::identity::new_uid;
 use crate::net::Declared;
+use crate::net::ambassador;
 use crate::node::order::Order;
 use crate::privilege::require_root;
 use crate::sources;
@@ -55,8 +56,7 @@ pub struct Args {
 /// Runs the pods to their end.
 pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>) -> anyhow::Result<ExitCode> {
     let zygote = zygote.transpose().context("prepare to start containers")?;
-    let mut manifest = manifests::read(&sources::load(&args.paths)?);
-    crate::net::ambassador::expand(&mut manifest);
+    let manifest = ambassador::read(&sources::load(&args.paths)?);
     let color = global.color.wanted(&std::io::stderr());
     for diagnostic in &manifest.diagnostics {
         anstream::eprintln!("{}\n", diagnostic.render(color).trim_end_matches('\n'));

@@ -211,17 +211,28 @@ impl Worker {
         }
     }
 
-    /// Brings the files that the pod sees up to date, once for each change of what they are made from.
+    /// Brings the files that the pod sees up to date, after each change of what they are made from; what fails is tried
+    /// again by the next look, and told once.
     async fn refresh(&mut self, view: &PodStatusView) {
+        let mut failed = None;
+        // One that is to come writes the file itself.
+        let sandbox = view.sandbox().filter(|sandbox| sandbox.ready);
         if std::mem::take(&mut self.hosts_stale)
-            && let Some(sandbox) = view.sandbox().filter(|sandbox| sandbox.ready)
+            && let Some(sandbox) = sandbox
             && let Err(problem) = self.steps.refresh_hosts(sandbox.ips.clone()).await
         {
-            self.tell_problem(None, &problem, false).await;
+            self.hosts_stale = true;
+            failed = Some(problem);
         }
         if std::mem::take(&mut self.stale)
             && let Err(problem) = self.steps.refresh(self.ips.clone()).await
         {
+            self.stale = true;
+            failed = Some(problem);
+        }
+        let message = failed.as_ref().map(|problem| problem.message.clone());
+        let known = std::mem::replace(&mut self.unrefreshed, message);
+        if let Some(problem) = failed.filter(|problem| known.as_ref() != Some(&problem.message)) {
             self.tell_problem(None, &problem, false).await;
         }
     }

@@ -77,6 +77,8 @@ pub(super) struct Worker {
     followed: BTreeMap<String, String>,
     /// What is in the pod's volumes may be older than the objects.
     stale: bool,
+    /// Why they could not be brought up to date the last time.
+    unrefreshed: Option<String>,
     key: PodKey,
     steps: Steps,
     observer: Observer,
@@ -157,6 +159,7 @@ impl Worker {
             hosts_stale: false,
             followed: BTreeMap::new(),
             stale: false,
+            unrefreshed: None,
             memory: Memory::new(&engine.settings().boot_id, started.as_second()),
             bell,
             engine,

@@ -100,7 +100,13 @@ impl Reconciler {
 
     /// A pod is gone: its record goes, and a new one of its name may start.
     pub(super) async fn ended(&mut self, ended: Result<Name, JoinError>) {
-        let Ok(name) = ended else { return };
+        let name = match ended {
+            Ok(name) => name,
+            Err(error) => {
+                tracing::error!(%error, "the end of a pod broke off; restart the agent to have it ended");
+                return;
+            }
+        };
         let Some(live) = self.pods.remove(&name) else { return };
         self.registry.remove(&live.pod);
         if let Err(error) = self.disk.remove_ending(uid(&live.pod)) {

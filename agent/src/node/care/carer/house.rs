@@ -81,7 +81,8 @@ impl Carer {
     /// Gives back what evicted pods have left, and starts those anew whose time has come.
     pub(super) async fn come_back(&mut self, all: &[PodState], conditions: &BTreeSet<Condition>) {
         let evicted: Vec<&Pod> = all.iter().filter(|it| it.over && was_evicted(&it.pod)).map(|it| &*it.pod).collect();
-        self.cleared.retain(|cleared| all.iter().any(|it| uid(&it.pod) == cleared));
+        // One that runs again may be evicted again.
+        self.cleared.retain(|cleared| evicted.iter().any(|it| uid(it) == cleared));
         for pod in &evicted {
             self.clear(pod).await;
         }
@@ -102,9 +103,11 @@ impl Carer {
         if !self.cleared.insert(uid.clone()) {
             return;
         }
-        let cleared = tokio::task::spawn_blocking(move || teardown::remove_pod_volumes(&root, &uid)).await;
+        let of_pod = uid.clone();
+        let cleared = tokio::task::spawn_blocking(move || teardown::remove_pod_volumes(&root, &of_pod)).await;
         if let Ok(Err(error)) = cleared {
-            tracing::warn!(%error, "the volumes of an evicted pod cannot be given back");
+            tracing::warn!(%error, "the volumes of an evicted pod cannot be given back; it is tried again");
+            self.cleared.remove(&uid);
         }
     }
 
