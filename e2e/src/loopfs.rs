@@ -8,13 +8,18 @@ use std::sync::Mutex;
 /// Loop devices are found and taken in two steps: one test at a time.
 static LOOP: Mutex<()> = Mutex::new(());
 
-/// Makes an ext4 of `megabytes` with `inodes` in the file `image` and mounts it at `point`.
-pub fn mount_ext4(image: &Path, point: &Path, megabytes: u64, inodes: u32) -> Result<Mounted, String> {
+/// Makes an ext4 of `megabytes` with `inodes`, and with no journal to take of its room, in the file `image` and mounts it
+/// at `point`.
+pub fn mount_small(image: &Path, point: &Path, megabytes: u64, inodes: u32) -> Result<Mounted, String> {
+    mount_ext4(image, point, megabytes, &["-O", "^has_journal", "-N", &inodes.to_string()])
+}
+
+/// Makes an ext4 of `megabytes` with `options` of mkfs.ext4(8) in the file `image` and mounts it at `point`.
+pub fn mount_ext4(image: &Path, point: &Path, megabytes: u64, options: &[&str]) -> Result<Mounted, String> {
     let file = std::fs::File::create(image).map_err(|error| format!("cannot create {}: {error}", image.display()))?;
     file.set_len(megabytes << 20).map_err(|error| format!("cannot size {}: {error}", image.display()))?;
-    let inodes = inodes.to_string();
     let image = image.to_string_lossy();
-    tool("mkfs.ext4", &["-q", "-F", "-m", "0", "-O", "^has_journal", "-N", &inodes, &image])?;
+    tool("mkfs.ext4", &[&["-q", "-F", "-m", "0"], options, &[&image]].concat())?;
     std::fs::create_dir_all(point).map_err(|error| format!("cannot create {}: {error}", point.display()))?;
     let _one = LOOP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     Mounted::new(&["-o", "loop", &image], point)

@@ -30,8 +30,8 @@ pub enum StateDir {
 
 /// Directories, a cgroup root and a binary. Dropping it collects everything and asserts that nothing is left.
 pub struct Node {
-    /// Before the directory, which holds its image.
-    disk: Option<Mounted>,
+    /// Before the directory, which holds their images.
+    disks: Vec<Mounted>,
     dir: TempDir,
     binary: PathBuf,
     /// `--root-dir`
@@ -78,7 +78,7 @@ impl Node {
         // Without root there is none, and the tests that would need it are skipped.
         let own = crate::skip::root().map(|()| Host::new().expect("a network namespace")).ok();
         Self {
-            disk: None,
+            disks: Vec::new(),
             dir,
             network: own.as_ref().map(Network::of),
             binary,
@@ -109,12 +109,33 @@ impl Node {
         let archive = fixtures::busybox()?;
         let mut node = Self::new();
         let (image, disk) = (node.dir().join("disk.img"), node.dir().join("disk"));
-        let mounted = loopfs::mount_ext4(&image, &disk, megabytes, inodes);
-        node.disk = Some(mounted.map_err(|why| format!("no small filesystem: {why}"))?);
+        let mounted = loopfs::mount_small(&image, &disk, megabytes, inodes);
+        node.disks.push(mounted.map_err(|why| format!("no small filesystem: {why}"))?);
         // The checker looks for the paths as the filesystem itself spells them too: they need a name of their own.
         let home = disk.join(&node.cgroup_root);
         (node.root_dir, node.state_dir, node.log_dir) = (home.join("root"), home.join("state"), home.join("log"));
         std::fs::create_dir(&home).expect("the filesystem is writable");
+        node.import(&archive);
+        Ok(node)
+    }
+
+    /// A node with the busybox image whose root directory and logs are on an ext4 of their own and whose state directory
+    /// is in memory, as `/var/lib` and `/run` are: what is measured does not depend on what else the machine's disk holds.
+    /// (One without a journal looks the longer for a new inode the more were deleted in the minutes before.)
+    pub fn with_disks(megabytes: u64) -> Result<Self, String> {
+        crate::skip::root()?;
+        let archive = fixtures::busybox()?;
+        let mut node = Self::new();
+        let (image, disk, memory) = (node.dir().join("disk.img"), node.dir().join("disk"), node.dir().join("memory"));
+        node.disks.push(loopfs::mount_ext4(&image, &disk, megabytes, &[])?);
+        std::fs::create_dir(&memory).map_err(|error| format!("cannot create {}: {error}", memory.display()))?;
+        node.disks.push(Mounted::new(&["-t", "tmpfs", "tmpfs"], &memory)?);
+        let homes = [disk.join(&node.cgroup_root), memory.join(&node.cgroup_root)];
+        for home in &homes {
+            std::fs::create_dir(home).map_err(|error| format!("cannot create {}: {error}", home.display()))?;
+        }
+        (node.root_dir, node.log_dir, node.state_dir) =
+            (homes[0].join("root"), homes[0].join("log"), homes[1].join("state"));
         node.import(&archive);
         Ok(node)
     }
@@ -127,9 +148,14 @@ impl Node {
         node
     }
 
+    /// Where the node's own filesystems are mounted.
+    pub fn disks(&self) -> Vec<PathBuf> {
+        self.disks.iter().map(|it| it.path().to_owned()).collect()
+    }
+
     /// Where the small filesystem is mounted.
     pub fn disk(&self) -> Option<&Path> {
-        self.disk.as_ref().map(Mounted::path)
+        self.disks.first().map(Mounted::path)
     }
 
     /// The directory that holds the others; a test may put its own files here.

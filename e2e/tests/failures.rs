@@ -114,7 +114,7 @@ fn checking_manifests_needs_no_root() {
 fn small_node(megabytes: u64, inodes: u32) -> Result<Node, String> {
     e2e::skip::root()?;
     let mut node = Node::new();
-    let mounted = loopfs::mount_ext4(&node.dir().join("disk"), &node.root_dir, megabytes, inodes);
+    let mounted = loopfs::mount_small(&node.dir().join("disk"), &node.root_dir, megabytes, inodes);
     let mounted = mounted.map_err(|why| format!("no small filesystem: {why}"))?;
     let mut collect = node.command(["gc", "--all"]);
     node.on_drop(move || {

@@ -33,6 +33,7 @@ pub mod fake;
 mod tests;
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use cri_proto::cri;
@@ -63,8 +64,8 @@ use crate::net::sender::{Sender, Trouble};
 use crate::net::{Surroundings, networks};
 use crate::store::Store;
 
-/// How many sandboxes and containers are made at a time on this node: more would only contend for its two slowest
-/// locks.
+/// How many sandboxes and containers are made at a time for each processor of this node: while one waits for the kernel
+/// or a disk, another works. More would only contend for the locks on network links and cgroups.
 const CREATIONS: usize = 2;
 
 /// How an engine works.
@@ -130,7 +131,7 @@ impl Engine {
         let runtime_name = cri.runtime.clone().version(request).await?.into_inner().runtime_name;
         let hub = Hub::default();
         let listener = tokio::spawn(hub.clone().listen(cri.clone()));
-        let creations = Semaphore::new(CREATIONS);
+        let creations = Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get) * CREATIONS);
         let objects = RwLock::new(Arc::new(options.objects.clone()));
         let actions = Actions::new(cri.clone());
         let settler = Settler::start();

@@ -111,7 +111,6 @@ impl Steps {
 
     /// Makes the pod's directories and volumes, and a sandbox.
     pub async fn create_sandbox(&self, attempt: u32) -> Result<(), Problem> {
-        let _permit = self.engine.creation().await;
         let mut config = config::sandbox::config(&self.pod, attempt, self.engine.settings())
             .map_err(|error| Problem::new("CreatePodSandboxError", error))?;
         config.annotations.insert(change::DEFINITION.to_owned(), Definition::of(&self.pod).sandbox);
@@ -123,6 +122,7 @@ impl Steps {
         })
         .await
         .map_err(|error| Problem::new("FailedMount", error))?;
+        let _permit = self.engine.creation().await;
         self.bound(false).await?;
         let handler = spec_of(&self.pod).runtime_class_name.clone().unwrap_or_default();
         let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: handler };

@@ -31,8 +31,8 @@ pub use self::watch::{Gone, Watch};
 /// How many changes are kept.
 const CHANGES: usize = 1024;
 
-/// How long a change is kept: a client that was away for longer lists again.
-const AGE: Duration = Duration::from_secs(300);
+/// How long a change is kept, as Kubernetes' API servers do: a client that was away for longer lists again.
+const AGE: Duration = Duration::from_secs(75);
 
 /// The namespace that is always there.
 pub const DEFAULT_NAMESPACE: &str = "default";

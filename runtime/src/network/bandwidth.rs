@@ -107,7 +107,7 @@ pub fn limit(host: &mut Host, link: &Link, index: u32) -> io::Result<()> {
         host.rtnl.run(vec![Request::new(what, Mode::Create, RouteNetlinkMessage::NewLink(message))])?;
     }
     let shaper = host.rtnl.index(name)?;
-    wire::prepare(name, &[])?;
+    wire::prepare(host, name, shaper, &[])?;
     let up = LinkUnspec::new_with_index(shaper).up().build();
     host.rtnl.run(vec![
         bucket(name, shaper, rate, link.mtu),

@@ -75,7 +75,7 @@ pub fn make(host: &mut Host, bridge: &Bridge) -> io::Result<()> {
         host.rtnl.run(vec![create(bridge)])?;
     }
     let index = host.rtnl.index(name)?;
-    wire::prepare(name, &bridge.gateways)?;
+    wire::prepare(host, name, index, &bridge.gateways)?;
     // Answers leave by ports: of whoever asks for the strict way back (1) and this (2) the kernel takes the larger.
     sysctl::write(&format!("net.ipv4.conf.{name}.rp_filter"), "2")?;
     let mut up = LinkUnspec::new_with_index(index).up().build();

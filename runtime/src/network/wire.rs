@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage,
+};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -70,7 +72,7 @@ impl Link {
 pub fn connect(host: &mut Host, link: &Link) -> io::Result<()> {
     host.rtnl.run(vec![create(link)])?;
     let outside = host.rtnl.index(&link.name)?;
-    prepare(&link.name, &link.addresses)?;
+    prepare(host, &link.name, outside, &link.addresses)?;
     if let Some(port) = &link.bridge {
         let bridge = host.rtnl.index(&port.bridge)?;
         host.rtnl.run(bridge::join(&link.name, outside, bridge, link.macs[1]))?;
@@ -101,7 +103,7 @@ fn create(link: &Link) -> Request {
 }
 
 /// What has to hold of the host's end before a packet can arrive on it.
-pub fn prepare(name: &str, addresses: &[IpAddr]) -> io::Result<()> {
+pub fn prepare(host: &mut Host, name: &str, index: u32, addresses: &[IpAddr]) -> io::Result<()> {
     if addresses.iter().any(IpAddr::is_ipv4) {
         // The answers to connections to 127.0.0.1:hostPort come back here. Strangers' 127/8 is dropped by our rules.
         sysctl::write(&format!("net.ipv4.conf.{name}.route_localnet"), "1")?;
@@ -109,10 +111,18 @@ pub fn prepare(name: &str, addresses: &[IpAddr]) -> io::Result<()> {
     if sysctl::read(&format!("net.ipv6.conf.{name}.accept_ra")).is_some() {
         // A pod must not tell the host where its router is.
         sysctl::write(&format!("net.ipv6.conf.{name}.accept_ra"), "0")?;
-        // No link-local address of its own: it would be announced and checked for duplicates, and nothing uses it.
-        sysctl::write(&format!("net.ipv6.conf.{name}.addr_gen_mode"), "1")?;
+        host.rtnl.run(vec![without_own_address(name, index)])?;
     }
     Ok(())
+}
+
+/// No link-local address of its own: it would be announced and checked for duplicates, and nothing uses it. Not by the
+/// sysctl, whose writers do not wait for the lock on the host's links but try again and again.
+fn without_own_address(name: &str, index: u32) -> Request {
+    let mut message = LinkUnspec::new_with_index(index).build();
+    let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])]));
+    request(format!("leave {name} without an address of its own"), Mode::Change, RouteNetlinkMessage::SetLink(message))
 }
 
 fn host_side(link: &Link, index: u32) -> Vec<Request> {

@@ -11,8 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::Stat;
 use serde::de::DeserializeOwned;
 
-/// A file that was changed so short a time ago may be changed once more within the same tick of the clock that the kernel
-/// marks changes by (10 ms at most): it is read again.
+use crate::store::is_marked;
+
+/// A file without a mark of its own that was changed so short a time ago may be changed once more within the same tick of
+/// the clock that the kernel marks changes by (10 ms at most): it is read again.
 const SETTLED: Duration = Duration::from_millis(100);
 
 /// How many files are remembered before it is looked whether they are all there still.
@@ -25,17 +27,23 @@ struct Stamp {
     size: i64,
     /// Seconds and nanoseconds.
     changed: (i64, i64),
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
 }
 
 impl Stamp {
     #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "the fields' types differ by architecture")]
     fn of(stat: &Stat) -> Self {
         let changed = (stat.st_ctime as i64, stat.st_ctime_nsec as i64);
-        Self { file: (stat.st_dev as u64, stat.st_ino as u64), size: stat.st_size as i64, changed }
+        let modified = (stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+        Self { file: (stat.st_dev as u64, stat.st_ino as u64), size: stat.st_size as i64, changed, modified }
     }
 
     /// Whether another change would show. Not so long as the clock says that it is yet to be made, either.
     fn is_settled(&self, now: SystemTime) -> bool {
+        if is_marked(self.modified.1) {
+            return true;
+        }
         let (seconds, nanoseconds) = self.changed;
         let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(seconds), u32::try_from(nanoseconds)) else { return false };
         let age = now.duration_since(UNIX_EPOCH + Duration::new(seconds, nanoseconds));
@@ -131,7 +139,7 @@ mod tests {
     fn what_is_as_it_was_is_not_parsed_again() {
         let dir = tempfile::tempdir().unwrap();
         let (cache, path) = (Cache::<u64>::default(), dir.path().join("record.json"));
-        write(dir.path(), 1);
+        std::fs::write(&path, "1").unwrap();
         let young = cache.read(&path).unwrap().unwrap();
         assert!(!Arc::ptr_eq(&young, &cache.read(&path).unwrap().unwrap()), "another change might not show yet");
         settle();
@@ -139,6 +147,8 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &cache.read(&path).unwrap().unwrap()));
         write(dir.path(), 2);
         assert_eq!((*cache.last(&path).unwrap(), *cache.read(&path).unwrap().unwrap()), (1, 2));
+        let marked = cache.read(&path).unwrap().unwrap();
+        assert!(Arc::ptr_eq(&marked, &cache.read(&path).unwrap().unwrap()), "each version has a mark of its own");
     }
 
     #[test]
@@ -178,7 +188,7 @@ mod tests {
     #[test]
     fn what_is_gone_is_forgotten_without_being_asked_for() {
         let cache = Cache::<u64>::default();
-        let stamp = Stamp { file: (0, 0), size: 0, changed: (0, 0) };
+        let stamp = Stamp { file: (0, 0), size: 0, changed: (0, 0), modified: (0, 0) };
         for number in 0..10 * FEW {
             cache.remember(&PathBuf::from(format!("/no/such/file/{number}")), stamp, Arc::new(0));
         }
@@ -188,7 +198,8 @@ mod tests {
     #[test]
     fn a_change_that_is_yet_to_come_is_not_settled() {
         let now = UNIX_EPOCH + Duration::from_secs(1000);
-        let changed = |seconds, nanoseconds| Stamp { file: (1, 1), size: 1, changed: (seconds, nanoseconds) };
+        let changed =
+            |seconds, nanoseconds| Stamp { file: (1, 1), size: 1, changed: (seconds, nanoseconds), modified: (0, 0) };
         assert!(changed(999, 0).is_settled(now));
         for late in [changed(1000, 0), changed(999, 950_000_000), changed(2000, 0), changed(-1, 0)] {
             assert!(!late.is_settled(now), "{late:?}");

@@ -27,7 +27,6 @@ impl Steps {
         target: Option<String>,
     ) -> Result<Started, Problem> {
         let container = &*self.container(name)?;
-        let _permit = self.engine.creation().await;
         let settings = self.engine.settings();
         let sandbox_config = self.sandbox_config(sandbox)?;
         security::check_non_root(&self.pod, container, &image.user)
@@ -50,6 +49,7 @@ impl Steps {
             .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
         config.annotations.extend(self.annotations(container));
         aim(&mut config, target);
+        let _permit = self.engine.creation().await;
         let (id, ran) = self.create_and_start(config, sandbox, sandbox_config).await?;
         Ok(Started { id, log: self.log_directory().join(log_path(name, attempt)), ran, warnings })
     }

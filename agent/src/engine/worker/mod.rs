@@ -191,14 +191,16 @@ impl Worker {
     }
 
     /// Works until nothing of the pod runs and nothing will, and nobody can ask for more.
+    ///
+    /// Each kind of work has its memory for as long as it goes on (the boxes): most pods wait nearly always.
     #[tracing::instrument(name = "pod", skip_all, fields(uid = %self.key.uid))]
     pub(super) async fn run(mut self, wanted: Arc<Notify>) -> Outcome {
         if self.engine.keep() {
-            self.recall().await;
+            Box::pin(self.recall()).await;
         }
         let mut rested = false;
         loop {
-            let (view, plan) = match self.look().await {
+            let (view, plan) = match Box::pin(self.look()).await {
                 Ok(seen) => seen,
                 Err(problem) => {
                     self.tell_problem(None, &problem, false).await;
@@ -207,9 +209,9 @@ impl Worker {
                 }
             };
             if plan.finished {
-                self.settle_all().await;
+                Box::pin(self.settle_all()).await;
             }
-            self.note(&view, &plan).await;
+            Box::pin(self.note(&view, &plan)).await;
             if plan.finished {
                 if !rested {
                     self.tell(Event::Ended(plan.phase)).await;
@@ -225,7 +227,7 @@ impl Worker {
             }
             rested = false;
             let mut wake_at = plan.wake_at;
-            let progress = self.carry_out(&view, plan.actions).await;
+            let progress = Box::pin(self.carry_out(&view, plan.actions)).await;
             if progress == Progress::Some {
                 continue;
             }
@@ -286,7 +288,7 @@ impl Worker {
             () = sleep => None,
         };
         if let Some(Ok(done)) = done {
-            self.settle(done).await;
+            Box::pin(self.settle(done)).await;
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use e2e::agent::{Agent, container_id, restarts};
 use e2e::manifest::{command, pod};
-use e2e::{BUSYBOX, Node, inspect, patience};
+use e2e::{BUSYBOX, Node, inspect, loopfs, patience};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 
@@ -34,12 +34,14 @@ const STARTED: &str = "Started {";
 const KNOWN: &str = "every pod of before is known again";
 /// Times that several pods are started at once, and that agents follow each other.
 const ROUNDS: usize = 5;
+/// When what has happened is over: until then its changes are kept for those who watch.
+const OVER: Duration = Duration::from_secs(180);
 /// How long many pods may take, where the usual time is for one thing.
 const LONG: Duration = Duration::from_secs(600);
 
 /// Measures all of it. An interrupt takes away what runs.
 pub fn measure(scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
-    let node = Node::with_busybox().map_err(anyhow::Error::msg)?;
+    let node = Node::with_disks(8 << 10).map_err(anyhow::Error::msg)?;
     clean_when_interrupted(&node)?;
     let mut bench = Bench { agent: Agent::start(&node), started: 0, rest: scale.rest };
     report.extend(bench.at_rest(0)?);
@@ -60,7 +62,7 @@ pub fn measure(scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
 /// Has an interrupt of this program take away what it has started, instead of leaving it.
 fn clean_when_interrupted(node: &Node) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut clean, dir) = (node.command(["gc", "--all"]), node.dir().to_owned());
+    let (mut clean, dir, disks) = (node.command(["gc", "--all"]), node.dir().to_owned(), node.disks());
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("interrupt".into()).spawn(move || {
         rt.block_on(async {
@@ -77,6 +79,11 @@ fn clean_when_interrupted(node: &Node) -> anyhow::Result<()> {
         eprintln!("interrupted: what runs is taken away");
         if let Err(error) = clean.output() {
             eprintln!("gc: {error}");
+        }
+        for disk in disks {
+            if let Err(error) = loopfs::tool("umount", &["--lazy", &disk.to_string_lossy()]) {
+                eprintln!("{error}");
+            }
         }
         let _ = std::fs::remove_dir_all(dir);
         std::process::exit(130);
@@ -152,8 +159,7 @@ impl Bench<'_> {
 
     /// What everything takes while nothing happens.
     fn at_rest(&mut self, pods: usize) -> anyhow::Result<Vec<Row>> {
-        // What has just happened is to be over.
-        std::thread::sleep(Duration::from_secs(5));
+        std::thread::sleep(OVER);
         let agent = self.agent.run().pid();
         let shims: Vec<Pid> = self.of_pods().into_iter().filter(|pid| is_shim(*pid)).collect();
         let before = (processor(agent)?, sum(&shims, processor)?);
