@@ -60,9 +60,9 @@ impl Pulse {
         vec![("ping", Ok(())), ("syncloop", reconciler), ("runtime", runtime)]
     }
 
-    /// Whether everything is well.
-    pub async fn is_well(&self) -> bool {
-        self.feel().await.iter().all(|(_, found)| found.is_ok())
+    /// Whether the agent itself goes on. A container runtime that does not answer is not made to by another agent.
+    pub async fn is_alive(&self) -> bool {
+        self.reconciler().await.is_ok()
     }
 
     async fn reconciler(&self) -> Result<(), String> {

@@ -38,7 +38,7 @@ use k8s_openapi::api::core::v1::Pod;
 use runtime::zygote::Zygote;
 use runtime::{Owner, Runtime, streaming};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use self::care::Care;
 use self::care::registry::OfAgent;
@@ -197,8 +197,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let metrics = operations.metrics();
     let working = operations.begin(control.clone(), &engine, wish.endpoint.is_none());
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
-    let look = Arc::new(Notify::new());
-    let mut reconciler = Reconciler::new(engine, disk, shown, settings.node.name.clone(), look.clone(), network);
+    let (look, looks_at_once) = watch::channel(());
+    let mut reconciler = Reconciler::new(engine, disk, shown, settings.node.name.clone(), look, network);
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let pods = OfAgent {
         registry: reconciler.registry(),
@@ -209,7 +209,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let following: Vec<_> = wish
         .places
         .iter()
-        .map(|place| sources::follow(place.clone(), wish.pace, look.clone(), snapshots.clone()))
+        .map(|place| sources::follow(place.clone(), wish.pace, looks_at_once.clone(), snapshots.clone()))
         .collect();
     drop(snapshots);
     tracing::info!(sources = ?wish.places.iter().map(Place::name).collect::<Vec<_>>(), "the agent is ready");

@@ -154,7 +154,7 @@ const READY: &str = "keeping the pods equal to their manifests";
 /// Tells the service manager that the agent is alive, as long as it is: twice in the time that it has for that.
 async fn watch_over(pulse: Pulse, notifier: Arc<Notifier>, period: Duration) {
     loop {
-        if pulse.is_well().await {
+        if pulse.is_alive().await {
             notifier.alive();
         } else {
             tracing::error!(

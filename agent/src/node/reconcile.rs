@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use manifests::kubelet::ShutdownStep;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::care::registry::Registry;
@@ -59,7 +59,7 @@ pub struct Reconciler {
     /// What runs and is in no record.
     strays: Strays,
     /// Asks the sources to look at once.
-    look: Arc<Notify>,
+    look: watch::Sender<()>,
     /// A pod that others wait for may have changed.
     bell: Arc<Notify>,
     /// The pods, for who takes care of the node.
@@ -101,7 +101,7 @@ impl Reconciler {
         disk: Disk,
         shown: Shown,
         node_name: String,
-        look: Arc<Notify>,
+        look: watch::Sender<()>,
         network: Network,
     ) -> Self {
         Reconciler {

@@ -111,7 +111,7 @@ pub(super) struct Worker {
     /// Where the pod was said to be.
     told_ips: Vec<String>,
     status: Option<PodStatus>,
-    written: Option<Pod>,
+    written: Option<Arc<Pod>>,
     /// The record that the agent before this one wrote, until there is another.
     recorded: Option<PodRecord>,
     /// Why its record could not be written.

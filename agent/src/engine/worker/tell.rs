@@ -75,10 +75,11 @@ impl Worker {
             pod.metadata.deletion_timestamp = since.or_else(|| Some(Time(Timestamp::now())));
             pod.metadata.deletion_grace_period_seconds = i64::try_from(stop.grace.as_secs()).ok();
         }
+        // One of it, whoever keeps it.
+        let pod = self.written.clone().filter(|written| **written == pod).unwrap_or_else(|| Arc::new(pod));
         self.seen.send_if_modified(|seen| {
-            let pod = seen.pod.clone().filter(|before| **before == pod).unwrap_or_else(|| Arc::new(pod.clone()));
             let now = Seen {
-                pod: Some(pod),
+                pod: Some(pod.clone()),
                 waiting: plan.waiting.clone(),
                 wake_at: plan.wake_at,
                 finished: plan.finished,
@@ -95,16 +96,16 @@ impl Worker {
         }
         if self.written.as_ref() != Some(&pod) {
             if let Some(store) = engine.store() {
-                store.put(pod.clone());
+                store.put(Pod::clone(&pod));
             }
             let owner = engine.owner().to_owned();
             let boot_id = settings.boot_id.clone();
-            let record = PodRecord { pod, owner, boot_id, log_directory: self.steps.log_directory() };
+            let record = PodRecord { pod: Pod::clone(&pod), owner, boot_id, log_directory: self.steps.log_directory() };
             // An agent that takes over finds most of them as they are to be.
             if self.recorded.take().as_ref() != Some(&record) {
                 record.write(&settings.state_dir).map_err(|error| error.to_string())?;
             }
-            self.written = Some(record.pod);
+            self.written = Some(pod);
         }
         remembered
     }

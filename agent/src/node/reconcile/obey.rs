@@ -24,7 +24,7 @@ impl Reconciler {
             }
             Command::Ping { reply } => drop(reply.send(())),
             Command::Reload { reply } => {
-                self.look.notify_waiters();
+                self.look.send_replace(());
                 let _ = reply.send(());
             }
         }

@@ -7,11 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 
 use super::watch::{Places, Watch};
 use super::{Content, Files, LARGEST, Snapshot};
@@ -25,7 +24,7 @@ const WITHOUT_INOTIFY: Duration = Duration::from_secs(1);
 const COARSE: Duration = Duration::from_millis(100);
 
 /// Tells what is there, now and whenever it has changed.
-pub async fn follow(path: PathBuf, every: Duration, look: Arc<Notify>, told: mpsc::Sender<Snapshot>) {
+pub async fn follow(path: PathBuf, every: Duration, mut look: watch::Receiver<()>, told: mpsc::Sender<Snapshot>) {
     let mut watch = Watch::new().map_err(|error| tracing::warn!(%error, "no inotify: looking every second")).ok();
     let mut scanner = Scanner { path: path.clone(), known: BTreeMap::new() };
     let mut before = None;
@@ -50,7 +49,7 @@ pub async fn follow(path: PathBuf, every: Duration, look: Arc<Notify>, told: mps
         };
         tokio::select! {
             () = changed => {}
-            () = look.notified() => {}
+            Ok(()) = look.changed() => {}
         }
     }
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use runtime::store::{self, Durability};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
+use tokio::sync::watch::Receiver;
 
 pub use self::url::{Address, address, header};
 
@@ -112,7 +113,7 @@ impl Default for Pace {
 pub fn follow(
     place: Place,
     pace: Pace,
-    look: Arc<Notify>,
+    look: Receiver<()>,
     told: mpsc::Sender<Snapshot>,
 ) -> tokio::task::JoinHandle<()> {
     match place {

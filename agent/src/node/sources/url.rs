@@ -1,11 +1,10 @@
 //! An address that is asked for manifests, again and again.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Client, StatusCode};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 
 use super::{Content, Files, LARGEST, Snapshot};
 
@@ -40,7 +39,7 @@ pub fn address(text: &str) -> Result<String, String> {
 }
 
 /// Asks for ever, and tells what is new.
-pub async fn follow(address: Address, every: Duration, look: Arc<Notify>, told: mpsc::Sender<Snapshot>) {
+pub async fn follow(address: Address, every: Duration, mut look: watch::Receiver<()>, told: mpsc::Sender<Snapshot>) {
     let client = client(address.headers.into_iter().collect());
     let mut tag = None;
     let mut before = None;
@@ -69,7 +68,7 @@ pub async fn follow(address: Address, every: Duration, look: Arc<Notify>, told: 
         }
         tokio::select! {
             () = tokio::time::sleep(every) => {}
-            () = look.notified() => {}
+            Ok(()) = look.changed() => {}
         }
     }
 }
