@@ -49,6 +49,15 @@ pub struct Global {
     /// Network of pods that name none: `flat`, `private` or the name of a Network
     #[arg(long, global = true, value_name = "NETWORK", default_value_t)]
     pub default_network: Kind,
+    /// Directory of CNI configurations: pods are connected by its plug-ins, not by Coracle's own network
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Directories of CNI plug-ins [default: /opt/cni/bin:/usr/lib/cni]
+    #[arg(long, global = true, value_name = "DIR", value_delimiter = ':')]
+    pub cni_bin_dir: Vec<PathBuf>,
+    /// How long a CNI plug-in may take
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub cni_timeout: u64,
     /// Addresses for Services, IPv4 or IPv6 or both, the usual family first; by default a free range is found
     #[arg(long, global = true, value_name = "CIDR", value_delimiter = ',')]
     pub service_cidr: Vec<IpNet>,
@@ -188,8 +197,14 @@ impl Global {
     /// Makes the directories absolute: what is recorded below them must not depend on where a verb was typed.
     fn absolute(mut self) -> anyhow::Result<Self> {
         use anyhow::Context as _;
-        let Self { root_dir, state_dir, log_dir, registry_config_dir, .. } = &mut self;
-        for dir in [root_dir, state_dir, log_dir].into_iter().chain(registry_config_dir) {
+        anyhow::ensure!(
+            self.cni_conf_dir.is_none() || self.default_network == Kind::Flat,
+            "--default-network {} is of Coracle's own network, and --cni-conf-dir takes its place: leave one of them out",
+            self.default_network
+        );
+        let Self { root_dir, state_dir, log_dir, registry_config_dir, cni_conf_dir, cni_bin_dir, .. } = &mut self;
+        let dirs = [root_dir, state_dir, log_dir].into_iter().chain(registry_config_dir);
+        for dir in dirs.chain(cni_conf_dir).chain(cni_bin_dir) {
             *dir = std::path::absolute(&*dir).with_context(|| format!("find directory {}", dir.display()))?;
         }
         Ok(self)

@@ -137,16 +137,21 @@ impl Core {
         self.options.state_dir.join("shims")
     }
 
+    /// The cgroup that shims' are in, and those of CNI plug-ins.
+    pub fn shims_cgroup(&self) -> String {
+        format!("{}/{SHIMS}", self.options.cgroup_root)
+    }
+
     /// The cgroup of a sandbox's shim.
     pub fn shim_cgroup(&self, sandbox: &str) -> String {
-        format!("{}/{SHIMS}/{}", self.options.cgroup_root, short(sandbox))
+        format!("{}/{}", self.shims_cgroup(), short(sandbox))
     }
 
     /// Removes the cgroups above those of pods and shims, where they are empty. Whoever makes one in them meanwhile makes
     /// them anew.
     pub fn remove_cgroup_layout(&self) -> Result<()> {
         let root = &self.options.cgroup_root;
-        for path in [format!("{root}/{SHIMS}"), format!("{root}/pods"), root.clone()] {
+        for path in [self.shims_cgroup(), format!("{root}/pods"), root.clone()] {
             self.hierarchies.remove_if_empty(&path)?;
         }
         Ok(())

@@ -17,7 +17,7 @@ use crate::cri::Services;
 use crate::error::{Error, Result};
 use crate::ids::Owner;
 use crate::images::ImageStore;
-use crate::network::Network;
+use crate::network::{self, Network};
 use crate::resolver;
 use crate::runs::{self, RunsHeld};
 use crate::sandbox;
@@ -71,6 +71,8 @@ impl Runtime {
             }
         }
         self.adopt(owner)?;
+        network::cni::sweep_beside(&self.core);
+        network::cni::check_all(&self.core, owner);
         Ok(serving)
     }
 

@@ -36,6 +36,14 @@ impl Problem {
         Problem { reason, message: message.to_string(), transient: false }
     }
 
+    /// Why there is no sandbox. Where nobody can be connected yet the pod waits, however much its first failure counts else.
+    fn of_sandbox(status: &Status) -> Self {
+        match status.message().contains(&format!("{}: ", runtime::network::cni::NOT_READY)) {
+            true => Problem { transient: true, ..Problem::rpc("NetworkNotReady", status) },
+            false => Problem::rpc("CreatePodSandboxError", status),
+        }
+    }
+
     fn rpc(reason: &'static str, status: &Status) -> Self {
         Problem::new(reason, status.message())
     }
@@ -127,7 +135,7 @@ impl Steps {
         let handler = spec_of(&self.pod).runtime_class_name.clone().unwrap_or_default();
         let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: handler };
         let answer = self.engine.cri().runtime.clone().run_pod_sandbox(request).await;
-        answer.map(drop).map_err(|status| Problem::rpc("CreatePodSandboxError", &status))
+        answer.map(drop).map_err(|status| Problem::of_sandbox(&status))
     }
 
     /// Makes the pod's cgroup with the limits of all its containers together, or gives it those of now; or none for a

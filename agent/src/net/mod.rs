@@ -31,6 +31,7 @@ use manifests::{Network, Object};
 use runtime::network::Kind as NetworkKind;
 
 use self::links::{Port, Resolved};
+use self::sender::Trouble;
 use self::services::Services;
 use crate::engine::Gate;
 use crate::node::desired::{Name, name_of};
@@ -173,25 +174,30 @@ impl Picture {
     }
 
     /// Why a pod's links or its network keep it from beginning.
-    pub fn gate(&self, pod: &Name, foreign: bool) -> Option<Gate> {
+    pub fn gate(&self, pod: &Name, unsupported: Option<&Trouble>) -> Option<Gate> {
         let links = self.links(pod);
-        if foreign && !links.is_empty() {
-            let message = format!("{}; take {LINKS} away", sender::Trouble::Foreign);
-            return Some(Gate { reason: UNSUPPORTED.into(), message });
+        if let Some(why) = unsupported {
+            return self.refusal(pod, why);
         }
-        if foreign && policy::concerns(&self.inputs, pod) {
-            let message = format!("{}; take the NetworkPolicy away that chooses this pod", sender::Trouble::Foreign);
-            return Some(Gate { reason: POLICY_UNSUPPORTED.into(), message });
-        }
-        if foreign && networks::asks(&self.inputs, pod) {
-            let message = format!("{}; take {NETWORK} away", sender::Trouble::Foreign);
-            return Some(Gate { reason: NETWORK_UNSUPPORTED.into(), message });
-        }
-        let network = networks::missing(&self.inputs, pod).filter(|_| !foreign);
+        let network = networks::missing(&self.inputs, pod);
         let network = network.map(|message| Gate { reason: WAITING_FOR_NETWORK.into(), message });
         let waits: Vec<String> = links.iter().filter_map(Resolved::waits).collect();
         let links = (!waits.is_empty()).then(|| Gate { reason: WAITING.into(), message: waits.join(", ") });
         Gate::both(network, links)
+    }
+
+    /// What keeps a pod from beginning where nothing of all this is to be had: it would run without what it asks for.
+    fn refusal(&self, pod: &Name, why: &Trouble) -> Option<Gate> {
+        let (reason, what) = if !self.links(pod).is_empty() {
+            (UNSUPPORTED, LINKS)
+        } else if policy::concerns(&self.inputs, pod) {
+            (POLICY_UNSUPPORTED, "the NetworkPolicy that chooses this pod")
+        } else if networks::asks(&self.inputs, pod) {
+            (NETWORK_UNSUPPORTED, NETWORK)
+        } else {
+            return None;
+        };
+        Some(Gate { reason: reason.into(), message: format!("{why}; take {what} away") })
     }
 
     /// What the runtime is asked for.

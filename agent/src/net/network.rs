@@ -86,9 +86,9 @@ impl Network {
         self.bell.clone()
     }
 
-    /// Whether links mean nothing to the runtime.
-    pub fn is_foreign(&self) -> bool {
-        self.sender.is_foreign()
+    /// Why links and the like mean nothing here, where they do.
+    pub fn unsupported(&self) -> Option<Trouble> {
+        self.sender.unsupported()
     }
 
     /// What these inputs come to, with other owners' pods; and asks the runtime for it.
@@ -141,9 +141,8 @@ impl Network {
     /// Gives Services their addresses, when there are others than before.
     fn address(&mut self, inputs: &mut Inputs) {
         let services = &inputs.declared.services;
-        if self.is_foreign() {
-            let why = || Trouble::Foreign.to_string();
-            inputs.service_problems = services.keys().map(|name| (name.clone(), why())).collect();
+        if let Some(why) = self.unsupported() {
+            inputs.service_problems = services.keys().map(|name| (name.clone(), why.to_string())).collect();
             return;
         }
         if self.addressed.as_ref().is_none_or(|(before, _)| before != services) {
@@ -183,7 +182,7 @@ impl Network {
 
     /// Why links keep a pod from beginning, as of the last look.
     pub fn gate(&self, name: &Name) -> Option<Gate> {
-        self.picture.gate(name, self.is_foreign())
+        self.picture.gate(name, self.unsupported().as_ref())
     }
 
     /// Wants nothing any more, and waits until the runtime knows.

@@ -88,6 +88,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::net::sender::Trouble;
     use crate::net::{Declared, Picture};
 
     fn pod(name: &str, network: Option<&str>, host: bool) -> (Name, Arc<Pod>) {
@@ -109,7 +110,7 @@ mod tests {
         let held = |inputs: &Inputs, foreign: bool| {
             let picture = Picture::of(inputs.clone());
             let said = pods.iter().filter_map(|(name, _)| {
-                let gate = picture.gate(name, foreign)?;
+                let gate = picture.gate(name, foreign.then_some(&Trouble::Foreign))?;
                 Some(format!("{}: {}: {}", name.1, gate.reason, gate.message))
             });
             (said.collect::<Vec<_>>(), picture.looks_abroad())

@@ -26,6 +26,12 @@ pub enum Trouble {
     /// The runtime knows nothing of links, policies, Services and names.
     #[error("this container runtime has no links, policies, Services or networks; Coracle's own has")]
     Foreign,
+    /// Others connect the pods.
+    #[error(
+        "CNI plug-ins connect the pods here (--cni-conf-dir), and they have no links, policies, Services or networks; Coracle's \
+         own network has"
+    )]
+    Plugged,
     /// It cannot be.
     #[error("the network cannot be as the manifests want it: {0}")]
     Refused(String),
@@ -35,6 +41,11 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// It stays so as long as this process lives.
+    fn is_lasting(&self) -> bool {
+        matches!(self, Trouble::Foreign | Trouble::Plugged)
+    }
+
     fn of(status: &Status) -> Self {
         let why = status.message().to_owned();
         match status.code() {
@@ -86,17 +97,17 @@ impl Sender {
         Sender { wanted, state, _task: Arc::new(Task(Some(task))) }
     }
 
-    /// One for a runtime that is not Coracle's.
-    pub fn foreign() -> Self {
+    /// One that brings nothing anywhere, for the reason that is said: [`Trouble::is_lasting`].
+    pub fn without(why: Trouble) -> Self {
         let (wanted, _) = watch::channel(Wanted::default());
-        let trouble = Some((u64::MAX, Trouble::Foreign));
+        let trouble = Some((u64::MAX, why));
         let (_, state) = watch::channel(State { done: 0, trouble });
         Sender { wanted, state, _task: Arc::new(Task(None)) }
     }
 
-    /// Whether the runtime is not Coracle's.
-    pub fn is_foreign(&self) -> bool {
-        matches!(self.state.borrow().trouble, Some((_, Trouble::Foreign)))
+    /// Why nothing of it can ever be in force.
+    pub fn unsupported(&self) -> Option<Trouble> {
+        self.trouble().filter(Trouble::is_lasting)
     }
 
     /// Why what was sent last is not in force.

@@ -65,7 +65,7 @@ use crate::host::qos::PodCgroups;
 use crate::local;
 use crate::net::network::Network;
 use crate::net::object::Board;
-use crate::net::sender::Sender;
+use crate::net::sender::{Sender, Trouble};
 use crate::store::Store;
 
 /// Notices that wait to be told; workers wait beyond that.
@@ -142,7 +142,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let store = Store::new(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0));
     let cri_client = Cri::new(operations.counted(channel));
     let sender = match wish.endpoint {
-        Some(_) => Sender::foreign(),
+        Some(_) => Sender::without(Trouble::Foreign),
+        None if wish.global.cni_conf_dir.is_some() => Sender::without(Trouble::Plugged),
         None => Sender::new(cri_client.clone()),
     };
     let options = Options {

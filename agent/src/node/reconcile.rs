@@ -285,7 +285,7 @@ impl Reconciler {
     /// Why a pod may not begin yet.
     fn held(&self, name: &Name, order: &Order, desired: &BTreeMap<Name, Arc<Pod>>, picture: &Picture) -> Option<Gate> {
         let order = order.gate(name, |target| self.view().state(target, desired));
-        Gate::both(order, picture.gate(name, self.network.is_foreign()))
+        Gate::both(order, picture.gate(name, self.network.unsupported().as_ref()))
     }
 
     /// What there is to be seen.

@@ -32,6 +32,7 @@ pub fn sandbox(core: &Core, record: &sandbox::Record) -> HashMap<String, String>
         "runtimeType": "coracle",
         "config": record.request,
         "network": record.attachment,
+        "cni": record.cni,
         "runtimeSpec": {
             "hostname": record.request.hostname,
             "annotations": record.request.annotations,

@@ -34,7 +34,7 @@ fn mode(mode: NamespaceMode) -> i32 {
 
 /// A sandbox's addresses. The host's network has the host's, which are the client's to know; one that was stopped has none.
 fn network(record: &sandbox::Record) -> cri::PodSandboxNetworkStatus {
-    let addresses = record.attachment.iter().filter(|_| !record.stopped).flat_map(|it| &it.addresses);
+    let addresses = record.addresses().iter().filter(|_| !record.stopped);
     let mut ips = addresses.map(|it| cri::PodIp { ip: it.to_string() });
     cri::PodSandboxNetworkStatus { ip: ips.next().unwrap_or_default().ip, additional_ips: ips.collect() }
 }

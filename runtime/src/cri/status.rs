@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::Services;
 use crate::core::Core;
+use crate::network::cni;
 use crate::probe::{self, Finding, State};
 
 impl Services {
@@ -65,6 +66,10 @@ fn unwritable(dir: &Path) -> Option<String> {
 
 /// Whether pods with a network of their own can run.
 fn network(core: &Core) -> cri::RuntimeCondition {
+    if core.options.network.cni.conf_dir.is_some() {
+        let unready = cni::ready(core).err().map(|error| (cni::NOT_READY, error.to_string()));
+        return condition("NetworkReady", unready.into_iter().collect());
+    }
     let findings = probe::pod_network_findings(&options(core), core.options.network.pod_cidrs.is_empty());
     let wrong = findings.iter().filter(|it| it.state != State::Ok).map(|it| match it.topic {
         probe::FORWARDING => ("ForwardingImpossible", words(it)),
@@ -100,6 +105,8 @@ fn info(core: &Core) -> HashMap<String, String> {
         "cgroupDriver": "cgroupfs",
         "podCIDRs": texts(&options.network.pod_cidrs),
         "nonMasqueradeCIDRs": texts(&options.network.non_masquerade_cidrs),
+        "cniConfDir": options.network.cni.conf_dir,
+        "cniBinDirs": options.network.cni.bin_dirs,
         "registryConfigDirs": options.registry.config_dirs,
         "version": env!("CARGO_PKG_VERSION"),
     });

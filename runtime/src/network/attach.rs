@@ -11,7 +11,7 @@ use super::ranges::Ranges;
 use super::state::{self, Locked, Marker, Seat};
 use super::thread::Pending;
 use super::wire::{self, Link, Port};
-use super::{Attachment, Error, GUARDED_PREFIX, Kind, Network, PREFIX, SHAPER_PREFIX, named, publish, setup};
+use super::{Attachment, Error, GUARDED_PREFIX, Kind, Network, PREFIX, SHAPER_PREFIX, cni, named, publish, setup};
 use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::sandbox::{NamespaceMode, Record};
@@ -60,6 +60,10 @@ pub fn claim(core: &Arc<Core>, record: &mut Record) -> Result<Option<Claimed>> {
         return Ok(None);
     }
     let pod = pod(record);
+    if core.network.options.cni.conf_dir.is_some() {
+        cni::sweep_beside(core);
+        return cni::claim(core, record).map(|()| None).map_err(|error| of_pod(pod, error));
+    }
     claim_for(core, record, &pod).map(Some).map_err(|error| of_pod(pod, error))
 }
 
@@ -236,6 +240,8 @@ pub fn held(core: &Core, record: &Record) -> Option<(Seat, Marker)> {
 
 /// Takes a pod's rules away and lets others have its address. Its link goes with its namespace. Done again without harm.
 pub fn detach(core: &Core, record: &Record) -> Result<()> {
+    // Whatever this process is told by now: who has connected it has to let go of it.
+    cni::detach(core, &record.id)?;
     let Some(attachment) = record.attachment.as_ref().filter(|_| record.boot_id == core.boot_id) else { return Ok(()) };
     let network = &core.network;
     let mut locked = network.lock(core)?;
@@ -299,6 +305,6 @@ fn pod(record: &Record) -> String {
     format!("{}/{}", record.request.namespace, record.request.name)
 }
 
-fn of_pod(pod: String, error: crate::Error) -> crate::Error {
+pub fn of_pod(pod: String, error: crate::Error) -> crate::Error {
     Error::Pod { pod, source: Box::new(error) }.into()
 }

@@ -9,7 +9,7 @@ use rtnetlink::packet_route::link::LinkMessage;
 use super::firewall::Firewall;
 use super::rtnl::{Mode, Request};
 use super::state::Locked;
-use super::{bridge, forwarding, named, setup, survey, wanted};
+use super::{bridge, cni, forwarding, named, setup, survey, wanted};
 use crate::collect::CollectReport;
 use crate::core::Core;
 use crate::error::{During as _, Result};
@@ -44,6 +44,8 @@ pub fn settle(core: &Core) -> Result<()> {
 /// Removes what dead processes have left: links, rules, holds on addresses; rules and claims if nothing uses them; with
 /// `all`, what is kept between pods too: sysctls are restored and leases forgotten.
 pub fn collect(core: &Core, all: bool, report: &mut CollectReport) -> Result<()> {
+    // They take their time: nobody else has to wait for it.
+    cni::collect(core, report)?;
     let mut locked = core.network.lock(core)?;
     locked
         .sweep()

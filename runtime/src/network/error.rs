@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{nft, ports};
+use super::{cni, nft, ports};
 use crate::error::Kind;
 use crate::relay;
 
@@ -90,6 +90,9 @@ pub enum Error {
     /// What serves published ports on `[::1]`.
     #[error(transparent)]
     Relay(relay::Error),
+    /// The plug-ins that connect pods in the place of this.
+    #[error(transparent)]
+    Cni(#[from] cni::Error),
     /// A pod could not be connected.
     #[error("connect pod {pod} to the network: {source}")]
     Pod {
@@ -111,6 +114,7 @@ impl Error {
             Self::Full { .. } => Kind::Transient,
             Self::Port(_) | Self::Unknown { .. } | Self::Named { .. } => Kind::Conflict,
             Self::Rules { .. } | Self::Relay(_) => Kind::Internal,
+            Self::Cni(error) => error.kind(),
             Self::Pod { source, .. } => source.kind(),
         }
     }

@@ -10,13 +10,14 @@
 //!
 //! A start has three steps. [`claim`] chooses the addresses and writes them into the sandbox's record, before anything of
 //! the pod exists; [`admit`] adds it to the rules while its shim starts; [`attach`] makes the link once the pod has its
-//! namespace. Whenever the process dies in between, the
+//! namespace. Plug-ins of others take the place of all three where they are asked for ([`cni`]). Whenever the process dies in between, the
 //! record says what there may be: [`collect`] and the next process repair the rest. Links are never deleted on the way
 //! out, which would wait for the kernel for 30 ms: they end with their namespace.
 
 mod attach;
 mod bandwidth;
 mod bridge;
+pub mod cni;
 mod collect;
 pub mod counters;
 mod error;
@@ -97,6 +98,8 @@ pub struct Options {
     pub resolv_conf: Option<PathBuf>,
     /// The network of pods that name none.
     pub default_network: Kind,
+    /// Plug-ins of others that connect pods in the place of all this.
+    pub cni: cni::Options,
 }
 
 impl Options {
@@ -205,6 +208,8 @@ pub struct Network {
     watched: AtomicBool,
     /// Whether the name server listens.
     pub names: Arc<crate::resolver::Ready>,
+    /// What is remembered of plug-ins.
+    cni: cni::Memory,
 }
 
 impl Network {
@@ -230,6 +235,7 @@ impl Network {
             thread: Mutex::default(),
             watched: AtomicBool::new(false),
             names: Arc::default(),
+            cni: cni::Memory::default(),
         })
     }
 

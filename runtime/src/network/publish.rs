@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::ids::Process;
 use crate::relay;
-use crate::sandbox::Record;
+use crate::sandbox::{self, Record};
 
 /// Sees that ports are no other pod's and no process's. Whoever holds the lock may then write down that they are this
 /// pod's.
@@ -24,7 +24,13 @@ pub fn check(core: &Core, locked: &Locked, wanted: &[PortMapping]) -> Result<()>
         .map(|(_, it)| it)
         .filter(|it| it.boot_id == core.boot_id && it.idle.is_none() && core.sandbox_dir(&it.sandbox).exists());
     let taken = others.flat_map(|it| it.ports.into_iter().map(move |port| (it.pod.clone(), port)));
-    ports::check(wanted, taken).map_err(|taken| Error::Port(taken).into())
+    let records = sandbox::all(core)?;
+    let plugged = records.iter().filter(|it| it.cni.is_some() && it.boot_id == core.boot_id && !it.stopped);
+    let plugged = plugged.flat_map(|it| {
+        let pod = format!("{}/{}", it.request.namespace, it.request.name);
+        it.request.ports.iter().map(move |port| (pod.clone(), *port))
+    });
+    ports::check(wanted, taken.chain(plugged)).map_err(|taken| Error::Port(taken).into())
 }
 
 /// A relay that is being started.

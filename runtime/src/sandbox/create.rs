@@ -46,6 +46,7 @@ pub fn create(core: &Arc<Core>, owner: &Owner, mut request: Request) -> Result<S
         shim: None,
         init: None,
         attachment: None,
+        cni: None,
         stopped: false,
         making: true,
     };
@@ -80,6 +81,10 @@ pub fn create(core: &Arc<Core>, owner: &Owner, mut request: Request) -> Result<S
     follow(core, &id)?;
     if let Some(connecting) = connecting {
         connecting.wait()?;
+    }
+    if network::cni::connect(core, &mut record)? {
+        // Only now its addresses and name servers are known.
+        files::write(core, &record, &hostname)?;
     }
     if let Some(attachment) = &record.attachment {
         // A pod's first question must not find nobody.

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 
 use super::record::{Dns, NamespaceMode, Record};
 use crate::core::Core;
 use crate::error::{During as _, Result};
+use crate::network::cni::Connection;
 use crate::resolver;
 
 /// Writes the three files into the sandbox's directory.
@@ -17,7 +19,7 @@ pub fn write(core: &Core, record: &Record, hostname: &str) -> Result<()> {
     let hosts = if host_network {
         fs::read_to_string("/etc/hosts").unwrap_or_default()
     } else {
-        hosts(hostname, record.attachment.as_ref().map_or(&[], |it| &it.addresses))
+        hosts(hostname, record.addresses())
     };
     let resolv_conf = of_resolver(core, record).text();
     for (name, text) in [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf)] {
@@ -54,6 +56,9 @@ fn of_resolver(core: &Core, record: &Record) -> ResolvConf {
     let gateways =
         || record.attachment.as_ref().map_or_else(|| vec![resolver::loopback(core)], |it| it.gateways.clone());
     let said = record.request.dns.as_ref();
+    if let Some(connection) = &record.cni {
+        return of_plugins(connection, record, &path);
+    }
     if let Some(domain) = resolver::domain(record) {
         let mut file = ResolvConf::of_cluster(&record.request.namespace, &domain, &resolver::host_search(&path));
         // All of them are the same server: the others would only be asked the same again.
@@ -71,6 +76,22 @@ fn of_resolver(core: &Core, record: &Record) -> ResolvConf {
     // A server of the host's loopback is not to be reached from here: it is asked in the pod's place.
     if record.attachment.is_some() && !file.host.lines().any(|it| it.starts_with("nameserver")) {
         file.servers = gateways().iter().take(1).map(ToString::to_string).collect();
+    }
+    file.add(said);
+    file
+}
+
+/// The same for a pod that plug-ins have connected, which cannot ask the server of this runtime: what they say comes
+/// before the host's.
+fn of_plugins(connection: &Connection, record: &Record, path: &Path) -> ResolvConf {
+    let said = record.request.dns.as_ref();
+    let (of_host, of_cluster) = (resolver::adds_to_host(record), resolver::domain(record).is_some());
+    let mut file = ResolvConf::default();
+    if said.is_none() || of_host || of_cluster {
+        match connection.dns.as_ref().filter(|_| !of_host) {
+            Some(dns) => file.add(Some(dns)),
+            None => file.host = resolver::host_text(path, true),
+        }
     }
     file.add(said);
     file

@@ -1,6 +1,7 @@
 //! What is known of a sandbox: one record of this boot.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,7 @@ use crate::cgroup::Resources;
 use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::ids::{Owner, Process};
+use crate::network::cni::Connection;
 use crate::network::{Attachment, PortMapping};
 use crate::records::{Cache, Stored};
 use crate::store::{Durability, read_json, write_json};
@@ -119,6 +121,9 @@ pub struct Record {
     /// Its place in the network; none on the host's.
     #[serde(default)]
     pub attachment: Option<Attachment>,
+    /// How plug-ins have connected it, in the place of that.
+    #[serde(default)]
+    pub cni: Option<Connection>,
     /// It was told to stop.
     pub stopped: bool,
     /// It is not whole yet: nobody knows of it but its maker.
@@ -143,6 +148,12 @@ impl Record {
         let dir = core.sandbox_dir(&self.id);
         write_json(&dir, "sandbox.json", self, Durability::Volatile)
             .during(|| format!("write the record of sandbox {} in {}", self.id, dir.display()))
+    }
+
+    /// Its addresses in a network of its own, IPv4 first.
+    pub fn addresses(&self) -> &[IpAddr] {
+        let plugged = || self.cni.as_ref().map_or(&[][..], |it| &it.addresses);
+        self.attachment.as_ref().map_or_else(plugged, |it| &it.addresses)
     }
 
     /// Its cgroup, for the init.

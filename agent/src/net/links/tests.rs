@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::net::sender::Trouble;
 use crate::net::{Picture, wanted};
 
 fn name(text: &str) -> Name {
@@ -90,7 +91,7 @@ fn a_pod_waits_for_what_it_is_linked_to_and_says_how_that_is() {
     let late = pod("late", "", json!([]));
     let pods = [web, db(), late];
     let gate = |seen: Vec<(Name, Arc<Pod>)>| {
-        let gate = Picture::of(inputs(&pods, seen)).gate(&name("web"), false).unwrap();
+        let gate = Picture::of(inputs(&pods, seen)).gate(&name("web"), None).unwrap();
         assert_eq!(gate.reason, "WaitingForLinks");
         gate.message
     };
@@ -108,13 +109,13 @@ fn a_pod_waits_for_what_it_is_linked_to_and_says_how_that_is() {
         format!("link db: pod default/db is not ready (it is Running), {front}")
     );
     assert_eq!(gate(vec![seen(&pods[1], "Running", true, &["10.1.0.2"]), up]), front);
-    assert_eq!(Picture::of(inputs(&pods, [])).gate(&name("db"), false), None);
+    assert_eq!(Picture::of(inputs(&pods, [])).gate(&name("db"), None), None);
 }
 
 #[test]
 fn a_name_with_a_dot_is_told_apart_from_a_namespace() {
     let pods = [pod("web", "a.b", json!([])), pod("a.b", "", json!([]))];
-    let message = Picture::of(inputs(&pods, [])).gate(&name("web"), false).unwrap().message;
+    let message = Picture::of(inputs(&pods, [])).gate(&name("web"), None).unwrap().message;
     assert_eq!(message, "link a: there is no pod b/a; pod a.b of this namespace is written a.b.default:ALIAS");
 }
 
@@ -124,7 +125,7 @@ fn a_pod_of_the_hosts_network_cannot_be_linked_to() {
     host.spec.as_mut().unwrap().host_network = Some(true);
     let pods = [pod("web", "db", json!([])), (name("db"), Arc::new(host))];
     let picture = Picture::of(inputs(&pods, [seen(&pods[1], "Running", true, &["192.168.0.1"])]));
-    let message = picture.gate(&name("web"), false).unwrap().message;
+    let message = picture.gate(&name("web"), None).unwrap().message;
     assert_eq!(message, "link db: pod default/db is in the host's network, where no link leads");
     assert_eq!(picture.request(), node::SetNetworkRequest::default());
     assert_eq!(picture.surroundings(&name("web")).hosts(), []);
@@ -135,7 +136,7 @@ fn more_ports_than_a_link_takes_are_none() {
     let ports: Vec<Value> = (1..=1025).map(|port| json!({"containerPort": port})).collect();
     let pods = [pod("web", "db", json!([])), pod("db", "", json!(ports))];
     let picture = Picture::of(inputs(&pods, []));
-    let message = picture.gate(&name("web"), false).unwrap().message;
+    let message = picture.gate(&name("web"), None).unwrap().message;
     assert_eq!(message, "link db: pod default/db declares 1025 ports: a link leads to 1024 at most");
     assert!(picture.request().links.is_empty());
 }
@@ -144,8 +145,8 @@ fn more_ports_than_a_link_takes_are_none() {
 fn on_another_runtime_a_pod_with_links_does_not_begin() {
     let pods = [pod("web", "db(ungated)", json!([])), db()];
     let picture = Picture::of(inputs(&pods, []));
-    assert_eq!(picture.gate(&name("db"), true), None);
-    let gate = picture.gate(&name("web"), true).unwrap();
+    assert_eq!(picture.gate(&name("db"), Some(&Trouble::Foreign)), None);
+    let gate = picture.gate(&name("web"), Some(&Trouble::Foreign)).unwrap();
     assert_eq!(gate.reason, "LinksUnsupported");
     assert!(gate.message.ends_with("take coracle.dev/links away"), "{}", gate.message);
 }

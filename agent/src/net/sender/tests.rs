@@ -91,9 +91,9 @@ async fn what_fails_is_told_and_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn another_runtime_is_asked_for_nothing() {
-    let sender = Sender::foreign();
+    let sender = Sender::without(Trouble::Foreign);
     sender.set(SetNetworkRequest::default());
-    assert!(sender.is_foreign());
+    assert_eq!(sender.unsupported(), Some(Trouble::Foreign));
     assert_eq!(sender.in_force(&name("web"), None).await, Ok(()), "a pod without links has nothing to do with it");
     sender.set(linked(&[("web", "db")]));
     sender.settled().await;

@@ -67,7 +67,7 @@ impl Around {
     fn gate(&self, name: &Name, picture: &Picture) -> Option<Gate> {
         let inputs = picture.inputs();
         let state = |target: &Name| self.pods.contains_key(target).then(|| inputs.state(target));
-        Gate::both(self.order.gate(name, state), picture.gate(name, self.network.is_foreign()))
+        Gate::both(self.order.gate(name, state), picture.gate(name, self.network.unsupported().as_ref()))
     }
 
     /// Tells the pods of each other, for ever.

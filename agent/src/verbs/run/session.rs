@@ -26,7 +26,7 @@ use crate::failure::OWN_FAILURE;
 use crate::local;
 use crate::net::Declared;
 use crate::net::network::Network;
-use crate::net::sender::Sender;
+use crate::net::sender::{Sender, Trouble};
 use crate::net::services::ledger::Ledger;
 
 /// The exit code of a run whose pods failed without a container that did.
@@ -62,7 +62,10 @@ pub async fn run(plan: Plan) -> anyhow::Result<u8> {
     let (runtime, channel) = local::open(&plan.global, owner, plan.zygote)?;
     begin(&runtime, &id).await?;
     let cri = Cri::new(channel);
-    let sender = Sender::new(cri.clone());
+    let sender = match plan.global.cni_conf_dir {
+        Some(_) => Sender::without(Trouble::Plugged),
+        None => Sender::new(cri.clone()),
+    };
     let owner = format!("run:{id}");
     let addresses = Ledger::new(&plan.settings.root_dir, &plan.settings.state_dir, owner.clone(), Vec::new());
     let network = Network::new(sender.clone(), plan.settings.clone(), owner.clone());

@@ -141,7 +141,7 @@ impl Pod {
             let own = by_sandbox.remove(&record.id).unwrap_or_default();
             let containers = own.into_iter().map(|it| Container::read(core, it, disks)).collect::<Result<_>>()?;
             let used = Used::read(core, record.request.cgroup_parent.trim_matches('/'))?;
-            let interfaces = interfaces.filter(|_| record.attachment.is_some());
+            let interfaces = interfaces.filter(|_| record.attachment.is_some() || record.cni.is_some());
             pods.push(Self { at: now(), used, containers, interfaces, record });
         }
         Ok(pods)
