@@ -112,8 +112,10 @@ impl Network {
             self.abroad = Some(Abroad::follow(&self.settings, &self.owner, self.bell.clone()));
         }
         let request = self.picture.request();
-        // Most runs want nothing, and need not wait for that.
-        if !self.fresh || request != SetNetworkRequest::default() {
+        // Most runs want nothing, and need not wait for that. Where nothing can be had the gates say so, and who is only
+        // reached by others begins.
+        let sent = self.unsupported().is_none();
+        if sent && (!self.fresh || request != SetNetworkRequest::default()) {
             self.fresh = false;
             self.sender.set(request);
         }

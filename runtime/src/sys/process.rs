@@ -86,7 +86,8 @@ pub fn close_from(first: RawFd) -> io::Result<()> {
 /// Has the process that a command starts join cgroups before its program runs: `doors` are their opened files for it.
 pub fn join_before_exec(command: &mut std::process::Command, doors: Vec<OwnedFd>) {
     use std::os::unix::process::CommandExt as _;
-    let join = move || doors.iter().try_for_each(|door| rustix::io::write(door, b"0").map(drop)).map_err(io::Error::from);
+    let join =
+        move || doors.iter().try_for_each(|door| rustix::io::write(door, b"0").map(drop)).map_err(io::Error::from);
     // SAFETY: between fork and exec of a process that has other threads it makes one system call a descriptor: it
     // neither allocates nor takes a lock, and an error of the kernel's is but a number.
     unsafe { command.pre_exec(join) };

@@ -63,9 +63,8 @@ pub fn claim(core: &Core, record: &mut Record) -> Result<()> {
 
 /// What the pod asks for that this network cannot.
 fn fits(request: &Request, list: &List) -> Result<()> {
-    let unsupported = |why: String| {
-        Err(wrap(Error::Unsupported { network: list.name.clone(), file: list.file.clone(), why }))
-    };
+    let unsupported =
+        |why: String| Err(wrap(Error::Unsupported { network: list.name.clone(), file: list.file.clone(), why }));
     if let Some(kind) = request.annotations.get(Kind::ANNOTATION).filter(|it| *it != "flat") {
         return unsupported(format!(
             "{} is {kind:?}, which CNI plug-ins know nothing of; take it away, or run without --cni-conf-dir",

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::cache::Attachment;
+use super::config::List;
 use super::error::Error;
 use super::exec::Failure;
 use super::plugin::{Asker, of_plugin};
 use super::request::{self, Ask, configuration, environment};
 use super::result::{self, Outcome};
-use super::config::List;
 
 /// Connects a pod: each plug-in is told what the one before has done.
 pub fn add(asker: &Asker<'_>, attachment: &Attachment) -> Result<(Value, Outcome), Error> {

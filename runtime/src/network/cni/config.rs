@@ -36,7 +36,8 @@ pub struct List {
 impl List {
     /// Reads it, as it is in the file of this name.
     pub fn parse(text: &[u8], file: &Path) -> Result<Self, String> {
-        let list: Map<String, Value> = serde_json::from_slice(text).map_err(|error| format!("it is no JSON: {error}"))?;
+        let list: Map<String, Value> =
+            serde_json::from_slice(text).map_err(|error| format!("it is no JSON: {error}"))?;
         let single = !list.contains_key("plugins") && list.contains_key("type");
         let name = text_of(&list, "name")?.ok_or("it has no name")?;
         if !is_name(&name) {

@@ -165,7 +165,8 @@ struct Heard {
 /// keep its pipes open for ever: nobody waits for their end.
 fn listen(child: &mut Child, call: &Call<'_>) -> io::Result<Heard> {
     let deadline = Instant::now() + call.limit;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process id"))?;
+    let pid =
+        i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process id"))?;
     let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     let mut input = (child.stdin.take(), call.input);
     let mut printed = Pipe::new(child.stdout.take().map(OwnedFd::from), MOST_PRINTED + 1)?;

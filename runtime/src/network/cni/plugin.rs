@@ -42,9 +42,9 @@ impl Asker<'_> {
         let name = type_of(plugin);
         let asked = find(name, self.dirs).and_then(|program| {
             let input = serde_json::to_vec(told);
-            let input = input.map_err(|error| Failure::Io { operation: "write its input".into(), source: error.into() })?;
-            let call =
-                Call { program: &program, environment, input: &input, cgroup: self.cgroup, limit: self.limit };
+            let input =
+                input.map_err(|error| Failure::Io { operation: "write its input".into(), source: error.into() })?;
+            let call = Call { program: &program, environment, input: &input, cgroup: self.cgroup, limit: self.limit };
             let Ended { status, printed, complaint } = exec::run(&call)?;
             if exec::succeeded(status) {
                 return Ok(printed);
@@ -63,9 +63,8 @@ pub fn of_plugin(list: &List, plugin: &Map<String, Value>, verb: &'static str, s
 
 /// The program of a type: nowhere but in these directories.
 pub fn find(name: &str, dirs: &[PathBuf]) -> Result<PathBuf, Failure> {
-    let is_program = |path: &PathBuf| {
-        std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
-    };
+    let is_program =
+        |path: &PathBuf| std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0);
     // Configurations are checked when they are read; those that were kept are the root's alone.
     let plain = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
     let found = plain.then(|| dirs.iter().map(|dir| dir.join(name)).find(is_program)).flatten();
@@ -105,8 +104,7 @@ fn versions(memory: &Memory, program: &Path, version: &str, dirs: &[PathBuf]) ->
     }
     let input = serde_json::json!({ "cniVersion": version }).to_string();
     let environment = [("CNI_COMMAND", "VERSION".to_owned()), ("CNI_PATH", request::path(dirs))];
-    let call =
-        Call { program, environment: &environment, input: input.as_bytes(), cgroup: None, limit: WORD };
+    let call = Call { program, environment: &environment, input: input.as_bytes(), cgroup: None, limit: WORD };
     // What is wrong with it besides it will say when it is needed.
     let answer = exec::run(&call).ok().filter(|it| exec::succeeded(it.status));
     let spoken = answer.and_then(|it| result::versions(&it.printed));

@@ -101,7 +101,9 @@ pub fn environment(attachment: &Attachment, verb: &str, namespace: bool) -> Vec<
 pub fn args(namespace: &str, name: &str, sandbox: &str, uid: &str) -> Result<String, String> {
     for value in [namespace, name, uid] {
         if value.contains([';', '=']) || value.chars().any(char::is_control) {
-            return Err(format!("{value:?} cannot be told to a CNI plug-in: it has a `;`, a `=` or a control character"));
+            return Err(format!(
+                "{value:?} cannot be told to a CNI plug-in: it has a `;`, a `=` or a control character"
+            ));
         }
     }
     Ok(format!(

@@ -102,7 +102,8 @@ pub fn outcome(result: &Value) -> Result<Outcome, String> {
     for ip in wire.ips.unwrap_or_default() {
         if let Some(index) = ip.interface {
             let interface = usize::try_from(index).ok().and_then(|it| interfaces.get(it));
-            let interface = interface.ok_or_else(|| format!("{} is on interface {index}, which is none", ip.address))?;
+            let interface =
+                interface.ok_or_else(|| format!("{} is on interface {index}, which is none", ip.address))?;
             // Of others than the pod's own it tells, too.
             let inside = interface.sandbox.as_ref().is_some_and(|it| !it.is_empty());
             if !inside || interface.name != INTERFACE {
@@ -122,7 +123,10 @@ pub fn outcome(result: &Value) -> Result<Outcome, String> {
 /// What can stand in a resolv.conf of it.
 fn dns(said: WireDns) -> Option<Dns> {
     let words = |list: Option<Vec<String>>| -> Vec<String> {
-        list.unwrap_or_default().into_iter().filter(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_graphic())).collect()
+        list.unwrap_or_default()
+            .into_iter()
+            .filter(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_graphic()))
+            .collect()
     };
     let mut searches = words(said.search);
     if searches.is_empty() {

@@ -35,14 +35,12 @@ pub fn sweep_beside(core: &Arc<Core>) {
         }
         *swept = Some(Instant::now());
     }
-    beside(core, |core| {
-        match sweep(core) {
-            Ok(done) => done.into_iter().for_each(|(pod, outcome)| match outcome {
-                Ok(()) => tracing::info!(pod, "what was left of a pod that is gone was disconnected"),
-                Err(error) => tracing::warn!(pod, %error, "what is left of a pod that is gone is still connected"),
-            }),
-            Err(error) => tracing::warn!(%error, "what is left of pods that are gone cannot be looked for"),
-        }
+    beside(core, |core| match sweep(core) {
+        Ok(done) => done.into_iter().for_each(|(pod, outcome)| match outcome {
+            Ok(()) => tracing::info!(pod, "what was left of a pod that is gone was disconnected"),
+            Err(error) => tracing::warn!(pod, %error, "what is left of a pod that is gone is still connected"),
+        }),
+        Err(error) => tracing::warn!(%error, "what is left of pods that are gone cannot be looked for"),
     });
 }
 
@@ -90,7 +88,9 @@ pub fn collect(core: &Core, report: &mut CollectReport) -> Result<()> {
     let valid: Vec<String> = valid.into_iter().collect();
     match chain::gc(&list, &options.bin_dirs, options.time_limit, &valid) {
         Ok(_) => {}
-        Err(error) => report.failed.push((format!("what CNI network {} holds for nobody", list.name), error.to_string())),
+        Err(error) => {
+            report.failed.push((format!("what CNI network {} holds for nobody", list.name), error.to_string()))
+        }
     }
     Ok(())
 }

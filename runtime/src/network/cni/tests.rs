@@ -136,8 +136,11 @@ fn plug_ins_of_a_list_may_be_in_files_of_their_own() {
 
 #[test]
 fn a_plug_in_is_told_what_it_asks_for_and_nothing_else() {
-    let list = list("1.0.0", json!([{"type": "portmap", "snat": true, "capabilities": {"portMappings": true, "dns": false},
-        "cni.dev/x": 1}]));
+    let list = list(
+        "1.0.0",
+        json!([{"type": "portmap", "snat": true, "capabilities": {"portMappings": true, "dns": false},
+        "cni.dev/x": 1}]),
+    );
     let offered = [("portMappings".to_owned(), json!([1])), ("dns".to_owned(), json!({}))].into();
     let previous = json!({"ips": []});
     let told = |ask| Value::Object(configuration(&list, &list.plugins[0], ask, &offered));
@@ -161,7 +164,8 @@ fn a_plug_in_is_told_what_it_asks_for_and_nothing_else() {
 #[test]
 fn the_environment_says_who_the_pod_is() {
     let attachment = attachment(list("1.0.0", json!([{"type": "ptp"}])), Path::new("/opt/cni/bin"));
-    let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=abc123;K8S_POD_UID=u-1";
+    let args =
+        "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=abc123;K8S_POD_UID=u-1";
     let expected = [
         ("CNI_COMMAND", "ADD"),
         ("CNI_CONTAINERID", "abc123"),
@@ -272,7 +276,9 @@ fn asker(dirs: &[PathBuf]) -> Asker<'_> {
 #[test]
 fn plug_ins_follow_each_other_and_are_undone_in_reverse() {
     let note = r#"cat > "${0%/*}/$CNI_COMMAND.${0##*/}"; echo "$CNI_COMMAND ${0##*/}" >> "${0%/*}/order";"#;
-    let first = format!(r#"{note} [ $CNI_COMMAND != ADD ] || echo '{{"cniVersion":"1.0.0","ips":[{{"address":"10.0.0.2/24"}}]}}'"#);
+    let first = format!(
+        r#"{note} [ $CNI_COMMAND != ADD ] || echo '{{"cniVersion":"1.0.0","ips":[{{"address":"10.0.0.2/24"}}]}}'"#
+    );
     let second = format!(
         r#"{note} [ $CNI_COMMAND != ADD ] || echo '{{"ips":[{{"address":"10.0.0.2/24"}},{{"address":"fd00::2/64"}}]}}'"#
     );
