@@ -42,7 +42,7 @@ pub fn del(asker: &Asker<'_>, attachment: &Attachment, namespace: bool) -> Resul
         match asker.ask(list, plugin, ask.verb(), &told, &environment) {
             Ok(_) => {}
             // It knows nothing of the pod: there is nothing to take back.
-            Err(Error::Plugin { source: Failure::Said { code: 3, .. }, .. }) => {}
+            Err(Error::Plugin { source, .. }) if matches!(*source, Failure::Said { code: 3, .. }) => {}
             Err(error) => failed.push(error),
         }
     }

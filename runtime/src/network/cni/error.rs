@@ -37,7 +37,7 @@ pub enum Error {
         /// Where it is configured.
         file: PathBuf,
         /// How.
-        source: Failure,
+        source: Box<Failure>,
     },
     /// Several failed.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
@@ -50,7 +50,7 @@ impl Error {
         match self {
             Self::NotReady(_) => Kind::Transient,
             Self::Unsupported { .. } => Kind::Invalid,
-            Self::Plugin { source, .. } => match source {
+            Self::Plugin { source, .. } => match **source {
                 Failure::TimedOut(_) => Kind::Timeout,
                 // "Try again later".
                 Failure::Said { code: 11, .. } => Kind::Transient,

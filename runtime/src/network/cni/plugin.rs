@@ -58,7 +58,7 @@ impl Asker<'_> {
 /// Says whose failure it is.
 pub fn of_plugin(list: &List, plugin: &Map<String, Value>, verb: &'static str, source: Failure) -> Error {
     let plugin = type_of(plugin).to_owned();
-    Error::Plugin { verb, plugin, network: list.name.clone(), file: list.file.clone(), source }
+    Error::Plugin { verb, plugin, network: list.name.clone(), file: list.file.clone(), source: Box::new(source) }
 }
 
 /// The program of a type: nowhere but in these directories.
