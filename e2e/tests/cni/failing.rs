@@ -141,6 +141,8 @@ fn what_a_killed_agent_had_begun_is_taken_back_by_the_next() {
     fs::remove_dir_all(&plugins.conf).expect("it is there");
     let mut plain = Agent::start(&node);
     plain.wait_for_running("web");
+    wait_until("who serves anew has pods checked", || plugins.asked("slow").iter().any(|it| it.starts_with("CHECK ")));
+    assert_eq!(plugins.told("slow", "CHECK")["prevResult"], plugins.told("slow", "ADD")["prevResult"]);
     plain.remove("web.yaml");
     plain.wait_until_gone("web");
     plugins.assert_nothing_left(&node);

@@ -34,8 +34,11 @@ pub fn claim(core: &Core, record: &mut Record) -> Result<()> {
         core.options.network.pod_cidrs.clone()
     };
     let offered = capabilities::of(request, &ranges)?;
-    let unheard = [capabilities::BANDWIDTH, capabilities::RANGES];
-    for name in unheard.into_iter().filter(|it| offered.contains_key(*it) && !list.is_capable(it)) {
+    // What a kubelet says of ranges is not meant for plug-ins that have their own.
+    let ranged = !core.options.network.pod_cidrs.is_empty();
+    let asked = [(capabilities::BANDWIDTH, true), (capabilities::RANGES, ranged)].into_iter();
+    let unheard = asked.filter(|(name, meant)| *meant && offered.contains_key(*name) && !list.is_capable(name));
+    for (name, _) in unheard {
         let (file, pod) = (list.file.display(), &request.name);
         tracing::warn!(%file, pod, capability = name, "no CNI plug-in of the network has a capability that is asked for");
     }

@@ -78,11 +78,13 @@ pub fn status(list: &List, dirs: &[PathBuf], limit: Duration) -> Result<(), Erro
     Ok(())
 }
 
-/// Has plug-ins take back what they have done for others than these. True if they were asked.
-pub fn gc(list: &List, dirs: &[PathBuf], limit: Duration, valid: &[String]) -> Result<bool, Error> {
-    if !list.speaks("1.1.0") || list.disable_gc {
-        return Ok(false);
-    }
+/// Whether the plug-ins of a list can be, and may be, asked to collect.
+pub fn collects(list: &List) -> bool {
+    list.speaks("1.1.0") && !list.disable_gc
+}
+
+/// Has plug-ins take back what they have done for others than these.
+pub fn gc(list: &List, dirs: &[PathBuf], limit: Duration, valid: &[String]) -> Result<(), Error> {
     let asker = Asker { dirs, limit, cgroup: None };
     let environment = [("CNI_COMMAND", "GC".to_owned()), ("CNI_PATH", request::path(dirs))];
     let mut failed = Vec::new();
@@ -90,7 +92,7 @@ pub fn gc(list: &List, dirs: &[PathBuf], limit: Duration, valid: &[String]) -> R
         let told = configuration(list, plugin, Ask::Gc(valid), &Default::default());
         failed.extend(asker.ask(list, plugin, Ask::Gc(valid).verb(), &told, &environment).err());
     }
-    all(failed).map(|()| true)
+    all(failed)
 }
 
 fn all(mut failed: Vec<Error>) -> Result<(), Error> {

@@ -83,11 +83,14 @@ pub fn collect(core: &Core, report: &mut CollectReport) -> Result<()> {
             return Ok(());
         }
     };
+    if !chain::collects(&list) {
+        return Ok(());
+    }
     let _alone = alone(core)?;
     let valid: BTreeSet<String> = cache::all(core)?.into_iter().collect();
     let valid: Vec<String> = valid.into_iter().collect();
     match chain::gc(&list, &options.bin_dirs, options.time_limit, &valid) {
-        Ok(_) => {}
+        Ok(()) => {}
         Err(error) => {
             report.failed.push((format!("what CNI network {} holds for nobody", list.name), error.to_string()))
         }

@@ -359,10 +359,10 @@ fn status_and_gc_are_of_the_newest_version() {
     assert!(chain::status(&of("1.1.0", "sick"), &dirs, limit).unwrap_err().to_string().contains("not yet (code 50)"));
     chain::status(&of("1.1.0", "ready"), &dirs, limit).unwrap();
     let valid = ["abc".to_owned()];
-    assert!(!chain::gc(&of("1.0.0", "ready"), &dirs, limit, &valid).unwrap());
+    assert!(!chain::collects(&of("1.0.0", "ready")));
     let disabled = List { disable_gc: true, ..of("1.1.0", "ready") };
-    assert!(!chain::gc(&disabled, &dirs, limit, &valid).unwrap() && !dir.path().join("GC").exists());
-    assert!(chain::gc(&of("1.1.0", "ready"), &dirs, limit, &valid).unwrap());
+    assert!(!chain::collects(&disabled) && chain::collects(&of("1.1.0", "ready")));
+    chain::gc(&of("1.1.0", "ready"), &dirs, limit, &valid).unwrap();
     assert!(fs::read_to_string(dir.path().join("GC")).unwrap().contains(r#""containerID":"abc""#));
 }
 
