@@ -31,6 +31,10 @@ fn pods_wait_for_a_configuration_and_those_on_the_hosts_network_do_not() {
     agent.wait_for_words("NetworkPluginNotReady: there is no CNI configuration in ");
     let why = node.coracle(["why", "web"]).exits(0);
     why.says("NetworkPluginNotReady: there is no CNI configuration in ");
+    wait_until("the node says that it is not ready", || {
+        let said = node.coracle(["get", "nodes", "-o", "json"]).stdout();
+        said.contains("NetworkReady is false: NetworkPluginNotReady: ")
+    });
     fs::write(plugins.conf.join("10-bad.conflist"), "{").expect("it is writable");
     agent.wait_for_words("there is no valid CNI configuration in ");
     plugins.write("20-good.conflist", "1.0.0", json!([plugins.bridge()]));
