@@ -30,30 +30,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Starts the thread that watches, in the calling thread's network namespace. It lasts as long as the process.
 pub fn start(core: &Arc<Core>) -> Result<()> {
-    let names = Arc::clone(&core.network.names);
     let core = Arc::downgrade(core);
     let heal = move || {
         if let Err(error) = serve(&core) {
             tracing::error!(%error, "the rules of the pods' network are not watched any more; start coracle again");
-            names.elsewhere();
         }
     };
     std::thread::Builder::new().name("healer".into()).spawn(heal).map(drop).during(|| "start a thread".into())
 }
 
 fn serve(core: &Weak<Core>) -> Result<()> {
-    let Some((dir, names)) = core.upgrade().map(|it| (it.network.dir.clone(), Arc::clone(&it.network.names))) else {
-        return Ok(());
-    };
-    let (_lock, waited) =
-        take_turn(&dir, || names.elsewhere()).during(|| format!("lock {}", dir.join(LOCK).display()))?;
-    // Whoever watches over the rules answers for names too.
-    if let Some(core) = core.upgrade()
-        && let Err(error) = crate::resolver::start(&core)
-    {
-        core.network.names.elsewhere();
-        tracing::error!(%error, "names of pods are not answered; start coracle again");
-    }
+    let Some(dir) = core.upgrade().map(|it| it.network.dir.clone()) else { return Ok(()) };
+    let path = dir.join(LOCK);
+    let (_lock, waited) = take_turn(&path, || {}).during(|| format!("lock {}", path.display()))?;
     let Some(mut watch) = core.upgrade().map(|it| it.network.firewall.watch()).transpose()? else { return Ok(()) };
     let mut why = waited.then(|| "nobody watched them for a moment".to_owned());
     guard(core, |firewall, dir| firewall.guard(|| state::is_up(dir)));
@@ -128,10 +117,9 @@ fn heal(core: &Core, why: &str) {
     }
 }
 
-/// Waits to be the one; whether somebody was before.
-fn take_turn(dir: &Path, wait: impl FnOnce()) -> io::Result<(std::fs::File, bool)> {
+/// Waits to be the one who holds this file; whether somebody was before. It is told when it begins to wait.
+pub fn take_turn(path: &Path, wait: impl FnOnce()) -> io::Result<(std::fs::File, bool)> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let path = dir.join(LOCK);
     let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok((file, false)),

@@ -23,7 +23,7 @@ pub mod counters;
 mod error;
 mod firewall;
 mod forwarding;
-mod healer;
+pub mod healer;
 mod leases;
 mod links;
 pub mod named;
@@ -197,7 +197,7 @@ pub struct Network {
     /// Ranges that a client has named, where the operator has not.
     suggested: Mutex<Vec<IpNet>>,
     /// Shared records of this boot.
-    dir: PathBuf,
+    pub dir: PathBuf,
     /// The state directory's number: the group of its links, the metric of its claims.
     group: u32,
     book: leases::Book,
@@ -261,7 +261,11 @@ impl Network {
 
     /// From the first pod on this process watches over the rules and answers for names, if no other does.
     pub fn watch(core: &Arc<Core>) -> Result<()> {
-        if core.network.watched.swap(true, Ordering::Relaxed) { Ok(()) } else { healer::start(core) }
+        if core.network.watched.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        healer::start(core)?;
+        crate::resolver::start(core)
     }
 
     /// The ranges of all networks, as somebody wrote them down last.

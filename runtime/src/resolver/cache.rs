@@ -60,6 +60,8 @@ struct Inner {
     order: VecDeque<(Key, u64)>,
     bytes: usize,
     number: u64,
+    /// How often everything was forgotten.
+    generation: u64,
 }
 
 /// Answers by what was asked.
@@ -85,10 +87,18 @@ impl Cache {
         Some(reply)
     }
 
-    /// Keeps an answer, if it may be kept.
-    pub fn put(&self, key: Key, bytes: &[u8], message: &Message, now: Instant) {
+    /// As of which time an answer is that is asked for after this.
+    pub fn generation(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).generation
+    }
+
+    /// Keeps an answer, if it may be kept: not one that was asked for before everything was forgotten.
+    pub fn put(&self, generation: u64, key: Key, bytes: &[u8], message: &Message, now: Instant) {
         let Some(ttl) = ttl(message).filter(|_| bytes.len() <= LONGEST) else { return };
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.generation != generation {
+            return;
+        }
         inner.number += 1;
         let number = inner.number;
         let entry = Entry { bytes: bytes.to_vec(), since: now, ttl: Duration::from_secs(ttl.into()), number };
@@ -100,9 +110,11 @@ impl Cache {
         inner.shrink();
     }
 
-    /// Forgets everything: what was said by servers that are not asked any more.
-    pub fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Inner::default();
+    /// Forgets everything: what was said by servers that are not asked any more. The next generation.
+    pub fn clear(&self) -> u64 {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *inner = Inner { generation: inner.generation + 1, ..Inner::default() };
+        inner.generation
     }
 }
 

@@ -39,7 +39,7 @@ fn kept(code: ResponseCode, answers: Vec<Record>, authorities: Vec<Record>) -> u
     let reply = Reply { code, answers, authorities, ..Reply::default() };
     let bytes = message::write(&question, &reply, LONGEST_MESSAGE);
     let (cache, key, start) = (Cache::default(), Key::of(&question), Instant::now());
-    cache.put(key.clone(), &bytes, &Message::from_vec(&bytes).unwrap(), start);
+    cache.put(0, key.clone(), &bytes, &Message::from_vec(&bytes).unwrap(), start);
     let there = |seconds: &u64| cache.get(&key, start + Duration::from_secs(*seconds)).is_some();
     (0..100_000).take_while(there).count() as u64
 }
@@ -66,15 +66,22 @@ fn what_is_left_of_the_time_is_told_and_the_question_is_what_counts() {
     let asked = question("Example.ORG", RecordType::A);
     let bytes = message::write(&asked, &Reply { answers: vec![address("example.org", 300)], ..Reply::default() }, 512);
     let (cache, start) = (Cache::default(), Instant::now());
-    cache.put(Key::of(&asked), &bytes, &Message::from_vec(&bytes).unwrap(), start);
+    cache.put(0, Key::of(&asked), &bytes, &Message::from_vec(&bytes).unwrap(), start);
     let later = start + Duration::from_secs(100);
     let get = |question: &Question| cache.get(&Key::of(question), later);
     assert_eq!(get(&question("example.org", RecordType::A)).unwrap().answers[0].ttl, 200);
     assert_eq!(get(&question("example.org", RecordType::AAAA)), None);
     assert_eq!(get(&question("example.com", RecordType::A)), None);
     assert_eq!(get(&Question { unchecked: true, ..question("example.org", RecordType::A) }), None);
-    cache.clear();
+    let then = cache.generation();
+    let now = cache.clear();
+    assert_eq!((get(&question("example.org", RecordType::A)), cache.generation()), (None, now));
+    // Asked for before, and answered after: by servers that are not asked any more.
+    let put = |generation| cache.put(generation, Key::of(&asked), &bytes, &Message::from_vec(&bytes).unwrap(), start);
+    put(then);
     assert_eq!(get(&question("example.org", RecordType::A)), None);
+    put(now);
+    assert!(get(&question("example.org", RecordType::A)).is_some());
 }
 
 #[test]
@@ -94,7 +101,7 @@ fn the_oldest_make_room() {
         let asked = question(text, RecordType::A);
         let reply = Reply { answers: vec![address(text, 300); 40], ..Reply::default() };
         let bytes = message::write(&asked, &reply, LONGEST_MESSAGE);
-        cache.put(Key::of(&asked), &bytes, &Message::from_vec(&bytes).unwrap(), start);
+        cache.put(0, Key::of(&asked), &bytes, &Message::from_vec(&bytes).unwrap(), start);
     };
     let there = |text: &str| cache.get(&Key::of(&question(text, RecordType::A)), start).is_some();
     for number in 0..5000 {

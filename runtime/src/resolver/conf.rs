@@ -35,9 +35,17 @@ fn only_loopback(text: &str) -> bool {
     servers.clone().next().is_some() && servers.all(is_loopback)
 }
 
-/// The host's file as a pod sees it; one with a network of its own without what it cannot reach.
+/// The host's file as a pod sees it; one with a network of its own without what it cannot reach. Every line of it is ended:
+/// more lines may follow.
 pub fn host_text(path: &Path, own_network: bool) -> String {
-    if own_network { without_loopback(&read(path)) } else { std::fs::read_to_string(path).unwrap_or_default() }
+    if own_network {
+        return without_loopback(&read(path));
+    }
+    let mut text = std::fs::read_to_string(path).unwrap_or_default();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
 }
 
 /// A resolv.conf without the servers that are on the host's loopback.
@@ -136,6 +144,17 @@ mod tests {
         assert_eq!(without_loopback(text), "# made\nnameserver 192.0.2.1\noptions edns0\nsearch lan\n");
         assert!(only_loopback("nameserver 127.0.0.53\nnameserver ::ffff:127.0.0.1\n"));
         assert!(!only_loopback("search lan\n"));
+    }
+
+    #[test]
+    fn the_last_line_is_ended_whether_the_host_ends_it_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        for (own, text) in [("nameserver 192.0.2.1", "nameserver 192.0.2.1\n"), ("search a\n", "search a\n"), ("", "")]
+        {
+            std::fs::write(&path, own).unwrap();
+            assert_eq!([host_text(&path, true), host_text(&path, false)], [text, text]);
+        }
     }
 
     #[test]

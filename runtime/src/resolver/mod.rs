@@ -5,7 +5,8 @@
 //!                                        └──> upstream (cache): everything else, from the host's name servers
 //! ```
 //!
-//! One process of a state directory serves: the one that also watches over the rules. When it ends, the next one does.
+//! One process of a state directory serves: whoever holds `<state>/network/names.lock`. When it ends or cannot, the next one
+//! does.
 //! Who asks is known by the address, which the rules let nobody else use. Nobody but pods is answered.
 
 mod answer;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
@@ -24,7 +24,11 @@ use super::zone::{Asker, Found};
 use super::{connection, listen};
 use crate::core::Core;
 use crate::error::{During as _, Result};
+use crate::network::healer;
 use crate::sys::polled::polled;
+
+/// Who holds it serves; in the network's directory.
+const LOCK: &str = "names.lock";
 
 /// The longest question over UDP: with all that may come along.
 const LONGEST_QUESTION: usize = 4096;
@@ -61,11 +65,49 @@ pub enum Decision {
     Later(Box<Question>),
 }
 
-/// Starts the server's thread in the calling thread's network namespace. It lasts as long as the process.
+/// Starts the server's thread in the calling thread's network namespace. It lasts as long as the process, and serves when
+/// no other process of this state directory does.
 pub fn start(core: &Arc<Core>) -> Result<()> {
+    let core = Arc::downgrade(core);
+    let serve = move || {
+        loop {
+            match take_part(&core) {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%error, "names of pods are not answered by this process; it tries again"),
+            }
+            let Some(ready) = core.upgrade().map(|it| Arc::clone(&it.network.names)) else { return };
+            // Nobody waits for it, and whoever else can serves meanwhile.
+            ready.elsewhere();
+            std::thread::sleep(AGAIN);
+        }
+    };
+    std::thread::Builder::new().name("names".into()).spawn(serve).map(drop).during(|| "start a thread".into())
+}
+
+/// Waits for its turn, and serves until the runtime has ended.
+fn take_part(core: &Weak<Core>) -> Result<()> {
+    let Some((path, ready)) = core.upgrade().map(|it| (it.network.dir.join(LOCK), Arc::clone(&it.network.names)))
+    else {
+        return Ok(());
+    };
+    let turn = healer::take_turn(&path, || ready.elsewhere()).during(|| format!("lock {}", path.display()))?;
+    let Some(core) = core.upgrade() else { return Ok(()) };
+    let server = server(&core)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.during(|| "start the name server".into())?;
+    // It is no reason for the runtime to last.
+    drop(core);
+    let served = runtime.block_on(serve(Arc::new(server))).during(|| "serve names".into());
+    // Its sockets are closed before another process opens its own.
+    drop(runtime);
+    drop(turn);
+    served
+}
+
+fn server(core: &Arc<Core>) -> Result<Server> {
     let source = Source::open(core).during(|| "watch the records of pods".into())?;
     let upstream = Upstream::new(Servers::new(super::resolv_conf(core)));
-    let server = Server {
+    Ok(Server {
         source: Mutex::new(source),
         upstream,
         cache: Cache::default(),
@@ -74,15 +116,7 @@ pub fn start(core: &Arc<Core>) -> Result<()> {
         turn: AtomicUsize::new(0),
         moved: Notify::new(),
         ready: Arc::clone(&core.network.names),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.during(|| "start the name server".into())?;
-    let serve = move || {
-        if let Err(error) = runtime.block_on(serve(Arc::new(server))) {
-            tracing::error!(%error, "names of pods are not answered any more; start coracle again");
-        }
-    };
-    std::thread::Builder::new().name("names".into()).spawn(serve).map(drop).during(|| "start a thread".into())
+    })
 }
 
 /// Listens wherever there are pods, until the runtime has ended.
@@ -245,9 +279,11 @@ impl Server {
     pub async fn forward(&self, question: &Question, client: IpAddr) -> Reply {
         let failure = || Reply::of(ResponseCode::ServFail);
         let own = |it: IpAddr| self.own.lock().unwrap_or_else(PoisonError::into_inner).contains(&it);
+        // Looked at first: what servers say that are replaced meanwhile is not kept.
+        let mut generation = self.cache.generation();
         let (servers, changed) = self.upstream.servers(&own);
         if changed {
-            self.cache.clear();
+            generation = self.cache.clear();
         }
         let key = Key::of(question);
         if let Some(reply) = self.cache.get(&key, Instant::now()) {
@@ -261,7 +297,7 @@ impl Server {
             Part::Lead(lead) => {
                 let reply = match self.upstream.ask(question, &servers).await {
                     Some((message, bytes)) => {
-                        self.cache.put(key, &bytes, &message, Instant::now());
+                        self.cache.put(generation, key, &bytes, &message, Instant::now());
                         cache::reply(message)
                     }
                     None => failure(),
