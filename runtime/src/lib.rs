@@ -48,4 +48,4 @@ pub use runs::RunsHeld;
 pub use runtime::Runtime;
 pub use servers::Serving;
 pub use sys::memory;
-pub use sys::polled::polled;
+pub use sys::polled::{Polled, polled};

@@ -8,20 +8,21 @@ use std::task::{Context, Poll, ready};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+
+use crate::sys::polled::{Polled, polled};
 
 /// A pipe's end or a terminal's master. Clones share it: a terminal is read, written and resized through one.
 #[derive(Clone, Debug)]
 pub struct Stream {
-    fd: Arc<AsyncFd<OwnedFd>>,
+    fd: Arc<Polled>,
 }
 
 impl Stream {
     /// Makes the descriptor non-blocking. Has to be called on a runtime's thread.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
-        Ok(Self { fd: Arc::new(crate::sys::polled::polled(fd, Interest::READABLE | Interest::WRITABLE)?) })
+        Ok(Self { fd: Arc::new(polled(fd, Interest::READABLE | Interest::WRITABLE)?) })
     }
 }
 

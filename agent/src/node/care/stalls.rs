@@ -3,13 +3,12 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use runtime::Polled;
 use rustix::fs::{Mode, OFlags};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// For a tenth of a second in one, some process could not go on for want of memory.
 const TRIGGER: &[u8] = b"some 100000 1000000\0";
@@ -19,13 +18,13 @@ const REST: Duration = Duration::from_secs(1);
 
 /// Where the kernel tells.
 #[derive(Debug)]
-pub struct Stalls(Option<AsyncFd<OwnedFd>>);
+pub struct Stalls(Option<Polled>);
 
 impl Stalls {
     /// Asks the kernel to tell, from now on.
     pub fn open(proc_root: &Path) -> Self {
         let path = proc_root.join("pressure/memory");
-        let open = || -> std::io::Result<AsyncFd<OwnedFd>> {
+        let open = || -> std::io::Result<Polled> {
             let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let mut file = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
             file.write_all(TRIGGER)?;
