@@ -130,7 +130,11 @@ impl Firewall {
             }
         };
         // A link that is gone lets nothing through when this answers.
-        table.forget(&stale).map_err(during("end the connections of links"))?;
+        if let Err(error) = table.forget(&stale) {
+            // Who asks again finds no difference: what is left of it is tried once more besides.
+            self.forget_soon(stale)?;
+            return Err(during("end the connections of links")(error));
+        }
         self.served().push(owner.clone());
         Ok(())
     }

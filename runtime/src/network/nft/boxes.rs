@@ -28,7 +28,7 @@ impl Piece {
 }
 
 /// What of some addresses is allowed: everything, or these protocols and ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Allowed {
     everything: bool,
     ports: BTreeMap<u8, Vec<(u16, u16)>>,
@@ -36,54 +36,71 @@ struct Allowed {
 
 /// The pieces of what rules allow, in one family of addresses.
 pub fn of(rules: &[Allow], family: usize) -> Vec<Piece> {
-    let ranges: Vec<Vec<(u128, u128)>> = rules.iter().map(|rule| addresses(rule, family)).collect();
-    // Between two of these, all rules say the same of every address.
-    let mut cuts: BTreeSet<u128> = BTreeSet::new();
-    for &(first, last) in ranges.iter().flatten() {
-        cuts.insert(first);
-        cuts.extend(last.checked_add(1).filter(|it| *it <= highest(family)));
+    // Rules that allow the same are one: of what is left there is little at any one address, however many blocks there are.
+    let mut groups: BTreeMap<Allowed, Vec<(u128, u128)>> = BTreeMap::new();
+    for rule in rules {
+        groups.entry(allowed(rule)).or_default().extend(addresses(rule, family));
     }
-    let cuts: Vec<u128> = cuts.into_iter().collect();
-    let mut pieces = Vec::new();
-    let mut before: Option<((u128, u128), Allowed)> = None;
-    for (index, &first) in cuts.iter().enumerate() {
-        let last = cuts.get(index + 1).map_or(highest(family), |next| next - 1);
-        let here = allowed(rules, &ranges, first);
-        match &mut before {
-            Some((range, known)) if *known == here => range.1 = last,
-            _ => pieces.extend(before.replace(((first, last), here)).into_iter().flat_map(cut)),
+    // Between two of these, all rules say the same of every address: what begins there, and what does not go on.
+    let mut cuts: BTreeMap<u128, [Vec<&Allowed>; 2]> = BTreeMap::new();
+    for (allowed, ranges) in &mut groups {
+        for (first, last) in merged(std::mem::take(ranges), |it| it.saturating_add(1)) {
+            cuts.entry(first).or_default()[0].push(allowed);
+            if let Some(next) = last.checked_add(1).filter(|it| *it <= highest(family)) {
+                cuts.entry(next).or_default()[1].push(allowed);
+            }
         }
     }
-    pieces.extend(before.into_iter().flat_map(cut));
+    let mut pieces = Vec::new();
+    let mut here: BTreeSet<&Allowed> = BTreeSet::new();
+    let mut before: Option<(u128, Allowed)> = None;
+    for (at, [begin, end]) in cuts {
+        here.retain(|it| !end.contains(it));
+        here.extend(begin);
+        let allowed = together(&here);
+        if before.as_ref().is_some_and(|(_, known)| *known == allowed) {
+            continue;
+        }
+        if let Some((first, allowed)) = before.replace((at, allowed)) {
+            pieces.extend(cut(((first, at - 1), allowed)));
+        }
+    }
+    pieces.extend(before.into_iter().flat_map(|(first, allowed)| cut(((first, highest(family)), allowed))));
     pieces
 }
 
-/// What is allowed of one address.
-fn allowed(rules: &[Allow], ranges: &[Vec<(u128, u128)>], it: u128) -> Allowed {
-    let mut allowed = Allowed::default();
-    for (rule, ranges) in rules.iter().zip(ranges) {
-        if !ranges.iter().any(|(first, last)| (first..=last).contains(&&it)) {
-            continue;
-        }
-        allowed.everything |= rule.ports.is_empty();
-        for range in &rule.ports {
-            allowed.ports.entry(range.protocol.number()).or_default().push((range.first, range.last));
-        }
+/// What a rule allows whom it is about.
+fn allowed(rule: &Allow) -> Allowed {
+    let mut ports: BTreeMap<u8, Vec<(u16, u16)>> = BTreeMap::new();
+    for range in &rule.ports {
+        ports.entry(range.protocol.number()).or_default().push((range.first, range.last));
     }
-    if allowed.everything {
-        allowed.ports.clear();
-    }
-    allowed.ports.values_mut().for_each(|it| *it = merged(std::mem::take(it)));
-    allowed
+    Allowed { everything: rule.ports.is_empty(), ports: all_merged(ports) }
 }
 
-/// Ranges of ports that neither touch nor overlap.
-fn merged(mut ranges: Vec<(u16, u16)>) -> Vec<(u16, u16)> {
+/// What several allow.
+fn together(several: &BTreeSet<&Allowed>) -> Allowed {
+    if several.iter().any(|it| it.everything) {
+        return Allowed { everything: true, ports: BTreeMap::new() };
+    }
+    let mut ports: BTreeMap<u8, Vec<(u16, u16)>> = BTreeMap::new();
+    for (protocol, ranges) in several.iter().flat_map(|it| &it.ports) {
+        ports.entry(*protocol).or_default().extend(ranges);
+    }
+    Allowed { everything: false, ports: all_merged(ports) }
+}
+
+fn all_merged(ports: BTreeMap<u8, Vec<(u16, u16)>>) -> BTreeMap<u8, Vec<(u16, u16)>> {
+    ports.into_iter().map(|(protocol, ranges)| (protocol, merged(ranges, |it| it.saturating_add(1)))).collect()
+}
+
+/// Ranges that neither touch nor overlap, in their order.
+fn merged<T: Copy + Ord>(mut ranges: Vec<(T, T)>, next: impl Fn(T) -> T) -> Vec<(T, T)> {
     ranges.sort_unstable();
-    let mut merged: Vec<(u16, u16)> = Vec::new();
+    let mut merged: Vec<(T, T)> = Vec::new();
     for (first, last) in ranges {
         match merged.last_mut() {
-            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            Some(before) if first <= next(before.1) => before.1 = before.1.max(last),
             _ => merged.push((first, last)),
         }
     }
@@ -106,24 +123,25 @@ fn addresses(rule: &Allow, index: usize) -> Vec<(u128, u128)> {
     let mut ranges = Vec::new();
     for block in peers.iter().filter(|it| family(it.cidr.addr()) == index) {
         let ends = |net: &ipnet::IpNet| (number(net.network()), number(net.broadcast()));
-        let mut left = vec![ends(&block.cidr)];
-        for hole in block.except.iter().filter(|it| family(it.addr()) == index) {
-            let (first, last) = ends(hole);
-            left = left.into_iter().flat_map(|range| without(range, (first, last))).collect();
-        }
-        ranges.extend(left);
+        let holes = block.except.iter().filter(|it| family(it.addr()) == index).map(ends).collect();
+        ranges.extend(without(ends(&block.cidr), &merged(holes, |it| it.saturating_add(1))));
     }
     ranges
 }
 
-/// A range without another one.
-fn without((first, last): (u128, u128), hole: (u128, u128)) -> Vec<(u128, u128)> {
-    if hole.1 < first || hole.0 > last {
-        return vec![(first, last)];
+/// A range without others, which are in their order and apart.
+fn without((first, last): (u128, u128), holes: &[(u128, u128)]) -> Vec<(u128, u128)> {
+    let mut left = Vec::new();
+    let mut from = first;
+    for &(begin, end) in holes.iter().filter(|(begin, end)| *end >= first && *begin <= last) {
+        if begin > from {
+            left.push((from, begin - 1));
+        }
+        let Some(next) = end.checked_add(1).filter(|it| *it <= last) else { return left };
+        from = next;
     }
-    let below = (hole.0 > first).then(|| (first, hole.0 - 1));
-    let above = (hole.1 < last).then(|| (hole.1 + 1, last));
-    below.into_iter().chain(above).collect()
+    left.push((from, last));
+    left
 }
 
 #[cfg(test)]
@@ -168,6 +186,22 @@ mod tests {
         let pieces = of(&rules, 0);
         assert_eq!(pieces.len(), 3);
         assert_eq!(pieces.iter().find(|it| it.protocols == (6, 6)).unwrap().ports, (80, 91));
+    }
+
+    /// With steps for each pair of blocks it would not end in a time that anybody waits for.
+    #[test]
+    fn many_blocks_are_few_pieces() {
+        let block = |cidr: String, except| Block { cidr: cidr.parse().unwrap(), except };
+        let own = |it: u32| format!("10.{}.{}.{}/32", it >> 16, it >> 8 & 255, it & 255);
+        let hole = |it: u32| own(2 * it).parse().unwrap();
+        let many = 50_000;
+        let rules = [
+            Allow { peers: Some((0..many).map(|it| block(own(it), vec![])).collect()), ports: vec![] },
+            Allow { peers: Some(vec![block("10.0.0.0/8".into(), (0..many).map(hole).collect())]), ports: vec![] },
+        ];
+        // All but every second one of the upper half.
+        assert_eq!(of(&rules[..1], 0).len(), 1);
+        assert_eq!(of(&rules, 0).len(), many as usize / 2 + 1);
     }
 
     fn holds(piece: &Piece, address: u128, protocol: u8, port: u16) -> bool {

@@ -44,7 +44,7 @@ pub fn forget_unpublished(socket: &mut Socket, ports: &[u16], addresses: &[IpAdd
 /// Deletes the connections from some addresses to others and their ports, of whatever protocol.
 pub fn forget_pairs(socket: &mut Socket, pairs: &BTreeSet<Pair>) -> Result<()> {
     let protocols: BTreeSet<u8> = pairs.iter().map(|(_, _, protocol, _)| protocol.number()).collect();
-    for number in protocols {
+    all(protocols.into_iter().map(|number| {
         let of_protocol: BTreeSet<(IpAddr, IpAddr, u16)> =
             pairs.iter().filter(|it| it.2.number() == number).map(|it| (it.0, it.1, it.3)).collect();
         let addresses: Vec<IpAddr> = of_protocol.iter().map(|it| it.1).collect();
@@ -54,14 +54,18 @@ pub fn forget_pairs(socket: &mut Socket, pairs: &BTreeSet<Pair>) -> Result<()> {
             };
             of_protocol.contains(&(client, target, port))
         };
-        delete(socket, number, &addresses, wanted)?;
-    }
-    Ok(())
+        delete(socket, number, &addresses, wanted)
+    }))
+}
+
+/// Does everything, whatever becomes of a part of it; what went wrong first.
+pub fn all(parts: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    parts.into_iter().fold(Ok(()), |before, it| before.and(it))
 }
 
 /// Deletes the connections by UDP and SCTP to these ports of services' addresses that lead to nobody of theirs.
 pub fn forget_misled(socket: &mut Socket, services: &[Lead]) -> Result<()> {
-    for protocol in [ports::Protocol::Udp, ports::Protocol::Sctp] {
+    all([ports::Protocol::Udp, ports::Protocol::Sctp].into_iter().map(|protocol| {
         let mine: Vec<&Lead> = services.iter().filter(|it| it.protocol == protocol).collect();
         let addresses: Vec<IpAddr> = mine.iter().map(|it| it.address).collect();
         let wanted = |entry: &Entry| {
@@ -70,9 +74,8 @@ pub fn forget_misled(socket: &mut Socket, services: &[Lead]) -> Result<()> {
             let misled = |it: &&&Lead| !answerer.is_some_and(|to| it.to.contains(&to));
             mine.iter().filter(|it| it.address == asked && it.port == port).any(|it| misled(&it))
         };
-        delete(socket, protocol.number(), &addresses, wanted)?;
-    }
-    Ok(())
+        delete(socket, protocol.number(), &addresses, wanted)
+    }))
 }
 
 /// Where a service's address leads.
@@ -174,10 +177,9 @@ fn source(tuple: &Tuple) -> Option<IpAddr> {
 
 /// Deletes what is wanted, among those of the addresses' families.
 fn delete(socket: &mut Socket, protocol: u8, addresses: &[IpAddr], wanted: impl Fn(&Entry) -> bool) -> Result<()> {
-    for (family, six) in [(NetfilterProtoFamily::IPv4, false), (NetfilterProtoFamily::IPv6, true)] {
-        if !addresses.iter().any(|it| it.is_ipv6() == six) {
-            continue;
-        }
+    let families = [(NetfilterProtoFamily::IPv4, false), (NetfilterProtoFamily::IPv6, true)];
+    let families = families.into_iter().filter(|(_, six)| addresses.iter().any(|it| it.is_ipv6() == *six));
+    all(families.map(|(family, _)| {
         let mut found = Vec::new();
         socket.dump(&request(family, protocol), |message| {
             let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message else { return };
@@ -186,11 +188,8 @@ fn delete(socket: &mut Socket, protocol: u8, addresses: &[IpAddr], wanted: impl 
                 found.push(entry.key);
             }
         })?;
-        for key in found {
-            delete_one(socket, family, key)?;
-        }
-    }
-    Ok(())
+        all(found.into_iter().map(|key| delete_one(socket, family, key)))
+    }))
 }
 
 fn delete_one(socket: &mut Socket, family: NetfilterProtoFamily, key: Vec<ConntrackAttribute>) -> Result<()> {

@@ -206,23 +206,23 @@ impl Table {
     /// of milliseconds.
     pub fn forget(&self, stale: &Stale) -> Result<()> {
         let mut socket = self.socket();
-        conntrack::forget_pairs(&mut socket, &stale.pairs)?;
+        let pairs = conntrack::forget_pairs(&mut socket, &stale.pairs);
         if stale.leads.is_empty() {
-            return Ok(());
+            return pairs;
         }
         let mut lost = Vec::new();
-        for set in sets::STICKY {
+        let dumped = conntrack::all(sets::STICKY.into_iter().map(|set| {
             socket.dump_raw(&message::elements(&self.name, set), |message| {
                 let kept = message::keys_and_data(message).into_iter();
                 let kept = kept.filter(|(key, to)| relations::is_lost(&stale.leads, key, to));
                 lost.extend(kept.map(|(key, to)| sets::element(set, key).to(sets::Target::Value(to))));
-            })?;
-        }
+            })
+        }));
         for element in lost {
             // One that ends by itself meanwhile is as good.
             let _ = socket.batch(&message::delete_elements(&self.name, &[&element]));
         }
-        conntrack::forget_misled(&mut socket, &stale.leads)
+        conntrack::all([pairs, dumped, conntrack::forget_misled(&mut socket, &stale.leads)])
     }
 
     /// How many connections each of these was used for.
