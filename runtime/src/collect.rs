@@ -63,8 +63,16 @@ pub fn collect(core: &Core, all: bool, _held: &RunsHeld) -> Result<CollectReport
         discard_partials(core, &mut report)?;
         remove_leftover_pins(core, &mut report)?;
     }
-    userns::sweep(core)?;
-    prune_cgroups(core)?;
+    let outcomes = [
+        ("what was tried with user namespaces", userns::sweep(core)),
+        ("cgroups that nobody is in", prune_cgroups(core)),
+    ];
+    for (what, outcome) in outcomes {
+        // What nobody misses is not told when it is gone.
+        if let Err(error) = outcome {
+            report.failed.push((what.to_owned(), error.to_string()));
+        }
+    }
     if let Err(error) = network::collect(core, all, &mut report) {
         report.failed.push(("what was left of the pods' network".into(), error.to_string()));
     }

@@ -244,12 +244,13 @@ pub fn detach(core: &Core, record: &Record) -> Result<()> {
     cni::detach(core, &record.id)?;
     let Some(attachment) = record.attachment.as_ref().filter(|_| record.boot_id == core.boot_id) else { return Ok(()) };
     let network = &core.network;
+    // Before anything is locked: the kernel takes its time with it, and nobody else has to do with it.
+    leave(core, record);
     let mut locked = network.lock(core)?;
     let Some((seat, mut marker)) = held(core, record) else { return Ok(()) };
     network.firewall.remove(core, &locked, record)?;
     named::dismiss(core, &record.id, attachment)?;
     publish::stop(attachment)?;
-    leave(core, record);
     marker.idle = Some(crate::shim::now());
     // A full disk must not keep a pod from ending: what a sandbox without a directory holds is free all the same.
     if let Err(error) = locked.mark(&seat, &marker) {

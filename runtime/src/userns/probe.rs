@@ -30,7 +30,9 @@ pub fn supported(core: &Core) -> bool {
 }
 
 fn try_all(core: &Core) -> Result<()> {
-    sweep(core)?;
+    if let Err(error) = sweep(core) {
+        tracing::debug!(%error, "what an earlier try has left stays until coracle gc");
+    }
     let map = IdMap::of_range(LENGTH, LENGTH);
     let namespace = core.zygote()?.user_namespace(&map).during(|| "make a user namespace".into())?;
     let dir = core.options.root_dir.join("containers").join(format!("{TRIAL}{}", std::process::id()));
@@ -40,22 +42,23 @@ fn try_all(core: &Core) -> Result<()> {
     tried
 }
 
-/// Removes what processes that were killed while they tried have left.
+/// Removes what processes that were killed while they tried have left: all that can be; what could not be first.
 pub fn sweep(core: &Core) -> Result<()> {
     let dir = core.options.root_dir.join("containers");
     let entries = match std::fs::read_dir(&dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         other => other.during(|| format!("read {}", dir.display()))?,
     };
+    let mut outcome = Ok(());
     for entry in entries {
         let name = entry.during(|| format!("read {}", dir.display()))?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(TRIAL)) else { continue };
         if !Path::new("/proc").join(pid).exists() {
             let path = dir.join(&name);
-            remove_dir(&path).during(|| format!("remove {}", path.display()))?;
+            outcome = outcome.and(remove_dir(&path).during(|| format!("remove {}", path.display())));
         }
     }
-    Ok(())
+    outcome
 }
 
 fn try_overlay(dir: &Path, namespace: &std::os::fd::OwnedFd) -> Result<()> {
