@@ -6,9 +6,11 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::task::JoinError;
 
 use super::{RETRY, Reconciler, sync, uid};
+use crate::engine::Engine;
 use crate::engine::config::names::PodKey;
 use crate::net::Surroundings;
-use crate::node::desired::{Name, disk};
+use crate::node::desired::Name;
+use crate::node::desired::disk::{self, Disk};
 use crate::node::live::Live;
 use crate::node::order::Order;
 
@@ -66,14 +68,8 @@ impl Reconciler {
             let (engine, pod) = (self.engine.clone(), ending.pod);
             self.endings.spawn(async move {
                 ending.handle.outcome().await;
-                loop {
-                    let problems = engine.remove(&pod).await;
-                    if problems.is_empty() {
-                        return name;
-                    }
-                    tracing::warn!(pod = name.1, ?problems, "the pod cannot be removed yet");
-                    tokio::time::sleep(RETRY).await;
-                }
+                removed(&engine, &pod, &name).await;
+                name
             });
         }
     }
@@ -83,12 +79,11 @@ impl Reconciler {
         let key = PodKey::of(&pod);
         let name = (key.namespace, key.name);
         if self.pods.contains_key(&name) {
-            // One of its name runs. This one has no worker, and ends without a word.
-            let engine = self.engine.clone();
+            // One of its name runs. This one has no worker, and ends without a word; then its record goes.
+            let (engine, disk) = (self.engine.clone(), self.disk.clone());
             tokio::spawn(async move {
-                for problem in engine.remove(&pod).await {
-                    tracing::warn!(pod = name.1, problem, "a former pod of that name cannot be removed");
-                }
+                removed(&engine, &pod, &name).await;
+                forget(&disk, &pod, &name);
             });
             return;
         }
@@ -109,9 +104,26 @@ impl Reconciler {
         };
         let Some(live) = self.pods.remove(&name) else { return };
         self.registry.remove(&live.pod);
-        if let Err(error) = self.disk.remove_ending(uid(&live.pod)) {
-            tracing::error!(pod = name.1, %error, "the record of a pod that is gone cannot be removed");
-        }
+        forget(&self.disk, &live.pod, &name);
         self.apply().await;
+    }
+}
+
+/// Removes a pod, however often it takes.
+async fn removed(engine: &Engine, pod: &Pod, name: &Name) {
+    loop {
+        let problems = engine.remove(pod).await;
+        if problems.is_empty() {
+            return;
+        }
+        tracing::warn!(pod = name.1, ?problems, "the pod cannot be removed yet");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Forgets that a pod was being stopped, which is gone.
+fn forget(disk: &Disk, pod: &Pod, name: &Name) {
+    if let Err(error) = disk.remove_ending(uid(pod)) {
+        tracing::error!(pod = name.1, %error, "the record of a pod that is gone cannot be removed");
     }
 }
