@@ -192,6 +192,8 @@ impl Relay {
 
     fn run(&mut self) -> Result<u8, Failure> {
         let mut happened: Vec<Ready> = Vec::new();
+        // What it took to begin is not needed again.
+        runtime::memory::give_back();
         loop {
             self.poller
                 .wait(self.connections.is_busy(), Instant::now(), &mut happened)
@@ -238,9 +240,9 @@ impl Relay {
             Kind::Session => self.with_sessions(now, |sessions, context| sessions.answer(key, context)),
             Kind::StatusListener => self.status.accept(&mut self.poller, now),
             Kind::Status => {
-                let Relay { ports, upstream, reloads, draining, status, .. } = self;
+                let Relay { poller, ports, upstream, reloads, draining, status, .. } = self;
                 let told = Told { ports, upstream, reloads: *reloads, ending: draining.is_some(), now };
-                status.ready(ready, &told);
+                status.ready(ready, &told, poller);
             }
             Kind::Lookup => {
                 self.upstream.look_up_ready(key, &mut self.poller, now);
@@ -261,7 +263,7 @@ impl Relay {
             Kind::Client => self.with(now, |connections, context| connections.time(key, context)),
             Kind::Session => self.with_sessions(now, |sessions, context| sessions.time(key, context)),
             Kind::Status => {
-                self.status.time(key);
+                self.status.time(key, &self.poller);
                 self.status.accept(&mut self.poller, now);
             }
             Kind::Lookup => {

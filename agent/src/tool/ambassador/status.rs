@@ -18,6 +18,9 @@ const MOST: usize = 32;
 const HEAD_BYTES: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// After the kernel could not give a descriptor.
+const BREATH: Duration = Duration::from_millis(100);
+
 /// What there is to tell.
 pub trait Tell {
     /// Whether everything leads somewhere.
@@ -31,6 +34,8 @@ pub trait Tell {
 pub struct Status {
     listener: Option<(u16, OwnedFd)>,
     asking: Slab<Asking>,
+    /// Nothing is said of the listener, or whoever waits for a place would be told of without end.
+    paused: bool,
 }
 
 struct Asking {
@@ -45,7 +50,7 @@ impl Status {
         if self.listener.as_ref().map(|(port, _)| *port) == port {
             return Ok(());
         }
-        self.listener = None;
+        (self.listener, self.paused) = (None, false);
         let Some(port) = port else { return Ok(()) };
         let socket = sockets::listen(Protocol::Tcp, port)?;
         poller.add_readable(&socket, Token::only(Kind::StatusListener))?;
@@ -55,8 +60,19 @@ impl Status {
 
     /// Somebody wants to ask.
     pub fn accept(&mut self, poller: &mut Poller, now: Instant) {
-        while let Some((_, listener)) = self.listener.as_ref().filter(|_| self.asking.len() < MOST) {
-            let Ok(Some((socket, _))) = sockets::accept(listener) else { return };
+        while let Some((_, listener)) = &self.listener {
+            if self.asking.len() >= MOST {
+                return self.pause(true, poller);
+            }
+            let socket = match sockets::accept(listener) {
+                Ok(Some((socket, _))) => socket,
+                Ok(None) => return,
+                // There is no descriptor for it.
+                Err(_) => {
+                    self.pause(true, poller);
+                    return poller.at(now + BREATH, Token::only(Kind::Status));
+                }
+            };
             let key = self.asking.add(Asking { socket, head: Vec::new(), answer: None });
             let token = Token { kind: Kind::Status, key };
             let added = self.asking.get(key).map_or(Ok(()), |it| poller.add_edges(&it.socket, token));
@@ -67,19 +83,33 @@ impl Status {
         }
     }
 
+    fn pause(&mut self, paused: bool, poller: &Poller) {
+        if let Some((_, listener)) = self.listener.as_ref().filter(|_| self.paused != paused)
+            && poller.listen(listener, Token::only(Kind::StatusListener), !paused).is_ok()
+        {
+            self.paused = paused;
+        }
+    }
+
     /// Whoever takes too long is not waited for.
-    pub fn time(&mut self, key: Key) {
-        self.asking.remove(key);
+    pub fn time(&mut self, key: Key, poller: &Poller) {
+        self.end(key, poller);
     }
 
     /// Something happened to a question's connection.
-    pub fn ready(&mut self, ready: Ready, tell: &impl Tell) {
+    pub fn ready(&mut self, ready: Ready, tell: &impl Tell, poller: &Poller) {
         let key = ready.token.key;
         if let Some(asking) = self.asking.get_mut(key)
             && asking.converse(tell)
         {
-            self.asking.remove(key);
+            self.end(key, poller);
         }
+    }
+
+    /// One question fewer: there is room for another.
+    fn end(&mut self, key: Key, poller: &Poller) {
+        self.asking.remove(key);
+        self.pause(false, poller);
     }
 }
 
@@ -147,6 +177,39 @@ mod tests {
         fn metrics(&self) -> String {
             "up 1\n".into()
         }
+    }
+
+    #[test]
+    fn who_waits_for_a_place_is_not_told_of_until_there_is_one() {
+        let (mut poller, mut status, now) = (Poller::new().unwrap(), Status::default(), Instant::now());
+        let free = std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap();
+        status.listen(Some(free.port()), &poller).unwrap();
+        let ask = || std::net::TcpStream::connect(("127.0.0.1", free.port())).unwrap();
+        let mut asking: Vec<_> = (0..=MOST).map(|_| ask()).collect();
+        // Nothing ever waits for ever here: a time is near.
+        let far = |poller: &mut Poller| {
+            poller.at(Instant::now() + Duration::from_millis(100), Token::only(Kind::Watch));
+            let mut happened = Vec::new();
+            poller.wait(false, Instant::now(), &mut happened).unwrap();
+            while poller.due(Instant::now() + Duration::from_secs(1)).is_some() {}
+            happened.iter().map(|ready| ready.token.kind).collect::<Vec<_>>()
+        };
+        status.accept(&mut poller, now);
+        assert_eq!(status.asking.len(), MOST);
+        // What is known of the connections is told once.
+        while far(&mut poller).contains(&Kind::Status) {}
+        assert_eq!(far(&mut poller), [], "one waits, and there is no place");
+        drop(asking.remove(0));
+        let gone = status.asking.keys()[0];
+        status.ready(
+            Ready { token: Token { kind: Kind::Status, key: gone }, readable: true, writable: true },
+            &Told(true),
+            &poller,
+        );
+        assert_eq!(status.asking.len(), MOST - 1);
+        while !far(&mut poller).contains(&Kind::StatusListener) {}
+        status.accept(&mut poller, now);
+        assert_eq!(status.asking.len(), MOST);
     }
 
     #[test]
