@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Service;
 use runtime::network::overview;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::abroad::{self, Abroad, Pods};
 use super::networks::object::networks_of;
@@ -25,6 +26,9 @@ use crate::node::desired::Name;
 
 /// How long to wait before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// The same for Services that got no address: they may belong to another owner's, who gives them back.
+const AGAIN: Duration = Duration::from_secs(15);
 
 /// What is wanted of the network, and the way to the runtime.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub struct Network {
     ledger: Ledger,
     /// The Services that have their addresses, with these.
     addressed: Option<(BTreeMap<Name, Service>, Allocation)>,
+    /// When Services are to be given addresses again, though they are the same.
+    again: Option<Instant>,
     retrying: Option<AbortHandle>,
     board: Option<Board>,
 }
@@ -63,6 +69,7 @@ impl Network {
             picture: Arc::default(),
             ledger,
             addressed: None,
+            again: None,
             retrying: None,
             board: None,
         }
@@ -147,19 +154,26 @@ impl Network {
             inputs.service_problems = services.keys().map(|name| (name.clone(), why.to_string())).collect();
             return;
         }
-        if self.addressed.as_ref().is_none_or(|(before, _)| before != services) {
+        let due = self.again.is_some_and(|at| at <= Instant::now());
+        if due || self.addressed.as_ref().is_none_or(|(before, _)| before != services) {
             match self.ledger.allocate(services, runtime::network::surroundings) {
                 Ok(allocation) => {
-                    for ((namespace, name), problem) in &allocation.problems {
-                        tracing::warn!(service = %format!("{namespace}/{name}"), problem, "a Service has no address");
+                    let told = self.addressed.take().map(|(_, allocation)| allocation.problems).unwrap_or_default();
+                    for (name, problem) in allocation.problems.iter().filter(|(name, it)| told.get(*name) != Some(it)) {
+                        let service = format!("{}/{}", name.0, name.1);
+                        tracing::warn!(service, problem, "a Service has no address; it is tried again");
                     }
+                    self.again = (!allocation.problems.is_empty()).then(|| Instant::now() + AGAIN);
                     self.addressed = Some((services.clone(), allocation));
+                    if self.again.is_some() {
+                        self.retry(AGAIN);
+                    }
                 }
                 Err(error) => {
                     tracing::error!(%error, "who has which Service's address cannot be recorded; it is tried again");
                     let why = || format!("who has which address cannot be recorded: {error}");
                     inputs.service_problems = services.keys().map(|name| (name.clone(), why())).collect();
-                    self.retry();
+                    self.retry(RETRY);
                 }
             }
         }
@@ -171,10 +185,10 @@ impl Network {
     }
 
     /// Looks again after a while.
-    fn retry(&mut self) {
+    fn retry(&mut self, after: Duration) {
         let bell = self.bell.clone();
         let later = tokio::spawn(async move {
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(after).await;
             bell.notify_one();
         });
         if let Some(before) = self.retrying.replace(later.abort_handle()) {
