@@ -1,14 +1,17 @@
 //! Links: who waits for whom, what a pod knows of those that it is linked to, and that it reaches them.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::process::Command;
 
 use e2e::agent::{Agent, condition, container_id};
 use e2e::cri::Containerd;
 use e2e::kubectl::{Cluster, Kubectl};
 use e2e::manifest::{pod, several, shell, with};
 use e2e::pods::{Pod, end, ips, keeper};
-use e2e::traffic::{Answerer, PROTOCOLS, ask};
-use e2e::{Node, need};
+use e2e::traffic::{Answerer, PATIENCE, PROTOCOLS, ask};
+use e2e::{Node, debian, need};
 use serde_json::{Value, json};
 
 /// What the source of a link listens on.
@@ -158,8 +161,9 @@ fn a_link_to_nothing_waits_and_says_so_and_a_source_may_come_and_go() {
     same("its source is there again");
     assert_reaches(&web, &Pod::find(&node, "db"));
 
+    let old = agent.wait_for_running("db")["metadata"]["uid"].clone();
     node.coracle(["delete", "pod", "db", "--grace-period", "0"]).exits(0);
-    agent.wait_for("db", "made anew", |pod| condition(pod, "Ready") == Some(true));
+    agent.wait_for("db", "made anew", |pod| pod["metadata"]["uid"] != old && condition(pod, "Ready") == Some(true));
     same("its source was made anew");
     agent.kill();
     agent.restart();
@@ -168,6 +172,94 @@ fn a_link_to_nothing_waits_and_says_so_and_a_source_may_come_and_go() {
     agent.wait_for_running("db");
     assert_reaches(&web, &Pod::find(&node, "db"));
     drop(web);
+    for name in ["web", "db"] {
+        agent.remove(&format!("{name}.yaml"));
+        agent.wait_until_gone(name);
+    }
+    agent.stop_with_nothing_left();
+}
+
+/// The connections by UDP from one address to another that the kernel remembers.
+fn remembered(node: &Node, conntrack: &Path, from: IpAddr, to: IpAddr) -> String {
+    let mut command = Command::new(conntrack);
+    command.args(["-L", "-p", "udp", "--orig-src", &from.to_string(), "--orig-dst", &to.to_string()]);
+    node.host().run(command).stdout()
+}
+
+#[test]
+fn a_source_that_comes_back_with_another_address_is_followed() {
+    let node = need!(Node::with_busybox());
+    let conntrack = need!(debian::program("conntrack", "conntrack"));
+    let mut agent = Agent::start_with(&node, ["--default-network", "private"]);
+    let network = json!({"apiVersion": "coracle.dev/v1alpha1", "kind": "Network", "metadata": {"name": "back"},
+        "spec": {"subnets": ["10.66.0.0/24"]}});
+    agent.write("network.yaml", network);
+    agent.write("db.yaml", kept(ready_source("db")));
+    agent.write("web.yaml", kept(linked("web", "db")));
+    agent.wait_for_running("web");
+    let web = Pod::find(&node, "web");
+    let mut id = container_id(&agent.wait_for_running("web"), "c");
+    // One socket throughout.
+    let client = web.network.within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).expect("a socket");
+    client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let asks = |at: IpAddr| {
+        client.send_to(b"who?", (at, PORT)).expect("it is sent");
+        let mut answer = [0; 100];
+        let (length, from) = client.recv_from(&mut answer).expect("an answer");
+        (from.ip(), String::from_utf8_lossy(&answer[..length]).starts_with("db "))
+    };
+    let mut former = None;
+    for (network, moves) in [("", "at first"), ("back", "into a network"), ("", "and back")] {
+        if moves != "at first" {
+            let mut db = kept(ready_source("db"));
+            if !network.is_empty() {
+                db["metadata"]["annotations"] = json!({"coracle.dev/network": network});
+            }
+            agent.write("db.yaml", db);
+        }
+        let there = |pod: &Value| {
+            let first = ips(pod).first().copied();
+            condition(pod, "Ready") == Some(true) && first.is_some() && first != former
+        };
+        agent.wait_for("db", &format!("{moves}: it has another address"), there);
+        let db = Pod::find(&node, "db");
+        let at = db.v4();
+        // The hosts file of who runs all the time, and names.
+        let named = e2e::inspect::wait_for(|| {
+            let file = hosts(&node, "web");
+            let lines: Vec<_> = file.lines().filter(|line| line.ends_with("\tdb")).collect();
+            let own: Vec<_> = db.ips.iter().map(|ip| format!("{ip}\tdb")).collect();
+            (lines == own).then_some(())
+        });
+        assert!(named.is_some(), "{moves}: {:?} in {}", db.ips, hosts(&node, "web"));
+        let said = node.exec("web", "c", &["nslookup", "db.default.svc.cluster.local"]).stdout();
+        assert!(said.contains(&at.to_string()), "{moves}: {said}");
+        {
+            let _answerers = Answerer::both(&db.network, PORT, "db");
+            assert_eq!(asks(at), (at, true), "{moves}");
+        }
+        assert_reaches(&web, &db);
+        if let Some(former) = former {
+            // Whoever gets the address next is not reached by what was said to the source.
+            let forgotten =
+                e2e::inspect::wait_for(|| remembered(&node, &conntrack, web.v4(), former).is_empty().then_some(()));
+            assert!(forgotten.is_some(), "{moves}: {}", remembered(&node, &conntrack, web.v4(), former));
+        }
+        let now = container_id(&agent.wait_for_running("web"), "c");
+        assert_eq!(now, id, "{moves}: the consumer goes on");
+        // What begins from now on has it in its environment.
+        node.coracle(["restart", "web", "-c", "c"]).exits(0);
+        let web = agent.wait_for("web", "another container", |pod| {
+            let now = container_id(pod, "c");
+            now.is_some() && now != id && condition(pod, "Ready") == Some(true)
+        });
+        id = container_id(&web, "c");
+        let port = format!("DB_PORT=tcp://{}:{PORT}", db.ips[0]);
+        assert_eq!(variables(&node, "web", "DB_PORT="), [port].into(), "{moves}");
+        former = Some(at);
+    }
+    drop((web, client));
+    agent.remove("network.yaml");
     for name in ["web", "db"] {
         agent.remove(&format!("{name}.yaml"));
         agent.wait_until_gone(name);

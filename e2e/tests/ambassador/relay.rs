@@ -124,7 +124,7 @@ fn a_silent_connection_costs_two_descriptors_and_no_pipe() {
 fn udp_clients_have_answers_of_their_own() {
     need!(skip::root());
     let ports = json!([{"port": 53, "protocol": "UDP"}]);
-    let mut world = World::with(json!({"ports": ports, "targets": ["127.0.0.1:7053"], "udpIdleSeconds": 1}));
+    let world = World::with(json!({"ports": ports, "targets": ["127.0.0.1:7053"]}));
     let target = world.host.within(|| UdpSocket::bind((V4, 7053))).expect("a socket");
     target.set_read_timeout(Some(deadline())).expect("a socket");
     let clients = [0; 3].map(|_| world.host.within(|| UdpSocket::bind((V4, 0))).expect("a socket"));
@@ -147,10 +147,23 @@ fn udp_clients_have_answers_of_their_own() {
         let mut answer = [0; 10];
         assert_eq!((client.recv(&mut answer).expect("an answer"), answer[0]), (1, 10 + number as u8));
     }
-    world.eventually("silent clients are forgotten", |world| {
+    assert_eq!(world.metric("connections_total{port=\"53\",protocol=\"UDP\"}"), 3);
+}
+
+#[test]
+fn udp_clients_that_fall_silent_are_forgotten() {
+    need!(skip::root());
+    let ports = json!([{"port": 53, "protocol": "UDP"}]);
+    let mut world = World::with(json!({"ports": ports, "targets": ["127.0.0.1:7053"], "udpIdleSeconds": 1}));
+    let target = world.host.within(|| UdpSocket::bind((V4, 7053))).expect("a socket");
+    target.set_read_timeout(Some(deadline())).expect("a socket");
+    let client = world.host.within(|| UdpSocket::bind((V4, 0))).expect("a socket");
+    client.send_to(b"who?", (V4, 53)).expect("it is sent");
+    target.recv(&mut [0; 10]).expect("it arrives");
+    world.eventually("the silent client is forgotten", |world| {
         world.metric("connections{port=\"53\",protocol=\"UDP\"}") == 0
     });
-    assert_eq!(world.metric("connections_total{port=\"53\",protocol=\"UDP\"}"), 3);
+    assert_eq!(world.metric("connections_total{port=\"53\",protocol=\"UDP\"}"), 1);
 }
 
 #[test]
