@@ -11,6 +11,7 @@ mod network;
 mod peers;
 mod pull;
 mod report;
+mod rules;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,6 +39,9 @@ struct Args {
     /// Measure the pod network alone
     #[arg(long, conflicts_with = "only_pull")]
     only_network: bool,
+    /// Measure changes of links alone
+    #[arg(long, conflicts_with_all = ["only_network", "only_pull", "only_cri", "only_agent"])]
+    only_rules: bool,
     /// Times that an image is pulled, by Coracle and by containerd
     #[arg(long, default_value_t = 5)]
     pulls: usize,
@@ -138,6 +142,10 @@ fn measure(args: &Args, report: &mut Report) -> anyhow::Result<()> {
         report.extend(cri(args)?);
         return Ok(());
     }
+    if args.only_rules {
+        report.extend(rules::rows(args.runs)?);
+        return Ok(());
+    }
     if args.only_network {
         report.extend(network::rows(args.runs)?);
         return Ok(());
@@ -156,6 +164,7 @@ fn everything(args: &Args, report: &mut Report) -> anyhow::Result<()> {
         Row::new("exec of `true`, the client's own start included", "ms", "coracle", coracle::exec(args.runs)?),
     ]);
     report.extend(network::rows(args.runs)?);
+    report.extend(rules::rows(args.runs)?);
     report.extend(dns::rows(args.dns_runs, args.dns_pods)?);
     for runtime in ["runc", "crun"] {
         let what = "run to exit of a ready bundle (`true`)";

@@ -34,7 +34,7 @@ pub fn rows(runs: usize) -> anyhow::Result<Vec<Row>> {
 }
 
 /// Pods that sleep; `spec` is laid over theirs.
-fn sleepers(names: impl Iterator<Item = usize>, spec: &Value) -> Vec<Value> {
+pub fn sleepers(names: impl Iterator<Item = usize>, spec: &Value) -> Vec<Value> {
     let one = |number: usize| {
         let base = json!({"containers": [command("c", &["sleep", "1000"])]});
         pod(&format!("bench-{number}"), e2e::manifest::with(base, spec.clone()))
@@ -43,7 +43,7 @@ fn sleepers(names: impl Iterator<Item = usize>, spec: &Value) -> Vec<Value> {
 }
 
 /// Starts a run and waits until every pod of it has started: the run, and how long that took.
-fn start(node: &Node, pods: &[Value]) -> (Run, f64) {
+pub fn start(node: &Node, pods: &[Value]) -> (Run, f64) {
     let manifest = several(pods);
     let begun = Instant::now();
     let mut run = node.run(manifest);

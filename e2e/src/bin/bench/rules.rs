@@ -1,0 +1,64 @@
+//! What one change of links costs, with more and more pods that are linked already.
+
+use anyhow::Context;
+use cri_proto::node::node_service_client::NodeServiceClient;
+use cri_proto::node::{Link, LinkEndpoint, PodRef, PortRange, Protocol, SetNetworkRequest};
+use e2e::Node;
+use e2e::cri::{Cri, Endpoint as _};
+use serde_json::json;
+use std::time::Instant;
+
+use crate::coracle::{since, stop};
+use crate::network::{sleepers, start};
+use crate::report::Row;
+
+/// Pods that are linked in a ring.
+const PODS: [usize; 3] = [10, 100, 500];
+
+/// All rows.
+pub fn rows(runs: usize) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for pods in PODS {
+        let samples = changes(pods, runs).with_context(|| format!("links of {pods} pods"))?;
+        rows.push(Row::new(&format!("one link more or less, with {pods} linked pods"), "ms", "coracle", samples));
+    }
+    Ok(rows)
+}
+
+fn changes(pods: usize, runs: usize) -> anyhow::Result<Vec<f64>> {
+    let node = Node::with_busybox().map_err(anyhow::Error::msg)?;
+    let cri = Cri::start(&node);
+    let mut all = sleepers(0..pods, &json!({}));
+    for pod in &mut all {
+        pod["metadata"]["annotations"] = json!({"coracle.dev/network": "private"});
+    }
+    let (run, _) = start(&node, &all);
+    let ring: Vec<Link> = (0..pods).map(|from| link(from, (from + 1) % pods)).collect();
+    let more = [&ring[..], &[link(0, pods / 2)]].concat();
+    let mut client = NodeServiceClient::new(cri.client().channel());
+    let mut set = |links: &[Link]| {
+        let wanted = SetNetworkRequest { links: links.to_vec(), ..SetNetworkRequest::default() };
+        let begun = Instant::now();
+        cri.client().block_on(client.set_network(wanted)).context("set what is wanted of the network")?;
+        Ok::<_, anyhow::Error>(since(begun))
+    };
+    set(&ring)?;
+    let mut samples = Vec::new();
+    for _ in 0..runs {
+        samples.push(set(&more)?);
+        samples.push(set(&ring)?);
+    }
+    stop(run);
+    Ok(samples)
+}
+
+fn link(from: usize, to: usize) -> Link {
+    let pod = |number: usize| Some(PodRef { namespace: "default".into(), name: format!("bench-{number}") });
+    let ports = vec![PortRange { protocol: Protocol::Tcp as i32, first: 7000, last: 7000 }];
+    Link {
+        from: pod(from),
+        alias: format!("to-{to}"),
+        target: format!("pod/default/bench-{to}"),
+        endpoints: vec![LinkEndpoint { pod: pod(to), ports }],
+    }
+}
