@@ -169,7 +169,8 @@ fn fields(kind: Kind) -> &'static [&'static str] {
         Kind::Node => &["spec.unschedulable"],
         Kind::Namespace => &["status.phase"],
         Kind::Service => &["spec.clusterIP", "spec.type"],
-        Kind::ConfigMap
+        Kind::Ambassador
+        | Kind::ConfigMap
         | Kind::EndpointSlice
         | Kind::Link
         | Kind::Network

@@ -3,6 +3,8 @@
 //! The pod is the same whatever the targets are: only ports of the node change its sandbox. Everything else is in the
 //! ConfigMap, whose file is refreshed in place, and which the relay reads again.
 
+pub mod object;
+
 use manifests::ambassador::{Ambassador, AmbassadorPort, STATUS_PORT};
 use manifests::{Located, Manifest, Object, Source};
 use serde_json::{Value, json};

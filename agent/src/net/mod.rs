@@ -157,13 +157,14 @@ impl Picture {
         self.links.values().flatten()
     }
 
-    /// The pods whose state decides about links, Services and networks: all of them as soon as there are Services, for
-    /// whichever pods these choose.
+    /// The pods whose state decides about links, Services and networks, and those of ambassadors, which are shown: all of
+    /// them as soon as there are Services, for whichever pods these choose.
     pub fn watched(&self) -> BTreeSet<Name> {
         if !self.inputs.declared.services.is_empty() {
             return self.inputs.pods.keys().cloned().collect();
         }
         let members = networks::members(&self.inputs).map(|(pod, _)| pod.clone());
+        let members = members.chain(ambassador::object::names(&self.inputs));
         self.links.values().flatten().map(|link| link.target.clone()).chain(members).collect()
     }
 

@@ -253,6 +253,44 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_service_has_its_address_when_there_is_one_again() {
+        let (fake, state, root) = (Fake::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let service = |name: &str| -> (Name, Service) {
+            let object = json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"ports": [{"port": 80}]}});
+            (("default".into(), name.into()), serde_json::from_value(object).unwrap())
+        };
+        // Two addresses, and a run that has both.
+        let ranges = vec!["10.9.0.0/30".parse().unwrap()];
+        std::fs::create_dir(state.path().join("runs")).unwrap();
+        std::fs::write(state.path().join("runs/other.json"), "{}").unwrap();
+        let others = Ledger::new(root.path(), state.path(), "run:other".into(), ranges.clone());
+        let both = [service("a"), service("b")].into();
+        assert_eq!(others.allocate(&both, || unreachable!()).unwrap().addresses.len(), 2);
+
+        let settings = Settings {
+            state_dir: state.path().to_owned(),
+            root_dir: root.path().to_owned(),
+            boot_id: "b".into(),
+            service_ranges: ranges,
+            ..Settings::default()
+        };
+        let mut network = Network::new(Sender::new(Cri::new(fake.channel())), settings, "agent".into());
+        let bell = network.bell();
+        let look = |network: &mut Network| {
+            let declared = super::super::Declared { services: [service("web")].into(), ..Default::default() };
+            let picture = network.look(Inputs { declared, ..Inputs::default() });
+            let inputs = picture.inputs();
+            (inputs.service_addresses.len(), inputs.service_problems.len())
+        };
+        assert_eq!(look(&mut network), (0, 1));
+        others.release().unwrap();
+        assert_eq!(look(&mut network), (0, 1), "it is not tried at each look");
+        bell.notified().await;
+        assert_eq!(look(&mut network), (1, 0));
+        assert!(tokio::time::timeout(Duration::from_secs(3600), bell.notified()).await.is_err(), "and then no more");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_an_agent_before_this_one_knew_counts_until_somebody_looks() {
         let (fake, state) = (Fake::new(), tempfile::tempdir().unwrap());
         let ((name, db), web) = (pod("db", None), pod("web", Some("db")));

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, PodSpec, PodStatus, Service};
@@ -21,7 +22,8 @@ use crate::engine::config::Settings;
 use crate::engine::config::names::PodKey;
 use crate::engine::notice::{Event, Notice};
 use crate::engine::record::{self, PodRecord};
-use crate::net::{Inputs, services};
+use crate::net::ambassador::object::Ambassador;
+use crate::net::{Inputs, ambassador, services};
 use crate::store::{Kind, Store};
 
 /// The reason of a manifest that is not good.
@@ -172,7 +174,7 @@ impl Shown {
         self.objects = shown;
     }
 
-    /// Shows Services with what they got, the endpoints behind them, and policies.
+    /// Shows Services with what they got, the endpoints behind them, policies, and ambassadors with how their pods are.
     pub fn network(&mut self, inputs: &Inputs) {
         let mut shown = BTreeSet::new();
         let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
@@ -194,8 +196,16 @@ impl Shown {
             shown.insert((Kind::EndpointSlice, name));
             self.store.put(slice);
         }
+        let config = |(namespace, name): &Name| self.store.get::<ConfigMap>(namespace, name).map(Arc::unwrap_or_clone);
+        for ambassador in ambassador::object::all(inputs, config) {
+            let meta = &ambassador.metadata;
+            let name = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+            shown.insert((Kind::Ambassador, name));
+            self.store.put(ambassador);
+        }
         for (kind, (namespace, name)) in self.network.difference(&shown) {
             match kind {
+                Kind::Ambassador => drop(self.store.remove::<Ambassador>(namespace, name)),
                 Kind::Service => drop(self.store.remove::<Service>(namespace, name)),
                 Kind::NetworkPolicy => drop(self.store.remove::<NetworkPolicy>(namespace, name)),
                 _ => drop(self.store.remove::<EndpointSlice>(namespace, name)),

@@ -33,6 +33,8 @@ impl Group {
 /// A kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
+    /// `Ambassador`
+    Ambassador,
     /// `ConfigMap`
     ConfigMap,
     /// `EndpointSlice`
@@ -59,7 +61,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
+        Self::Ambassador,
         Self::ConfigMap,
         Self::EndpointSlice,
         Self::Event,
@@ -78,7 +81,7 @@ impl Kind {
         match self {
             Self::EndpointSlice => Group::OTHERS[0],
             Self::NetworkPolicy => Group::OTHERS[1],
-            Self::Link | Self::Network => Group::OTHERS[2],
+            Self::Ambassador | Self::Link | Self::Network => Group::OTHERS[2],
             _ => Group::CORE,
         }
     }
@@ -86,6 +89,7 @@ impl Kind {
     /// As in `kind:`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Ambassador => "Ambassador",
             Self::ConfigMap => "ConfigMap",
             Self::EndpointSlice => "EndpointSlice",
             Self::Event => "Event",
@@ -103,6 +107,7 @@ impl Kind {
     /// As in addresses.
     pub fn plural(self) -> &'static str {
         match self {
+            Self::Ambassador => "ambassadors",
             Self::ConfigMap => "configmaps",
             Self::EndpointSlice => "endpointslices",
             Self::Event => "events",
@@ -126,7 +131,7 @@ impl Kind {
     pub fn short_names(self) -> &'static [&'static str] {
         match self {
             Self::ConfigMap => &["cm"],
-            Self::EndpointSlice | Self::Link | Self::Network => &[],
+            Self::Ambassador | Self::EndpointSlice | Self::Link | Self::Network => &[],
             Self::Event => &["ev"],
             Self::Namespace => &["ns"],
             Self::NetworkPolicy => &["netpol"],

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, Serializer};
 
 use super::Kind;
+use crate::net::ambassador::object::Ambassador;
 use crate::net::networks::object::Network;
 use crate::net::object::Link;
 
@@ -94,4 +95,4 @@ macro_rules! objects {
     };
 }
 
-objects!(ConfigMap EndpointSlice Event Link Namespace Network NetworkPolicy Node PersistentVolumeClaim Pod Service);
+objects!(Ambassador ConfigMap EndpointSlice Event Link Namespace Network NetworkPolicy Node PersistentVolumeClaim Pod Service);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::agent::{Agent, condition, container_id, restarts};
+use e2e::inspect::wait_for;
 use e2e::manifest::{pod, several};
 use e2e::netns::HOST;
 use e2e::pods::ips;
@@ -73,6 +74,16 @@ fn an_ambassador_is_a_pod_whose_targets_change_without_a_restart() {
         wait_for_answer(&agent, outside, protocol, (HOST[0], 16379).into(), "one");
     }
     node.coracle(["logs", "redis"]).exits(0).says("TCP 6379 leads to 192.0.2.2:7001");
+    let shown = |what: &str, wanted: &dyn Fn(&Value) -> bool| {
+        let get = || node.coracle(["get", "ambassadors", "redis", "-o", "json"]).stdout();
+        let got = wait_for(|| serde_json::from_str(&get()).ok().filter(|it| wanted(it)));
+        got.unwrap_or_else(|| panic!("{what}: {}", get()))
+    };
+    let object: Value = shown("it is ready", &|it| it["status"]["ready"] == true);
+    assert_eq!((&object["kind"], &object["status"]["pod"]), (&json!("Ambassador"), &json!("redis")));
+    assert_eq!(object["status"]["addresses"][0], own.ip().to_string());
+    let table = node.coracle(["get", "ambassadors"]).exits(0);
+    table.says("6379/TCP,6379/UDP").says("192.0.2.2:7001").says("true");
 
     agent.write("redis.yaml", ambassador("redis", spec(7002, Some(6380))));
     for protocol in PROTOCOLS {
@@ -82,6 +93,7 @@ fn an_ambassador_is_a_pod_whose_targets_change_without_a_restart() {
     let after = agent.wait_for("redis", "with another port", |pod| {
         pod["spec"]["containers"][0]["ports"].as_array().is_some_and(|ports| ports.len() == 3)
     });
+    shown("it leads elsewhere", &|it| it["spec"]["targets"] == json!(["192.0.2.2:7002"]));
     assert_eq!(container_id(&before, CONTAINER), container_id(&after, CONTAINER));
     assert_eq!((restarts(&after, CONTAINER), &before["metadata"]["uid"]), (Some(0), &after["metadata"]["uid"]));
 
@@ -91,6 +103,8 @@ fn an_ambassador_is_a_pod_whose_targets_change_without_a_restart() {
     wait_for_answer(&agent, outside, Protocol::Tcp, (HOST[0], 16380).into(), "one");
     agent.remove("redis.yaml");
     agent.wait_until_gone("redis");
+    let gone = || node.coracle(["get", "ambassadors", "redis"]).stderr().contains("not found").then_some(());
+    wait_for(gone).expect("it is not shown any more");
     agent.stop_with_nothing_left();
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::rows::{NONE, UNSET};
 use super::{AGE, Column, NAME, column, wide};
+use crate::net::ambassador::object::Ambassador;
 use crate::net::networks::object::Network;
 use crate::net::object::Link;
 
@@ -86,6 +87,31 @@ pub(super) fn link(link: &Link, age: String) -> Vec<Value> {
         json!(some(status.ports.join(","))),
         json!(some(status.addresses.join(","))),
         json!(some(status.message.clone())),
+    ]
+}
+
+pub(super) const AMBASSADOR: &[Column] = &[
+    NAME,
+    column("Ports", "What it listens on."),
+    column("Targets", "Where that leads."),
+    column("Ready", "Whether each port leads to a target that is there."),
+    column("Pod", "The pod that relays."),
+    AGE,
+    wide("Phase", "The phase of the pod."),
+    wide("Addresses", "The addresses of the pod."),
+];
+
+pub(super) fn ambassador(ambassador: &Ambassador, age: String) -> Vec<Value> {
+    let status = &ambassador.status;
+    vec![
+        json!(ambassador.metadata.name),
+        json!(some(ambassador.ports().join(","))),
+        json!(some(ambassador.targets().join(","))),
+        json!(status.ready.to_string()),
+        json!(status.pod),
+        json!(age),
+        json!(status.phase),
+        json!(some(status.addresses.join(","))),
     ]
 }
 

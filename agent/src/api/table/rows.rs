@@ -27,6 +27,7 @@ pub fn columns(kind: Kind) -> &'static [Column] {
         Kind::EndpointSlice => network::SLICE,
         Kind::NetworkPolicy => network::POLICY,
         Kind::Link => network::LINK,
+        Kind::Ambassador => network::AMBASSADOR,
         Kind::Network => network::NETWORK,
     }
 }
@@ -54,6 +55,7 @@ pub fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
         Object::EndpointSlice(object) => network::slice(object, age),
         Object::NetworkPolicy(object) => network::policy(object, age),
         Object::Link(object) => network::link(object, age),
+        Object::Ambassador(object) => network::ambassador(object, age),
         Object::Network(object) => network::network(object, age),
     }
 }

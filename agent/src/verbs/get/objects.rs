@@ -30,10 +30,12 @@ pub fn kind_of(word: &str) -> Option<Kind> {
 }
 
 /// All the words for kinds.
-pub const WORDS: [&str; 30] = [
+pub const WORDS: [&str; 32] = [
     "pods",
     "pod",
     "po",
+    "ambassadors",
+    "ambassador",
     "configmaps",
     "configmap",
     "cm",
