@@ -88,6 +88,11 @@ pub fn all(inputs: &Inputs, config: impl Fn(&Name) -> Option<ConfigMap>) -> Vec<
     made.collect()
 }
 
+/// The pods that were made of some.
+pub fn names(inputs: &Inputs) -> impl Iterator<Item = Name> {
+    inputs.pods.iter().filter(|(_, pod)| label(pod).is_some()).map(|(name, _)| name.clone())
+}
+
 fn label(pod: &Pod) -> Option<&String> {
     pod.metadata.labels.as_ref()?.get(LABEL)
 }
@@ -124,6 +129,7 @@ mod tests {
             ]});
             Some(serde_json::from_value(json!({"data": {FILE: spec.to_string()}})).unwrap())
         };
+        assert_eq!(crate::net::Picture::of(inputs.clone()).watched(), [name.clone()].into());
         let [shown] = &all(&inputs, config)[..] else { panic!("there is one") };
         assert_eq!(
             (shown.ports(), shown.targets()),
