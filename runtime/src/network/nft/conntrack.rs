@@ -60,7 +60,11 @@ pub fn forget_pairs(socket: &mut Socket, pairs: &BTreeSet<Pair>) -> Result<()> {
 
 /// Does everything, whatever becomes of a part of it; what went wrong first.
 pub fn all(parts: impl IntoIterator<Item = Result<()>>) -> Result<()> {
-    parts.into_iter().fold(Ok(()), |before, it| before.and(it))
+    let mut first = Ok(());
+    for outcome in parts {
+        first = first.and(outcome);
+    }
+    first
 }
 
 /// Deletes the connections by UDP and SCTP to these ports of services' addresses that lead to nobody of theirs.
