@@ -23,23 +23,37 @@ const WITHOUT_INOTIFY: Duration = Duration::from_secs(1);
 /// since without showing it.
 const COARSE: Duration = Duration::from_millis(100);
 
+/// How often a look is taken again because something happened meanwhile: what never rests is told as it is.
+const AGAIN: u32 = 20;
+
 /// Tells what is there, now and whenever it has changed.
 pub async fn follow(path: PathBuf, every: Duration, mut look: watch::Receiver<()>, told: mpsc::Sender<Snapshot>) {
     let mut watch = Watch::new().map_err(|error| tracing::warn!(%error, "no inotify: looking every second")).ok();
     let mut scanner = Scanner { path: path.clone(), known: BTreeMap::new() };
-    let mut before = None;
+    let (mut before, mut again) = (None, 0);
     loop {
         // Before the look, so that nothing between the two is missed.
         if let Some(watch) = &mut watch {
             watch.set(&places(&path));
         }
         let files = scanner.scan(watch.as_ref()).map_err(|error| said(&path, &error));
+        // A file that was opened for writing between the two may have been read in half.
+        let disturbed = watch.as_mut().is_some_and(Watch::catch_up);
+        if disturbed && again < AGAIN {
+            again += 1;
+            tokio::task::yield_now().await;
+            continue;
+        }
+        again = 0;
         let snapshot = Snapshot { source: path.display().to_string(), files };
         if before.as_ref() != Some(&snapshot) {
             before = Some(snapshot.clone());
             if told.send(snapshot).await.is_err() {
                 return;
             }
+        }
+        if disturbed {
+            continue;
         }
         let changed = async {
             match &mut watch {

@@ -87,20 +87,20 @@ impl Watch {
             _ = self.fd.readable() => {}
             () = patience => {}
         }
-        self.drain();
+        let events = read_all(|buffer| self.fd.try_read(buffer));
+        self.note(events);
     }
 
-    /// Takes note of all that has happened.
-    fn drain(&mut self) {
-        let mut buffer = [0; 8192];
-        let mut events = Vec::new();
-        while let Ok(count) = self.fd.try_read(&mut buffer) {
-            let before = events.len();
-            events.extend(Events(&buffer[..count]));
-            if events.len() == before {
-                break;
-            }
-        }
+    /// Takes note of what has happened by now; whether anything has. What was read before that may have been read in half.
+    pub fn catch_up(&mut self) -> bool {
+        // Asked of the kernel itself: the reactor may not have heard of it yet.
+        let events = read_all(|buffer| Ok(rustix::io::read(&self.fd, buffer)?));
+        let any = !events.is_empty();
+        self.note(events);
+        any
+    }
+
+    fn note(&mut self, events: Vec<Event>) {
         let now = Instant::now();
         for Event { id, flags, name } in events {
             // What was lost may have been the end of a write.
@@ -123,6 +123,20 @@ impl Watch {
     pub fn is_being_written(&self, path: &Path) -> bool {
         self.writing.contains_key(path)
     }
+}
+
+/// All events that there are now.
+fn read_all(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Vec<Event> {
+    let mut buffer = [0; 8192];
+    let mut events = Vec::new();
+    while let Ok(count) = read(&mut buffer) {
+        let before = events.len();
+        events.extend(Events(&buffer[..count]));
+        if events.len() == before {
+            break;
+        }
+    }
+    events
 }
 
 /// Whether it is a file that its creator has open: links come complete.
@@ -198,6 +212,19 @@ mod tests {
         std::fs::hard_link(&moved, &path).unwrap();
         watch.changed().await;
         assert!(!watch.is_being_written(&path) && !watch.is_being_written(&moved));
+    }
+
+    #[tokio::test]
+    async fn what_happened_meanwhile_is_known_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new().unwrap();
+        watch.set(&Places { of_files: BTreeSet::from([dir.path().to_owned()]), ..Places::default() });
+        assert!(!watch.catch_up());
+        let path = dir.path().join("a.yaml");
+        let file = std::fs::File::create(&path).unwrap();
+        assert!(watch.catch_up() && watch.is_being_written(&path));
+        drop(file);
+        assert!(watch.catch_up() && !watch.is_being_written(&path) && !watch.catch_up());
     }
 
     #[tokio::test]
