@@ -19,8 +19,8 @@ use crate::engine::config::names::PodKey;
 use crate::engine::plan::spec_of;
 use crate::host::teardown;
 
-/// How often dead containers are counted, the classes' shares worked out and images looked at.
-const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// With which look dead containers are counted, the classes' shares worked out and images looked at.
+const HOUSEKEEPING: u32 = 6;
 
 /// How often images are removed at most, where that has not freed enough.
 const IMAGES: Duration = Duration::from_secs(300);
@@ -114,7 +114,7 @@ impl Carer {
     /// What is done now and then, whether anything is short or not.
     pub(super) async fn keep_house(&mut self, all: &[PodState], sources: &Sources) {
         let now = self.clock.now();
-        if self.housekept.is_none_or(|last| now - last >= HOUSEKEEPING) {
+        if self.housekept.is_none_or(|last| now - last >= self.options.period * HOUSEKEEPING) {
             self.housekept = Some(now);
             self.balanced = None;
             self.collect_containers(all, false).await;
