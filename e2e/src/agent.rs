@@ -268,9 +268,12 @@ fn calm(node: &Node) -> PathBuf {
 
 /// Whether a condition of a pod holds.
 pub fn condition(pod: &Value, kind: &str) -> Option<bool> {
-    let conditions = pod["status"]["conditions"].as_array()?;
-    let found = conditions.iter().find(|condition| condition["type"] == kind)?;
-    Some(found["status"] == "True")
+    Some(condition_of(pod, kind)?["status"] == "True")
+}
+
+/// A condition of a pod.
+pub fn condition_of<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
+    pod["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
 /// The restart count of a container.

@@ -106,6 +106,12 @@ pub fn kill(pid: Pid) {
     kill_process(pid, Signal::KILL).unwrap_or_else(|error| panic!("cannot kill {pid:?}: {error}"));
 }
 
+/// Waits until something holds; the message says what never did.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    assert!(wait_for(|| holds().then_some(())).is_some(), "never: {what}");
+}
+
 /// The first `Some`, before the test's deadline.
 pub fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + crate::deadline();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::agent::{Agent, condition};
 use crate::netns::HostCommand;
 use crate::process::Run;
 use crate::{Finished, Node, binary, deadline, debian};
@@ -114,8 +115,7 @@ pub struct Cluster<'n> {
     /// The node.
     pub node: &'n Node,
     kubectl: Kubectl,
-    agent: Run,
-    manifests: PathBuf,
+    agent: Agent<'n>,
     kubeconfig: PathBuf,
 }
 
@@ -127,23 +127,19 @@ impl<'n> Cluster<'n> {
 
     /// Starts one with more arguments.
     pub fn start_with(node: &'n Node, kubectl: Kubectl, args: &[&str]) -> Self {
-        let (manifests, kubeconfig) = (node.make_dir("manifests"), node.dir().join("kubeconfig"));
-        let mut command = node.command(["agent", "--api-listen", "127.0.0.1:0", "--pod-manifest-path"]);
-        command.arg(&manifests).arg("--write-kubeconfig").arg(&kubeconfig).args(args);
-        let agent = Run::start(&mut command, None);
-        let mut cluster = Self { node, kubectl, agent, manifests, kubeconfig };
+        let kubeconfig = node.dir().join("kubeconfig");
+        let mut agent = Agent::prepare(node, ["--api-listen", "127.0.0.1:0", "--write-kubeconfig"]);
+        agent.arg(&kubeconfig);
+        args.iter().for_each(|arg| agent.arg(arg));
+        agent.launch();
+        let mut cluster = Self { node, kubectl, agent, kubeconfig };
         let end = Instant::now() + deadline();
         while !(cluster.kubeconfig.exists() && cluster.kubectl(["get", "--raw", "/readyz"]).status.success()) {
-            let said: Vec<_> = cluster.agent.lines().into_iter().map(|line| line.text).collect();
-            assert!(cluster.agent.is_running() && Instant::now() < end, "the API never answers: {said:#?}");
+            let running = cluster.agent.is_running();
+            assert!(running && Instant::now() < end, "the API never answers:\n{}", cluster.agent.said());
             std::thread::sleep(Duration::from_millis(20));
         }
         cluster
-    }
-
-    /// The process of the agent.
-    pub fn agent(&mut self) -> &mut Run {
-        &mut self.agent
     }
 
     /// How this kubectl reaches pods.
@@ -193,15 +189,12 @@ impl<'n> Cluster<'n> {
 
     /// Writes a manifest beside its place and moves it there, as most editors do.
     pub fn write(&self, file: &str, manifest: impl Display) -> PathBuf {
-        let (path, new) = (self.manifests.join(file), self.manifests.join(format!(".{file}.new")));
-        std::fs::write(&new, manifest.to_string()).expect("the directory is writable");
-        std::fs::rename(&new, &path).expect("the directory is writable");
-        path
+        self.agent.write(file, manifest)
     }
 
     /// Removes a manifest.
     pub fn remove(&self, file: &str) {
-        std::fs::remove_file(self.manifests.join(file)).expect("the manifest is there");
+        self.agent.remove(file);
     }
 
     /// Waits until kubectl shows a pod that satisfies `done`, and returns it.
@@ -214,8 +207,7 @@ impl<'n> Cluster<'n> {
             if !seen.is_null() && done(&seen) {
                 return seen;
             }
-            let said: Vec<_> = self.agent.lines().into_iter().map(|line| line.text).collect();
-            assert!(Instant::now() < end, "pod {pod} is never {what}:\n{got}\nthe agent said: {said:#?}");
+            assert!(Instant::now() < end, "pod {pod} is never {what}:\n{got}\nthe agent said:\n{}", self.agent.said());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -241,9 +233,6 @@ impl<'n> Cluster<'n> {
     /// Waits until every container of a pod is ready.
     #[track_caller]
     pub fn wait_for_ready(&self, pod: &str) -> Value {
-        self.wait_for(pod, "ready", |pod| {
-            let conditions = pod["status"]["conditions"].as_array();
-            conditions.into_iter().flatten().any(|it| it["type"] == "Ready" && it["status"] == "True")
-        })
+        self.wait_for(pod, "ready", |pod| condition(pod, "Ready") == Some(true))
     }
 }

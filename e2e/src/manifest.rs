@@ -29,6 +29,11 @@ pub fn command(name: &str, command: &[&str]) -> Value {
     json!({"name": name, "image": BUSYBOX, "command": command})
 }
 
+/// A container of the built-in image.
+pub fn tool(name: &str, args: &[&str]) -> Value {
+    json!({"name": name, "image": "coracle.local/tools", "args": args})
+}
+
 /// A pod named `test` of one container named `c` that runs a shell script.
 pub fn script(script: &str) -> Value {
     pod("test", json!({"containers": [shell("c", script)]}))

@@ -17,7 +17,7 @@ use crate::leaks::{After, Leak, Network, Scope};
 use crate::loopfs::{self, Mounted};
 use crate::netns::{Host, HostCommand};
 use crate::process::Run;
-use crate::{binary, deadline, fixtures, patience};
+use crate::{binary, deadline, fixtures, inspect, patience};
 
 /// What a reboot makes of the state directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,6 +281,13 @@ impl Node {
     #[track_caller]
     pub fn wait_for_phase(&self, name: &str, phase: &str) -> Value {
         self.wait_for_pod(name, phase, |pod| pod["status"]["phase"] == phase)
+    }
+
+    /// Waits until a container has printed a line: it runs, and has come so far.
+    #[track_caller]
+    pub fn wait_for_output(&self, pod: &str, container: &str, text: &str) {
+        let printed = || self.coracle(["logs", pod, "-c", container]).lines.iter().any(|line| line.text.contains(text));
+        inspect::wait_until(&format!("{text:?} printed by {pod}/{container}"), printed);
     }
 
     /// Runs a command in a running container.

@@ -161,7 +161,11 @@ impl Run {
     }
 
     /// Waits at most `limit` for the end of the command and of its output.
-    pub fn wait_within(mut self, limit: Duration) -> Finished {
+    pub fn wait_within(self, limit: Duration) -> Finished {
+        self.finish(limit, patience(Duration::from_secs(5)))
+    }
+
+    fn finish(mut self, limit: Duration, letting_go: Duration) -> Finished {
         let deadline = Instant::now() + limit;
         let status = loop {
             match self.child.try_wait() {
@@ -173,8 +177,7 @@ impl Run {
         };
         let elapsed = self.started.elapsed();
         // Whoever keeps the pipe open after the command's end has inherited a descriptor that is none of its business.
-        let closed =
-            self.capture.wait(Instant::now() + patience(Duration::from_secs(5)), |captured| captured.open == 0);
+        let closed = self.capture.wait(Instant::now() + letting_go, |captured| captured.open == 0);
         if !closed {
             self.fail("ended, but another process still holds its output open");
         }
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_child_that_keeps_the_output_open_is_found() {
-        let said = panic_of(|| drop(sh("sleep 8 & exit 0").wait()));
+        let said = panic_of(|| drop(sh("sleep 8 & exit 0").finish(deadline(), Duration::from_millis(300))));
         assert!(said.contains("still holds its output"), "{said}");
     }
 

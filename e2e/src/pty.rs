@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::netns::Host;
-use crate::{Node, deadline};
+use crate::{Node, deadline, inspect};
 
 /// A verb that runs on a terminal.
 pub struct Session {
@@ -89,6 +89,21 @@ impl Session {
         }
     }
 
+    /// Types an interrupt until the screen has shown `text`: one that comes just before a shell waits for its child is
+    /// heard when the child ends.
+    #[track_caller]
+    pub fn interrupt_until(&mut self, text: &str) {
+        let interrupted = || {
+            self.type_in("\x03");
+            let end = Instant::now() + Duration::from_secs(1);
+            while Instant::now() < end && !self.seen().contains(text) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            self.seen().contains(text)
+        };
+        inspect::wait_until(text, interrupted);
+    }
+
     /// Kills the verb with everything on its terminal, without a chance to say goodbye.
     pub fn kill(&mut self) {
         // `setsid` waits for the verb as its parent's stand-in: the verb leads the session, so it is the one to kill.
@@ -136,7 +151,7 @@ mod tests {
     fn a_command_has_the_terminal_its_size_and_its_interrupt() {
         let mut session = Session::of(
             &Host::machine(),
-            Command::new("sh").arg("-c").arg("tty; stty size; trap 'echo in''t; exit 4' INT; read x"),
+            Command::new("sh").arg("-c").arg("trap 'echo in''t; exit 4' INT; tty; stty size; read x"),
         );
         session.wait_for("/dev/pts/");
         session.wait_for("40 100");

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::netns::Host;
 
 /// How long an answer may take: the networks of tests are all on this machine, but the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a test waits for what must not come.
 pub const SILENCE: Duration = Duration::from_millis(700);

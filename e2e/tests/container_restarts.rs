@@ -1,5 +1,6 @@
 //! Restart policies and rules of single containers, and ephemeral containers.
 
+use e2e::agent::status_of;
 use e2e::manifest::{keeper, pod, several, shell, with};
 use e2e::{Node, need};
 use rustix::process::Signal;
@@ -8,8 +9,7 @@ use serde_json::{Value, json};
 const BACKOFF: [&str; 2] = ["--restart-backoff", "initial=100ms,max=200ms"];
 
 fn status<'a>(pod: &'a Value, container: &str) -> &'a Value {
-    let statuses = pod["status"]["containerStatuses"].as_array().expect("statuses");
-    statuses.iter().find(|status| status["name"] == container).expect("the container is known")
+    status_of(pod, container).expect("the container is known")
 }
 
 /// A container that counts its starts in a volume, and ends as the script says of `$n`.

@@ -17,6 +17,13 @@ fn target() -> Result<(Node, Run), String> {
     Ok((node, run))
 }
 
+/// Waits until a command runs.
+#[track_caller]
+fn running(node: &Node, command: &str) {
+    let runs = || inspect::processes(node).into_iter().any(|pid| inspect::command_line(pid) == command);
+    inspect::wait_until(command, runs);
+}
+
 fn stop(mut run: Run) {
     run.signal(Signal::TERM);
     run.wait();
@@ -117,7 +124,7 @@ fn ctrl_c_on_the_terminal_reaches_the_command_and_not_the_client() {
     session.type_in("trap 'echo inter''rupted' INT; echo rea''dy; sleep 30; echo go''es on\n");
     session.wait_for("ready");
     // The shell has to be waiting for its child by then.
-    std::thread::sleep(patience(Duration::from_millis(200)));
+    running(&node, "sleep 30");
     session.type_in("\x03");
     session.wait_for("interrupted");
     session.type_in("exit 0\n");
@@ -167,10 +174,10 @@ fn many_execs_at_once_each_get_their_own_output() {
 #[test]
 fn the_pods_end_ends_an_exec() {
     let (node, run) = need!(target());
-    let exec = node.start(["exec", "target", "-c", "c", "--", "sleep", "1000"]);
-    inspect::wait_for(|| (inspect::processes(&node).len() >= 3).then_some(()));
+    let exec = node.start(["exec", "target", "-c", "c", "--", "sleep", "1001"]);
+    running(&node, "sleep 1001");
     stop(run);
-    let finished = exec.wait_within(patience(Duration::from_secs(10)));
+    let finished = exec.wait();
     assert_ne!(finished.status.code(), Some(0), "{finished}");
     node.assert_nothing_left();
 }

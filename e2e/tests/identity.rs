@@ -19,9 +19,10 @@ fn the_hostname_is_the_pods_name_or_what_the_manifest_says() {
 fn containers_of_a_pod_share_its_names_and_its_network() {
     let node = need!(Node::with_busybox());
     let ask = "for n in uts net ipc; do echo $n $(readlink /proc/self/ns/$n); done; echo mnt $(readlink /proc/self/ns/mnt); \
-         sleep 1";
+         : > /dev/shm/NAME; until [ $(ls /dev/shm | wc -l) = 2 ]; do sleep 0.05; done";
     // They run at the same time: the number of a namespace that is gone is given out again.
-    let finished = node.run_to_end(pod("shared", json!({"containers": [shell("a", ask), shell("b", ask)]}))).exits(0);
+    let asking = |name: &str| shell(name, &ask.replace("NAME", name));
+    let finished = node.run_to_end(pod("shared", json!({"containers": [asking("a"), asking("b")]}))).exits(0);
     for kind in ["uts", "net", "ipc", "mnt"] {
         let (a, b) = (finished.value("shared/a", kind), finished.value("shared/b", kind));
         assert_eq!(a == b, kind != "mnt", "{kind}: {a} and {b}");
@@ -45,8 +46,8 @@ fn the_hosts_namespaces_are_shared_when_asked_for() {
 #[test]
 fn an_isolated_pod_has_a_loopback_that_is_up() {
     let node = need!(Node::with_busybox());
-    let ask = "echo lo $(cat /sys/class/net/lo/flags); (echo pong | nc -l -p 7777 &) ; sleep 0.3; \
-        echo got $(nc -w 2 127.0.0.1 7777 </dev/null)";
+    let ask = "echo lo $(cat /sys/class/net/lo/flags); (echo pong | nc -l -p 7777 &) ; \
+        until got=$(nc -w 60 127.0.0.1 7777 </dev/null); do sleep 0.1; done; echo got $got";
     let finished = node.run_to_end(pod("lo", json!({"containers": [shell("c", ask)]}))).exits(0);
     assert_eq!(finished.value("lo/c", "lo"), "0x9", "{finished}");
     assert_eq!(finished.value("lo/c", "got"), "pong", "{finished}");
@@ -101,8 +102,8 @@ fn resolv_conf_follows_the_pods_policy_and_configuration() {
 fn the_pods_ipc_namespace_and_shared_memory_are_its_own_and_shared_within() {
     let node = need!(Node::with_busybox());
     let spec = json!({"containers": [
-        shell("a", "echo here > /dev/shm/mark; sleep 2"),
-        shell("b", "until [ -e /dev/shm/mark ]; do sleep 0.05; done; echo seen $(cat /dev/shm/mark)"),
+        shell("a", "echo here > /dev/shm/mark; until [ -e /dev/shm/read ]; do sleep 0.05; done"),
+        shell("b", "until [ -e /dev/shm/mark ]; do sleep 0.05; done; echo seen $(cat /dev/shm/mark); : > /dev/shm/read"),
     ]});
     let finished = node.run_to_end(pod("ipc", spec)).exits(0);
     assert_eq!(finished.value("ipc/b", "seen"), "here");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::manifest::{command, keeper, pod, script, several, shell, with};
 use e2e::random::Random;
-use e2e::{Node, Run, fixtures, inspect, need, patience};
+use e2e::{Node, Run, fixtures, inspect, need};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn kill_within(mut victim: Run, random: &mut Random, window: Duration) -> Durati
         victim.signal(Signal::KILL);
     }
     // Everything that it started has let go of its output: `wait` fails otherwise.
-    victim.wait_within(patience(Duration::from_secs(20)));
+    victim.wait();
     instant
 }
 
@@ -149,7 +149,7 @@ fn killed_while_commands_run_in_its_pods() {
 fn recovers_with(node: &Node, images: &[Value], clients: Vec<Run>, instant: Duration) {
     node.coracle(["gc"]).exits(0);
     for client in clients {
-        let finished = client.wait_within(patience(Duration::from_secs(10)));
+        let finished = client.wait();
         assert!(!finished.status.success(), "the command cannot have succeeded\n{finished}");
     }
     recovers(node, images, "exec", instant);
@@ -227,7 +227,7 @@ fn gc_spares_the_pods_of_a_run_that_lives_and_says_so() {
     node.exec("alive", "c", &["true"]).exits(0);
     assert!(run.is_running());
     node.coracle(["gc", "--all"]).exits(0);
-    run.wait_within(patience(Duration::from_secs(20)));
+    run.wait();
 }
 
 #[test]

@@ -22,7 +22,8 @@ fn agent<'n>(node: &'n Node, size: &str, files: u32) -> Agent<'n> {
     let config = node.dir().join("config.yaml");
     let text = format!(
         "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncontainerLogMonitorInterval: 3s\n\
-         containerLogMaxSize: {size}\ncontainerLogMaxFiles: {files}\n"
+         containerLogMaxSize: {size}\ncontainerLogMaxFiles: {files}\n\
+         imageGCHighThresholdPercent: 100\nevictionHard: {{memory.available: 1Mi}}\n"
     );
     std::fs::write(&config, text).expect("the temporary directory is writable");
     Agent::start_with(node, ["--config".into(), config.into_os_string()])
@@ -41,7 +42,10 @@ fn files(node: &Node) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = entries.into_iter().flatten().flatten().map(|it| it.path()).collect();
     files.retain(|it| !name(it).starts_with('.') && !name(it).ends_with(".tmp"));
     // The live file is the newest, and its name the shortest.
-    files.sort_by_key(|it| (name(it) == "0.log", name(it).trim_end_matches(".gz").to_owned()));
+    let plain = |it: &PathBuf| name(it).trim_end_matches(".gz").to_owned();
+    files.sort_by_key(|it| (name(it) == "0.log", plain(it), name(it)));
+    // One that has just been compressed may be there in both forms.
+    files.dedup_by_key(|it| plain(it));
     files
 }
 
@@ -60,7 +64,7 @@ fn text(path: &Path) -> String {
     text
 }
 
-/// What the container wrote, of all that is kept.
+/// What the container wrote, of all that is kept: whole lines.
 fn lines(node: &Node) -> Vec<String> {
     let all = loop {
         let before = files(node);
@@ -70,7 +74,9 @@ fn lines(node: &Node) -> Vec<String> {
             break all;
         }
     };
-    all.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned()).collect()
+    // What has no newline yet is being written.
+    let whole = all.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned()).collect()
 }
 
 /// Asserts that numbered lines stand one after the other, and returns the first and last number.

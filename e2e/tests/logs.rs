@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use e2e::manifest::{pod, script, shell};
-use e2e::{Node, need};
+use e2e::{Node, inspect, need};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -89,11 +89,13 @@ fn logs_shows_what_was_and_follows_what_comes_until_the_container_ends() {
 #[test]
 fn standard_error_is_kept_apart_in_the_file() {
     let node = need!(Node::with_busybox());
-    let mut run = node.run(script("echo to out; echo to err >&2; sleep 0.1; echo done; exec sleep 1000"));
+    let mut run = node.run(script("echo to out; echo to err >&2; echo done; exec sleep 1000"));
     run.wait_for("| done");
-    let log = std::fs::read_to_string(log_file(&node, "test", "c")).expect("the log file");
-    assert!(log.lines().any(|line| line.ends_with(" stdout F to out")), "{log}");
-    assert!(log.lines().any(|line| line.ends_with(" stderr F to err")), "{log}");
+    let file = log_file(&node, "test", "c");
+    for line in [" stdout F to out\n", " stderr F to err\n"] {
+        let written = || std::fs::read_to_string(&file).is_ok_and(|log| log.contains(line));
+        inspect::wait_until(line, written);
+    }
     run.signal(Signal::TERM);
     run.wait();
 }

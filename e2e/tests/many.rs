@@ -91,7 +91,7 @@ fn killed_together_they_leave_nothing_that_gc_does_not_find() {
             }
         }
         for (_, killed, run) in victims {
-            let finished = run.wait_within(Duration::from_secs(20));
+            let finished = run.wait();
             // One that was let live is not hurt by the others' deaths.
             assert!(killed || finished.status.success(), "round {round}\n{finished}");
         }

@@ -2,15 +2,16 @@
 
 use e2e::manifest::{pod, shell, with};
 use e2e::{Node, inspect, need};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
-/// Leaves an orphan that ends at once, and says what process 1 is and how many zombies there are.
+/// Leaves an orphan that ends at once, and says what process 1 is and how many zombies there stay.
 const ORPHANS: &str = "\
     sh -c '(sh -c \"sleep 0.1; exit 0\" &) ; exit 0'; \
     sleep 0.5; \
     echo one $(cat /proc/1/comm); \
     echo self $$; \
+    n=0; while cat /proc/[0-9]*/stat 2>/dev/null | grep -q ') Z ' && [ $n -lt 200 ]; do n=$((n+1)); sleep 0.1; done; \
     echo zombies $(cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z '); \
     echo ready";
 
@@ -96,12 +97,12 @@ fn with_host_pid_the_container_sees_the_hosts_processes_and_its_orphans_are_reap
     run.wait_for("ready");
     let pid = inspect::process_with_environment(&node, "MARK=app").expect("the container runs");
     let shim = inspect::shim_of(pid).expect("it has a shim");
-    let zombies: Vec<String> = inspect::processes(&node)
-        .into_iter()
-        .filter(|pid| inspect::status(*pid, "State").is_some_and(|state| state.starts_with('Z')))
-        .map(|pid| format!("{pid:?} below {:?} (the shim is {shim:?})", inspect::parent(pid)))
-        .collect();
-    assert_eq!(zombies, Vec::<String>::new());
+    let zombies = || {
+        let is_one = |pid: &Pid| inspect::status(*pid, "State").is_some_and(|state| state.starts_with('Z'));
+        let all = inspect::processes(&node).into_iter().filter(is_one);
+        all.map(|pid| format!("{pid:?} below {:?} (the shim is {shim:?})", inspect::parent(pid))).collect::<Vec<_>>()
+    };
+    assert!(inspect::wait_for(|| zombies().is_empty().then_some(())).is_some(), "{:?}", zombies());
     run.signal(Signal::TERM);
     let finished = run.wait();
     let host = std::fs::read_link("/proc/self/ns/pid").expect("procfs");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use e2e::agent::condition_of;
 use e2e::manifest::{pod, several, shell, with};
 use e2e::{Node, inspect, need};
 use rustix::process::Signal;
@@ -11,7 +12,7 @@ const BACKOFF: [&str; 2] = ["--restart-backoff", "initial=100ms,max=200ms"];
 
 /// A container of the built-in image.
 fn tool(name: &str, args: &[&str]) -> Value {
-    with(json!({"name": name, "image": "coracle.local/tools", "args": args}), mount())
+    with(e2e::manifest::tool(name, args), mount())
 }
 
 /// A busybox container with the test's directory at `/v`.
@@ -28,9 +29,14 @@ fn shared(name: &str, dir: &Path, spec: Value) -> Value {
     pod(name, with(json!({"volumes": [{"name": "v", "hostPath": {"path": dir, "type": "Directory"}}]}), spec))
 }
 
-/// A probe that is asked every second and believed at once.
+/// A probe that is asked every second and believed at once, however long the answer takes.
 fn quick(action: Value) -> Value {
-    with(json!({"periodSeconds": 1, "failureThreshold": 1}), action)
+    with(json!({"periodSeconds": 1, "timeoutSeconds": 60, "failureThreshold": 1}), action)
+}
+
+/// One that goes on for as long as it takes.
+fn patient() -> Value {
+    quick(json!({"failureThreshold": 1000}))
 }
 
 fn exists(file: &str) -> Value {
@@ -42,8 +48,7 @@ fn container(pod: &Value) -> &Value {
 }
 
 fn condition<'a>(pod: &'a Value, kind: &str) -> &'a Value {
-    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
+    condition_of(pod, kind).unwrap_or(&Value::Null)
 }
 
 /// Whether a pod of one container is ready, which its status says in several places at once.
@@ -177,7 +182,7 @@ fn nothing_else_is_asked_before_the_startup_probe_has_passed() {
     let dir = node.make_dir("shared");
     let asked = |file: &str| json!({"exec": {"command": ["sh", "-c", format!("echo x >> /v/{file}")]}});
     let probes = json!({
-        "startupProbe": {"periodSeconds": 1, "failureThreshold": 1000, "exec": {"command": ["sh", "-c", "echo x >> /v/startup; test -e /v/go"]}},
+        "startupProbe": with(patient(), json!({"exec": {"command": ["sh", "-c", "echo x >> /v/startup; test -e /v/go"]}})),
         "readinessProbe": quick(asked("readiness")),
         "livenessProbe": quick(asked("liveness")),
     });
@@ -202,7 +207,7 @@ fn nothing_else_is_asked_before_the_startup_probe_has_passed() {
 fn a_sidecar_holds_up_the_others_until_its_startup_probe_passes() {
     let node = need!(Node::with_busybox());
     let dir = node.make_dir("shared");
-    let probe = json!({"restartPolicy": "Always", "startupProbe": {"periodSeconds": 1, "failureThreshold": 1000, "exec": exists("go")["exec"]}});
+    let probe = json!({"restartPolicy": "Always", "startupProbe": with(patient(), exists("go"))});
     let sidecar = with(script("beside", "echo sidecar up; exec sleep 1000"), probe);
     let spec = json!({"initContainers": [sidecar], "containers": [script("c", "echo main up; exec sleep 1000")]});
     let mut run = node.run(shared("held", &dir, spec));
@@ -222,7 +227,7 @@ fn a_sidecar_holds_up_the_others_until_its_startup_probe_passes() {
 fn a_container_that_does_not_start_in_time_is_restarted() {
     let node = need!(Node::with_busybox());
     let dir = node.make_dir("shared");
-    let probe = json!({"startupProbe": {"periodSeconds": 1, "failureThreshold": 2, "exec": exists("go")["exec"]}});
+    let probe = json!({"startupProbe": with(quick(exists("go")), json!({"failureThreshold": 2}))});
     let spec = json!({"restartPolicy": "Always", "containers": [with(script("c", "exec sleep 1000"), probe)]});
     let mut run = node.run_with(shared("never", &dir, spec), &BACKOFF);
     let twice = |pod: &Value| container(pod)["restartCount"].as_u64() >= Some(2);
@@ -241,10 +246,10 @@ fn a_container_that_fails_its_liveness_probe_is_restarted_alone_and_within_the_p
     let dir = node.make_dir("shared");
     std::fs::write(dir.join("alive"), "").expect("the directory is writable");
     let probe = json!({"livenessProbe": with(quick(exists("alive")), json!({"terminationGracePeriodSeconds": 1}))});
-    let deaf = with(script("deaf", "trap '' TERM; echo deaf up; while :; do sleep 0.1; done"), probe);
+    let deaf = with(script("deaf", "trap '' TERM; echo deaf up; sleep 100000 & wait"), probe);
     let spec = json!({
         "restartPolicy": "Always", "terminationGracePeriodSeconds": 100_000,
-        "containers": [deaf, script("other", "trap 'exit 0' TERM; echo other up; while :; do sleep 0.1; done")],
+        "containers": [deaf, script("other", "trap 'exit 0' TERM; echo other up; sleep 100000 & wait")],
     });
     let mut run = node.run_with(shared("live", &dir, spec), &BACKOFF);
     run.wait_for("live/deaf | deaf up");
@@ -283,7 +288,7 @@ fn a_command_that_takes_too_long_is_killed_and_counts_as_a_failure() {
     let node = need!(Node::with_busybox());
     let dir = node.make_dir("shared");
     let hang = json!({"exec": {"command": ["sh", "-c", "echo x >> /v/runs; PROBE_MARK=1 exec sleep 1000"]}});
-    let probe = json!({"readinessProbe": quick(hang)});
+    let probe = json!({"readinessProbe": with(quick(hang), json!({"timeoutSeconds": 1}))});
     let spec = json!({"containers": [with(script("c", "echo up; exec sleep 2000"), probe)]});
     let mut run = node.run(shared("hang", &dir, spec));
     run.wait_for("Readiness probe failed: command ");
@@ -306,10 +311,9 @@ fn no_probe_restarts_what_is_being_stopped() {
     let dir = node.make_dir("shared");
     std::fs::write(dir.join("alive"), "").expect("the directory is writable");
     let probe = json!({"livenessProbe": quick(exists("alive"))});
-    let slow =
-        "trap 'rm /v/alive; echo stopping; sleep 3; echo stopped; exit 0' TERM; echo up; while :; do sleep 0.1; done";
+    let slow = "trap 'rm /v/alive; echo stopping; sleep 3; echo stopped; exit 0' TERM; echo up; sleep 100000 & wait";
     let spec = json!({
-        "restartPolicy": "Always", "terminationGracePeriodSeconds": 60, "containers": [with(script("c", slow), probe)],
+        "restartPolicy": "Always", "terminationGracePeriodSeconds": 3600, "containers": [with(script("c", slow), probe)],
     });
     let mut run = node.run(shared("stops", &dir, spec));
     run.wait_for("stops/c | up");

@@ -28,7 +28,7 @@ fn web(name: &str) -> Value {
     let container = json!({
         "command": ["/bin/busybox", "sh", "-c", "touch /tmp/ready; echo up; exec sleep 1000"],
         "ports": PROTOCOLS.map(|it| json!({"name": format!("web-{}", it.name().to_lowercase()), "containerPort": PORT, "protocol": it.name()})),
-        "readinessProbe": {"exec": {"command": ["/bin/busybox", "test", "-e", "/tmp/ready"]}, "periodSeconds": 1, "failureThreshold": 1},
+        "readinessProbe": {"exec": {"command": ["/bin/busybox", "test", "-e", "/tmp/ready"]}, "periodSeconds": 1, "timeoutSeconds": 60, "failureThreshold": 1},
     });
     let mut pod = keeper(name, container);
     pod["metadata"]["labels"] = json!({"app": "web"});

@@ -19,7 +19,7 @@ fn image() -> Image {
 fn get(node: &Node, registry: &Hostile, path: &str, headers: &str) -> (String, Vec<u8>, std::io::Result<usize>) {
     let connect = || TcpStream::connect(registry.host());
     let mut stream = node.host().within(connect).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n").expect("it reads");
     let mut answer = Vec::new();
     let ended = stream.read_to_end(&mut answer);

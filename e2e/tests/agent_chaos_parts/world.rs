@@ -6,10 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use e2e::Node;
 use e2e::agent::{Agent, condition};
 use e2e::manifest::{pod, shell, with};
 use e2e::random::Random;
+use e2e::{Node, patience};
 use serde_json::{Value, json};
 
 use super::model::{History, Start, Wanted};
@@ -21,7 +21,7 @@ const PODS: usize = 8;
 const CONTAINERS: [&str; 2] = ["one", "two"];
 
 /// How long the node may take to come to rest.
-const PATIENCE: Duration = Duration::from_secs(90);
+const REST: Duration = Duration::from_secs(90);
 
 pub struct World<'n> {
     agent: Agent<'n>,
@@ -122,7 +122,7 @@ impl<'n> World<'n> {
     pub fn finish(mut self) {
         self.actions += 1;
         self.say(&format!("the agent was killed {} times", self.kills));
-        self.agent.settles(PATIENCE, || self.differences());
+        self.agent.settles(patience(REST), || self.differences());
         let mut wrong = String::new();
         for (name, history) in &self.pods {
             let starts = self.starts(name);

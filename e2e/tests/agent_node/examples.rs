@@ -14,6 +14,7 @@ fn example(name: &str) -> String {
 
 #[test]
 fn order_starts_the_web_server_after_the_others_and_stops_it_before_them() {
+    need!(e2e::skip::root());
     let node = Node::new();
     let mut agent = Agent::start_with(&node, ["--shutdown-pods"]);
     agent.write("order.yaml", example("order"));
@@ -32,6 +33,7 @@ fn order_starts_the_web_server_after_the_others_and_stops_it_before_them() {
 
 #[test]
 fn restart_on_change_restarts_the_container_that_is_made_with_the_config_map() {
+    need!(e2e::skip::root());
     let node = Node::new();
     let agent = Agent::start(&node);
     let text = example("restart-on-change");

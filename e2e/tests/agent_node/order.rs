@@ -56,20 +56,22 @@ fn pods_that_end_together_end_in_the_opposite_order() {
     let node = need!(Node::with_busybox());
     let mut agent = Agent::start_with(&node, ["--shutdown-pods"]);
     let notes = node.make_dir("notes");
-    let script = |name: &str| {
-        format!("trap 'sleep 0.3; echo {name} >> /notes/ends; exit 0' TERM; echo up; while :; do sleep 0.1; done")
-    };
+    let script =
+        |name: &str| format!("trap 'sleep 0.3; echo {name} >> /notes/ends; exit 0' TERM; echo up; sleep 100000 & wait");
     let noting = |name: &str, others: &str| {
         let mut object = after(name, others, &script(name));
         object["spec"]["volumes"] = json!([{"name": "notes", "hostPath": {"path": notes}}]);
         object["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "notes", "mountPath": "/notes"}]);
-        object["spec"]["terminationGracePeriodSeconds"] = json!(20);
+        object["spec"]["terminationGracePeriodSeconds"] = json!(3600);
         object
     };
     let ends = || std::fs::read_to_string(notes.join("ends")).unwrap_or_default();
     let write = |agent: &Agent<'_>| {
         agent.write("one.yaml", e2e::manifest::several(&[noting("db", ""), noting("api", "db"), noting("web", "api")]));
         agent.wait_for_running("web");
+        for name in ["db", "api", "web"] {
+            node.wait_for_output(name, "c", "up");
+        }
     };
     write(&agent);
     agent.remove("one.yaml");

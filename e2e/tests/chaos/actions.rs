@@ -13,9 +13,6 @@ use super::world::{Living, World};
 /// The most pods at one time.
 const MOST: usize = 100;
 
-/// How long a run may take to end once it was told, on a machine with much else to do.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 impl World {
     /// One action and a pause. It takes three numbers whatever it comes to: the sequence is the seed's alone.
     pub fn act(&mut self, random: &mut Random) {
@@ -45,7 +42,7 @@ impl World {
         if living.run.is_running() {
             living.run.signal(Signal::TERM);
         }
-        let finished = living.run.wait_within(PATIENCE);
+        let finished = living.run.wait();
         // The signal may have been faster than the run was at asking for it.
         let unbegun = finished.lines.is_empty();
         assert!(unbegun || finished.status.code().is_some(), "a run that was stopped ends by itself\n{finished}");
@@ -57,7 +54,7 @@ impl World {
         if living.run.is_running() {
             living.run.signal(Signal::KILL);
         }
-        living.run.wait_within(PATIENCE);
+        living.run.wait();
     }
 
     fn take(&mut self, which: usize) -> Option<Living> {
@@ -127,7 +124,7 @@ impl World {
                 continue;
             }
             let living = self.runs.swap_remove(index);
-            let finished = living.run.wait_within(PATIENCE);
+            let finished = living.run.wait();
             self.say(&format!("the run of {} has ended: {}", living.pods.join(" "), finished.status));
             assert!(finished.status.code().is_some(), "nobody killed it\n{finished}");
         }

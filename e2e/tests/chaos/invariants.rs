@@ -7,14 +7,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::leaks::{After, Leak};
-use e2e::{finished, inspect};
+use e2e::{finished, inspect, patience};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use super::world::{PORT, World};
 
 /// How long the node may take to notice, heal and tell.
-const PATIENCE: Duration = Duration::from_secs(20);
+fn healing() -> Duration {
+    patience(Duration::from_secs(20))
+}
 
 impl World {
     /// Everything that can be said of a node in the middle of its work.
@@ -25,14 +27,14 @@ impl World {
         }
         self.say(&format!("check {} pods", self.count()));
         let said = self.said();
-        let deadline = Instant::now() + PATIENCE;
+        let (patience, begin) = (healing(), Instant::now());
         loop {
             let (wrong, reached) = self.wrong();
             if wrong.is_empty() {
                 self.say(&format!("all is well; {reached} addresses answer"));
                 break;
             }
-            assert!(Instant::now() < deadline, "after {PATIENCE:?} still:\n{}\n{}", wrong.join("\n"), self.told());
+            assert!(begin.elapsed() < patience, "after {patience:?} still:\n{}\n{}", wrong.join("\n"), self.told());
             std::thread::sleep(Duration::from_millis(200));
         }
         self.logs_hold(&said);
@@ -140,14 +142,14 @@ impl World {
             }
         }
         for living in std::mem::take(&mut self.runs) {
-            let finished = living.run.wait_within(Duration::from_secs(120));
+            let finished = living.run.wait();
             assert!(finished.status.code().is_some(), "{finished}");
         }
         self.node.coracle(["gc"]).exits(0);
         self.node.assert_nothing_left();
         self.node.assert_images(&self.images);
         self.node.coracle(["gc", "--all"]).exits(0);
-        let left = self.node.scope().settle(After::GcAll, Duration::from_secs(5));
+        let left = self.node.scope().settle(After::GcAll, patience(Duration::from_secs(5)));
         assert!(left.is_empty(), "left behind:\n{}", Leak::list(&left));
         self.say("the end");
     }
@@ -175,7 +177,7 @@ fn ips(pod: &Value) -> Vec<String> {
 /// Fetches the pod's name from it.
 fn answers(address: IpAddr, name: &str) -> Result<(), String> {
     let fetch = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&(address, PORT).into(), Duration::from_secs(2))?;
+        let mut stream = TcpStream::connect_timeout(&(address, PORT).into(), Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(b"GET /name HTTP/1.0\r\n\r\n")?;
         let mut text = String::new();

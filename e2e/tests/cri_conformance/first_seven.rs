@@ -1,11 +1,9 @@
 //! The seven things that a young runtime gets wrong first.
 
-use std::time::Duration;
-
 use e2e::archive::Packing;
 use e2e::cri::Endpoint;
 use e2e::cri::proto::*;
-use e2e::{fixtures, need};
+use e2e::{deadline, fixtures, need};
 use serde_json::json;
 use tonic::Code;
 
@@ -256,7 +254,7 @@ fn exec_attach_and_port_forward_have_addresses(endpoint: &dyn Endpoint) {
         assert!(address.starts_with("127.0.0.1:"), "{url}");
         // Somebody listens there, in the runtime's network, and answers what is not meant for it.
         let socket = address.parse().expect("an address with a port");
-        let answer = e2e::traffic::get_within(endpoint.host(), socket, Duration::from_secs(10));
+        let answer = e2e::traffic::get_within(endpoint.host(), socket, deadline());
         assert!(answer.is_ok() || answer.is_err_and(|error| error.kind() != std::io::ErrorKind::ConnectionRefused));
     }
 }

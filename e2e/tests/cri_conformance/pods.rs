@@ -159,7 +159,7 @@ const PAGE: &str = "while :; do printf 'HTTP/1.1 200 OK\\r\\ncontent-length: 5\\
 /// Asks until somebody answers: the server inside starts when it does.
 fn hears(endpoint: &dyn Endpoint, address: SocketAddr) {
     let heard = e2e::inspect::wait_for(|| {
-        traffic::get_within(endpoint.host(), address, Duration::from_secs(2)).ok().filter(|page| page == "hello")
+        traffic::get_within(endpoint.host(), address, Duration::from_secs(5)).ok().filter(|page| page == "hello")
     });
     assert!(heard.is_some(), "nobody answers at {address} on {}", endpoint.name());
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use e2e::cri::Endpoint;
 use e2e::cri::proto::*;
-use e2e::{BUSYBOX, inspect};
+use e2e::{BUSYBOX, deadline, inspect};
 use rustix::process::Pid;
 
 /// A pod of a test's own: a name that no other has, on whichever runtime.
@@ -99,7 +99,7 @@ impl<'e> Pod<'e> {
     /// container ended.
     #[track_caller]
     fn log_to_its_end(&self, config: &ContainerConfig) -> Vec<String> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + deadline();
         loop {
             let mut lines: Vec<String> =
                 self.endpoint.logs(&self.config, config).into_iter().map(|it| it.text).collect();

@@ -31,7 +31,8 @@ fn two_see_what_is_written_and_feed_what_is_read() {
     let node = need!(Node::with_busybox());
     let cri = Cri::start(&node);
     let script = "echo before; while read line; do echo out $line; echo err $line >&2; done; exit 7";
-    let (_, _, id) = pod_with(&cri, script, |it| it.stdin = true);
+    let (pod, _, id) = pod_with(&cri, script, |it| it.stdin = true);
+    cri.wait_for_log(&pod, &cri.container("c", BUSYBOX, &[]), "before");
     for wire in WIRES {
         let urls = [attach(&cri, &id, ALL), attach(&cri, &id, ALL), attach(&cri, &id, OUTPUT)];
         cri.client().block_on(async {
@@ -74,18 +75,15 @@ fn one_can_attach_before_the_start_and_ends_the_input_once_and_for_all() {
     for (wire, name) in WIRES.into_iter().zip(["a", "b"]) {
         let pod = cri.pod(name);
         let sandbox = cri.run_pod(&pod);
-        let mut container = cri.container("c", BUSYBOX, &["sh", "-c", "echo hello; cat; echo over; sleep 0.2"]);
+        let mut container =
+            cri.container("c", BUSYBOX, &["sh", "-c", "read go; echo hello; cat; echo over; sleep 0.2"]);
         (container.stdin, container.stdin_once) = (true, true);
         let id = cri.create_container(&sandbox, &pod, &container);
         let url = attach(&cri, &id, ALL);
-        let client = cri.client().block_on(async {
-            let client = session(&cri, &url, wire, ALL).await;
-            // The session begins behind the answer: nothing says when.
-            tokio::time::sleep(e2e::patience(Duration::from_millis(500))).await;
-            client
-        });
+        let client = cri.client().block_on(session(&cri, &url, wire, ALL));
         cri.start_container(&id);
-        let outcome = cri.client().block_on(to_the_end(client, b"words\n"));
+        // The session begins behind the answer, and nothing says when: what comes after input has come through it.
+        let outcome = cri.client().block_on(to_the_end(client, b"go\nwords\n"));
         assert_eq!((outcome.text().as_str(), outcome.status), ("hello\nwords\nover\n", Status::Success), "{wire:?}");
         let ended = cri.wait_for_state(&id, ContainerState::ContainerExited);
         assert_eq!(ended.exit_code, 0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use e2e::cri::{Cri, Endpoint};
 use e2e::netns::Host;
-use e2e::{Node, need};
+use e2e::{Node, inspect, need};
 use runtime::streaming::portforward::Forwarded;
 use rustix::process::Pid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -34,7 +34,8 @@ async fn exchange(connection: Forwarded, input: &[u8]) -> (Vec<u8>, String) {
 
 /// Listens in the network of the pod whose container runs `command`, for as long as the test runs.
 fn listen(command: &str, address: (&str, u16), serve: fn(TcpStream)) {
-    let host = Host::of_process(process(command)).expect("the process has a network");
+    let pid = inspect::wait_for(|| process(command)).unwrap_or_else(|| panic!("nobody runs {command:?}"));
+    let host = Host::of_process(pid).expect("the process has a network");
     let listener = host.within(|| TcpListener::bind(address)).expect("the port is free");
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
@@ -43,14 +44,14 @@ fn listen(command: &str, address: (&str, u16), serve: fn(TcpStream)) {
     });
 }
 
-fn process(command: &str) -> Pid {
+fn process(command: &str) -> Option<Pid> {
     let is = |pid: &i32| {
         let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&words).replace('\0', " ").trim_end() == command
     };
     let entries = std::fs::read_dir("/proc").expect("there is a /proc").flatten();
     let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.find(is).and_then(Pid::from_raw).unwrap_or_else(|| panic!("nobody runs {command:?}"))
+    pids.find(is).and_then(Pid::from_raw)
 }
 
 /// Sends back what comes, to its end.

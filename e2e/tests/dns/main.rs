@@ -2,7 +2,7 @@
 
 mod upstream;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,6 +22,7 @@ use upstream::{ADDRESS, TEXT, TEXTS, Upstream};
 fn node(servers: &[&str]) -> Result<(Node, PathBuf), String> {
     let node = Node::with_busybox()?;
     let dig = debian::program("dig", "bind9-dnsutils")?;
+    debian::program("ip", "iproute2")?;
     node.outside();
     set_servers(&node, servers);
     Ok((node, dig))
@@ -198,10 +199,12 @@ fn everything_else_is_asked_of_the_hosts_servers_and_kept() {
     let gateway = server(&node, "web");
     let address = IpAddr::from(ADDRESS).to_string();
     let ask = |words: &[&str]| dig(&program, &web.network, gateway, words);
-    for _ in 0..3 {
+    assert_eq!(ask(&["some.example.org", "A"]), slice::from_ref(&address));
+    let asked = outside.count("some.example.org");
+    for _ in 0..2 {
         assert_eq!(ask(&["some.example.org", "A"]), slice::from_ref(&address));
     }
-    assert_eq!(outside.count("some.example.org"), 1, "it was kept");
+    assert_eq!(outside.count("some.example.org"), asked, "it was kept");
     assert_eq!(ask(&["liar.example.org", "A"]), slice::from_ref(&address), "no answer to another question is taken");
     let code = |name: &str| status(&program, &web.network, gateway, &[name, "A"]).0;
     assert_eq!(code("missing.example.org"), "NXDOMAIN");
@@ -226,7 +229,8 @@ fn everything_else_is_asked_of_the_hosts_servers_and_kept() {
     let second = Upstream::start(node.outside(), other);
     set_servers(&node, &["192.0.2.3"]);
     assert_eq!(ask(&["some.example.org", "A"]), [address]);
-    assert_eq!((outside.count("some.example.org"), second.count("some.example.org")), (1, 1));
+    assert_eq!(outside.count("some.example.org"), asked);
+    assert!(second.count("some.example.org") > 0);
     end(&node, run, web);
 }
 
@@ -277,9 +281,16 @@ fn nobody_but_pods_is_answered() {
     let gateway = server(&node, "web");
     // The host's own processes reach it, and are refused.
     assert_eq!(status(&program, node.host(), gateway, &["web.default", "A"]).0, "REFUSED");
-    let mut connection = node.host().within(|| TcpStream::connect((gateway, 53))).expect("it listens");
-    connection.set_read_timeout(Some(deadline())).expect("a socket");
-    assert_eq!(connection.read(&mut [0; 1]).expect("the connection is closed"), 0);
+    // The end may be there before connect() has returned, and be a reset.
+    let connection = node.host().within(|| TcpStream::connect((gateway, 53)));
+    let heard = connection.as_ref().map_or(Ok(0), |mut connection| {
+        connection.set_read_timeout(Some(deadline())).expect("a socket");
+        connection.read(&mut [0; 1])
+    });
+    assert!(
+        matches!(&heard, Ok(0)) || heard.as_ref().is_err_and(|it| it.kind() == ErrorKind::ConnectionReset),
+        "{heard:?}"
+    );
     // From elsewhere there is no way to it, even for who knows the route.
     let mut route = Command::new("ip");
     route.args(["route", "add", &format!("{gateway}/32"), "via", "192.0.2.1"]);
@@ -312,8 +323,9 @@ fn rubbish_does_no_harm_and_connections_have_a_bound() {
         bytes.truncate(1 + random.number() as usize % bytes.len());
         let _ = socket.send_to(&bytes, to);
     }
+    // What is too much is closed, maybe before connect() has returned.
     let mut connections: Vec<TcpStream> =
-        (0..20).map(|_| web.network.within(|| TcpStream::connect(to)).expect("it listens")).collect();
+        (0..20).filter_map(|_| web.network.within(|| TcpStream::connect(to)).ok()).collect();
     let framed = [&(good.len() as u16).to_be_bytes()[..], &good].concat();
     let answered = connections.iter_mut().filter_map(|it| {
         it.set_read_timeout(Some(deadline())).ok()?;

@@ -45,10 +45,9 @@ fn a_command_on_a_terminal_sees_its_size_and_keys(cluster: &Cluster) {
     // It arrives when it arrives.
     session.type_in("until stty size | grep '33 77'; do sleep 0.1; done; echo re''sized\n");
     session.wait_for("resized");
-    session.type_in("sh -c 'trap \"echo inter\"rupted INT; echo wait\"\"ing; sleep 1000'\n");
+    session.type_in("sh -c 'trap \"echo inter\"rupted\"; exit\" INT; echo wait\"\"ing; sleep 1000'\n");
     session.wait_for("waiting");
-    session.type_in("\x03");
-    session.wait_for("interrupted");
+    session.interrupt_until("interrupted");
     session.type_in("exit 5\n");
     assert_eq!(session.wait().0.code(), Some(5));
 }

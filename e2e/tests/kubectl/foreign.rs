@@ -2,7 +2,7 @@
 
 use e2e::cri::Containerd;
 use e2e::kubectl::{Cluster, Kubectl};
-use e2e::manifest::{pod, shell};
+use e2e::manifest::{pod, shell, with};
 use e2e::pty::Session;
 use e2e::{Node, need};
 use serde_json::json;
@@ -23,10 +23,11 @@ fn sessions_reach_the_pods_of_another_runtime(kubectl: Kubectl) {
     let endpoint = format!("unix://{}", containerd.socket().display());
     let cluster = Cluster::start_with(&node, kubectl, &["--container-runtime-endpoint", &endpoint]);
     let serve = "echo hello >/tmp/index.html; echo up; exec httpd -f -p 8080 -h /tmp";
-    let shown = cluster.run(&pod("web", json!({"containers": [shell("c", serve)]})));
+    let probe = json!({"readinessProbe": {"periodSeconds": 1, "tcpSocket": {"port": 8080}}});
+    let shown = cluster.run(&pod("web", json!({"containers": [with(shell("c", serve), probe)]})));
     let id = shown["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
     assert!(id.starts_with("containerd://"), "{id}");
-    assert_eq!(cluster.text(["logs", "web"]), "up");
+    cluster.start_kubectl(["logs", "-f", "web"]).wait_for("up");
     let got = cluster.kubectl_reading(["exec", "-i", "web", "--", "sh", "-c", "cat; exit 4"], b"words\n").exits(4);
     assert_eq!(got.stdout(), "words\n");
     let mut session = Session::of(node.host(), cluster.command(["exec", "-it", "web", "--", "sh"]).inner());

@@ -77,7 +77,9 @@ fn objects_are_selected_by_labels_and_fields(cluster: &Cluster) {
 
 fn a_pod_is_described_with_its_events(cluster: &Cluster) {
     cluster.run(&labelled("web", json!({"app": "web"})));
-    let said = cluster.text(["describe", "pod", "web"]);
+    let describe = || cluster.text(["describe", "pod", "web"]);
+    e2e::inspect::wait_until("the start among the events", || describe().contains("Started"));
+    let said = describe();
     for expected in ["Labels:       app=web", "Status:       Running", "State:          Running", "Events:"] {
         let (expected, said) = (columns(expected), said.lines().map(columns).collect::<Vec<_>>());
         assert!(said.iter().any(|line| line.starts_with(&expected)), "{expected:?} in {said:#?}");

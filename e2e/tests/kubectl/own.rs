@@ -11,7 +11,9 @@ fn a_pod_is_described_told_of_and_deleted() {
     let node = need!(Node::with_busybox());
     let cluster = Cluster::start(&node, need!(Kubectl::spdy()));
     let before = cluster.run(&keeper("web"));
-    let said = node.coracle(["describe", "pod", "web"]).exits(0).stdout();
+    let describe = || node.coracle(["describe", "pod", "web"]).exits(0).stdout();
+    e2e::inspect::wait_until("the start among the events", || describe().contains("Container started"));
+    let said = describe();
     let ip = before["status"]["podIP"].as_str().unwrap();
     for expected in ["Name:              web", "Status:            Running", ip, "Container started", "QoS Class:"] {
         assert!(said.contains(expected), "{expected:?}: {said}");
@@ -38,7 +40,8 @@ fn a_container_is_attached_to_and_a_port_reached() {
     let cluster = Cluster::start(&node, need!(Kubectl::spdy()));
     let terminal = with(shell("t", "sh"), json!({"stdin": true, "tty": true}));
     let args = ["serve", "--port", "8080", "--text", "through a tunnel"];
-    let serve = json!({"name": "s", "image": "coracle.local/tools", "args": args});
+    let probe = json!({"periodSeconds": 1, "tcpSocket": {"port": 8080}});
+    let serve = json!({"name": "s", "image": "coracle.local/tools", "args": args, "readinessProbe": probe});
     cluster.run(&pod("web", json!({"containers": [terminal, serve]})));
     let attach = node.command(["attach", "-it", "web", "-c", "t"]);
     let mut session = Session::of(node.host(), attach.inner());

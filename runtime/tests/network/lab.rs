@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use runtime::cgroup::{Cgroup, Hierarchies};
@@ -20,7 +20,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 /// How long nothing has to come before it counts as lost.
 pub const SILENCE: Duration = Duration::from_millis(400);
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub const HOST: &str = "host";
 pub const OUTSIDE: &str = "outside";
@@ -273,6 +273,18 @@ pub fn dropped(lab: &Lab, chain: &str) -> Option<u64> {
         }
     }
     Some(all)
+}
+
+/// Whether a chain comes to drop more than before: a packet may still be on its way. Without `nft` it is believed.
+pub fn drops_more(lab: &Lab, chain: &str, before: Option<u64>) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while before.is_some() && dropped(lab, chain) <= before {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 /// Sends an empty ICMPv6 message of a kind to all nodes of the link.

@@ -34,7 +34,7 @@ pub const ALL: &[Case] = &[
     ("five_hundred_links_change_as_fast_as_ten", five_hundred_links_change_as_fast_as_ten),
 ];
 
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(60);
 const SERVICE4: &str = "10.99.0.1";
 const SERVICE6: &str = "fd99::1";
 

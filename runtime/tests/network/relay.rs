@@ -22,7 +22,7 @@ pub const ALL: &[Case] = &[
     ("a_relay_outlives_who_asked_for_it", a_relay_outlives_who_asked_for_it),
 ];
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// A relay that ends with the test.
 struct Running(i32, Box<dyn Fn()>);

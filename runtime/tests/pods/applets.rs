@@ -30,7 +30,7 @@ pub fn run(args: &[String]) -> ExitCode {
         }
         ["dial", address] => {
             let address: std::net::SocketAddr = address.parse().unwrap();
-            let answer = std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(5))
+            let answer = std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(60))
                 .and_then(|mut it| std::io::read_to_string(&mut it));
             match answer {
                 Ok(text) => println!("{text}"),

@@ -7,7 +7,7 @@ use cri_proto::cri::runtime_service_client::RuntimeServiceClient;
 use cri_proto::cri::{self, ContainerState, NamespaceMode};
 use runtime::Owner;
 
-use crate::node::Node;
+use crate::node::{self, Node};
 
 pub type Case = for<'a> fn(&'a Node) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
@@ -55,9 +55,9 @@ async fn an_exec_joins_and_answers(node: &Node) {
     for mode in [NamespaceMode::Container, NamespaceMode::Pod, NamespaceMode::Node] {
         let sandbox = node.sandbox("exec", mode).await;
         let id = node.run(&sandbox, node.config("a", &["sleep"])).await;
-        let answer = node.exec(&id, &["both"], 10).await.unwrap();
+        let answer = node.exec(&id, &["both"], 60).await.unwrap();
         assert_eq!((answer.exit_code, answer.stdout, answer.stderr), (0, b"out\n".to_vec(), b"err\n".to_vec()));
-        assert_eq!(node.exec(&id, &["exit", "7"], 10).await.unwrap().exit_code, 7);
+        assert_eq!(node.exec(&id, &["exit", "7"], 60).await.unwrap().exit_code, 7);
         node.remove_sandbox(&sandbox).await;
     }
 }
@@ -68,7 +68,7 @@ async fn an_exec_that_takes_too_long_is_killed_alone(node: &Node) {
     let error = node.exec(&id, &["sleep"], 1).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::DeadlineExceeded, "{error}");
     assert_eq!(node.status(&id).await.state(), ContainerState::ContainerRunning);
-    assert_eq!(node.exec(&id, &["true"], 10).await.unwrap().exit_code, 0);
+    assert_eq!(node.exec(&id, &["true"], 60).await.unwrap().exit_code, 0);
     node.remove_sandbox(&sandbox).await;
 }
 
@@ -116,15 +116,10 @@ async fn a_shim_that_is_killed_takes_its_pod_alone(node: &Node) {
     let status = node.ended(&victim).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (255, "ContainerStatusUnknown"), "{status:?}");
     assert_eq!(node.sandbox_state(&dies).await, cri::PodSandboxState::SandboxNotready);
-    for _ in 0..400 {
-        if node.processes_in(&victim).is_empty() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    assert_eq!(node.processes_in(&victim), Vec::<String>::new(), "its processes outlived it");
+    let left = node::settled(&Vec::new(), || node.processes_in(&victim));
+    assert_eq!(left, Vec::<String>::new(), "its processes outlived it");
     assert_eq!(node.status(&other).await.state(), ContainerState::ContainerRunning);
-    assert_eq!(node.exec(&other, &["true"], 10).await.unwrap().exit_code, 0);
+    assert_eq!(node.exec(&other, &["true"], 60).await.unwrap().exit_code, 0);
     node.remove_sandbox(&dies).await;
     node.remove_sandbox(&lives).await;
 }
@@ -322,10 +317,10 @@ async fn root_of_a_user_namespace_is_somebody_else_on_the_host(node: &Node) {
         config.linux = Some(cri::LinuxContainerConfig { security_context: Some(context), ..Default::default() });
         let id = node.run(&sandbox, config).await;
         let said = |answer: cri::ExecSyncResponse| String::from_utf8(answer.stdout).unwrap();
-        let map = said(node.exec(&id, &["cat", "/proc/self/uid_map"], 10).await.unwrap());
+        let map = said(node.exec(&id, &["cat", "/proc/self/uid_map"], 60).await.unwrap());
         assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "200000", "65536"], "{pid:?}");
         let paths = ["write", "/root-file", "/volume/file", "/dev/null", "/dev/shm/file"];
-        let written = said(node.exec(&id, &paths, 10).await.unwrap());
+        let written = said(node.exec(&id, &paths, 60).await.unwrap());
         assert_eq!(written.matches(": written").count(), paths.len() - 1, "{pid:?}: {written}");
         let owner = |path: std::path::PathBuf| std::os::unix::fs::MetadataExt::uid(&path.metadata().unwrap());
         assert_eq!(owner(volume.join("file")), 0, "{pid:?}");

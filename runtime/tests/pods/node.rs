@@ -1,7 +1,7 @@
 //! A runtime in directories of its own.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cri_proto::cri::{self, runtime_service_client::RuntimeServiceClient};
 use runtime::{Options, Owner, Runtime};
@@ -14,6 +14,21 @@ pub struct Node {
     pub runtime: Runtime,
     pub cri: RuntimeServiceClient<Routes>,
     forwarding: Vec<Option<String>>,
+}
+
+/// How long a test waits for one thing, on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits for what takes the kernel or another process a moment: what it is when it is as it should be, or at the end.
+pub fn settled<T: PartialEq>(expected: &T, look: impl Fn() -> T) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let now = look();
+        if now == *expected || Instant::now() > end {
+            return now;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The settings that a pod network changes. A new network namespace may have them from the machine's.
@@ -126,7 +141,8 @@ impl Node {
 
     /// Waits for the end.
     pub async fn ended(&self, id: &str) -> cri::ContainerStatus {
-        for _ in 0..2000 {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
             let status = self.status(id).await;
             if status.state() == cri::ContainerState::ContainerExited {
                 return status;
@@ -178,7 +194,8 @@ impl Node {
 
     /// Waits until a container has written a line.
     pub async fn says(&self, id: &str, line: &str) {
-        for _ in 0..2000 {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
             if self.log(&self.status(id).await).iter().any(|it| it.1 == line) {
                 return;
             }
@@ -226,8 +243,8 @@ impl Drop for Node {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let dir = dir.path().to_string_lossy().into_owned();
         assert!(!mounts.contains(&dir), "mounts are left below {dir}: {mounts}");
-        let links = std::fs::read_to_string("/proc/net/dev").unwrap();
-        assert!(!links.contains("cor"), "links are left: {links}");
+        let links = || std::fs::read_to_string("/proc/net/dev").unwrap().contains("cor");
+        assert!(!settled(&false, links), "links are left");
         assert_eq!(runtime::network::nft::Table::list_ours().unwrap(), Vec::<String>::new(), "tables are left");
         assert_eq!(forwarding(), self.forwarding, "what is forwarded was changed for good");
     }
