@@ -1,5 +1,6 @@
 //! The agent's settings: kubelet's configuration file, flags over it, and SIGHUP.
 
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use e2e::agent::Agent;
@@ -10,10 +11,13 @@ use serde_json::{Value, json};
 
 const HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
 
+/// What the machine's own disks and memory could set off is none of these tests' business.
+const CALM: &str = "imageGCHighThresholdPercent: 100\nevictionHard: {memory.available: 1Mi}\n";
+
 /// Writes a configuration below the node's directory.
 fn configure(node: &Node, body: &str) -> PathBuf {
     let path = node.dir().join("config.yaml");
-    std::fs::write(&path, format!("{HEAD}{body}")).expect("the temporary directory is writable");
+    std::fs::write(&path, format!("{HEAD}{body}{CALM}")).expect("the temporary directory is writable");
     path
 }
 
@@ -87,15 +91,23 @@ fn sighup_reads_settings_and_manifests_again() {
     let node = need!(Node::with_busybox());
     let mut agent = configured(&node, "fileCheckFrequency: 1h\n");
     agent.restart();
+    // Written by another name, elsewhere: nothing happens in the directory that is watched.
+    let elsewhere = node.dir().join("elsewhere.yaml");
+    std::fs::hard_link(agent.write("web.yaml", keeper("web")), &elsewhere).expect("one filesystem");
+    agent.wait_for_running("web");
+    let mut labelled = keeper("web");
+    labelled["metadata"]["labels"] = json!({"read": "again"});
+    std::fs::write(&elsewhere, labelled.to_string()).expect("it is ours");
     let body = "fileCheckFrequency: 2h\ncontainerLogMaxSize: 4Ki\ncontainerLogMaxFiles: 3\nhealthzPort: 10249\n";
     configure(&node, body);
     agent.run().signal(Signal::HUP);
     agent.wait_for_words("the settings were read again");
+    agent.wait_for("web", "read again", |pod| pod["metadata"]["labels"]["read"] == "again");
     let later = agent.wait_for_words("count from the agent's next start on");
     assert!(later.contains("fileCheckFrequency") && !later.contains("containerLogMaxSize"), "{later}");
     let served = |port: u16| node.host().within(|| std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)));
     assert!(e2e::inspect::wait_for(|| served(10249).ok()).is_some(), "it is served where it is wanted now");
-    assert!(served(10248).is_err(), "and not where it was");
+    e2e::inspect::wait_until("and not where it was", || served(10248).is_err());
     agent.write("talks.yaml", pod("talks", json!({"containers": [shell("c", "seq 1 2000; exec sleep 1000")]})));
     agent.wait_for_running("talks");
     let files = e2e::inspect::wait_for(|| Some(log_files(&node, "talks")).filter(|files| files.len() == 3));
@@ -141,12 +153,13 @@ fn messages_are_json_when_they_are_asked_for() {
 fn messages_go_to_the_journal_when_they_are_asked_for() {
     let node = need!(Node::with_busybox());
     let path = std::path::Path::new("/run/systemd/journal/socket");
-    if path.exists() {
-        e2e::skip::announce("this machine has a journal of its own");
-        return;
+    if UnixDatagram::unbound().is_ok_and(|socket| socket.connect(path).is_ok()) {
+        e2e::skip!("this machine has a journal of its own");
     }
     std::fs::create_dir_all(path.parent().expect("it has a parent")).expect("/run is writable");
-    let journal = std::os::unix::net::UnixDatagram::bind(path).expect("nobody listens there");
+    // One that was left lying there.
+    let _ = std::fs::remove_file(path);
+    let journal = UnixDatagram::bind(path).expect("nobody listens there");
     let _remove = Remove(path);
     journal.set_read_timeout(Some(e2e::deadline())).expect("a socket has a deadline");
     let mut agent = Agent::prepare(&node, ["--logging-format", "journald"]);
@@ -156,7 +169,11 @@ fn messages_go_to_the_journal_when_they_are_asked_for() {
     loop {
         let length = journal.recv(&mut buffer).expect("the journal is told of the pod");
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        assert!(text.contains("SYSLOG_IDENTIFIER=coracle\n") && text.contains("PRIORITY="), "{text}");
+        // Others of the machine may have found it, too.
+        if !text.contains("SYSLOG_IDENTIFIER=coracle\n") {
+            continue;
+        }
+        assert!(text.contains("PRIORITY="), "{text}");
         if text.contains("CORACLE_POD=default/web\n") {
             break;
         }

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use e2e::{Finished, Node, Run, need};
+use e2e::agent::{condition, status_of};
+use e2e::manifest::{pod, tool};
+use e2e::{Finished, Node, Run, inspect, need};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::json;
 
 /// Run by tests of their own: of the first steps, of published ports, of the network, and of the agent.
 const ELSEWHERE: [&str; 10] = [
@@ -50,6 +52,10 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/examples")
 }
 
+fn text(name: &str) -> String {
+    std::fs::read_to_string(directory().join(format!("{name}.yaml"))).expect("the example is there")
+}
+
 fn start(node: &Node, name: &str) -> Run {
     node.start(["run".into(), directory().join(format!("{name}.yaml"))])
 }
@@ -63,10 +69,12 @@ fn stop(mut run: Run) -> Finished {
     run.wait()
 }
 
-/// The status of a container.
-fn container<'a>(pod: &'a Value, list: &str, name: &str) -> &'a Value {
-    let statuses = pod["status"][list].as_array().expect("there are statuses");
-    statuses.iter().find(|status| status["name"] == name).expect("the container has a status")
+/// What a server says to a client in its container, as soon as it listens.
+#[track_caller]
+fn fetch(node: &Node, pod: &str, container: &str, url: &str) -> Finished {
+    let args = ["/bin/coracle", "tool", "fetch", "--timeout", "60s", url];
+    let answer = inspect::wait_for(|| Some(node.exec(pod, container, &args)).filter(|it| it.status.success()));
+    answer.unwrap_or_else(|| panic!("{pod} never serves {url}"))
 }
 
 #[test]
@@ -111,11 +119,11 @@ fn hooks_are_run_at_start_and_before_the_stop() {
     need!(e2e::skip::root());
     let node = Node::new();
     let run = start(&node, "hooks");
-    node.wait_for_pod("hooks", "past its hook", |pod| {
-        pod["status"]["containerStatuses"][0]["state"]["running"].is_object()
-    });
-    node.exec("hooks", "web", &["/bin/coracle", "tool", "cat", "/tmp/started"]).exits(0).says("by the hook");
+    let begun = || node.exec("hooks", "web", &["/bin/coracle", "tool", "cat", "/tmp/started"]).stdout();
+    inspect::wait_until("what the hook has written", || begun() == "by the hook\n");
+    let asked = std::time::Instant::now();
     stop(run).exits(0);
+    assert!(asked.elapsed() >= std::time::Duration::from_secs(1), "nobody waited for the hook before the stop");
 }
 
 #[test]
@@ -124,8 +132,7 @@ fn a_server_on_the_hosts_network_answers() {
     let node = Node::new();
     let run = start(&node, "host-network");
     node.wait_for_phase("host-network", "Running");
-    let args = ["/bin/coracle", "tool", "fetch", "--timeout", "5s", "http://127.0.0.1:8080/"];
-    node.exec("host-network", "web", &args).exits(0).says("hello from host-network at ");
+    fetch(&node, "host-network", "web", "http://127.0.0.1:8080/").says("hello from host-network at ");
     stop(run);
 }
 
@@ -169,9 +176,16 @@ fn variables_and_files_reach_their_containers() {
 fn last_words_are_in_the_status() {
     need!(e2e::skip::root());
     let node = Node::new();
-    let mut run = start(&node, "last-words");
-    run.wait_for("last-words/logs: exited");
-    run.wait().exits(1);
+    let keeper = pod("keeper", json!({"containers": [tool("c", &["sleep", "inf"])]}));
+    let run = node.run(format!("{}\n---\n{keeper}", text("last-words")));
+    let ended = node.wait_for_phase("last-words", "Failed");
+    let message = |name: &str| {
+        let state = &status_of(&ended, name).expect("the container has a status")["state"]["terminated"];
+        state["message"].as_str().unwrap_or_else(|| panic!("{name} has no last words: {ended:#}")).trim().to_owned()
+    };
+    assert_eq!(message("writes"), "all is well");
+    assert!(message("logs").contains("/nowhere: No such file"), "{ended:#}");
+    stop(run).exits(1);
 }
 
 #[test]
@@ -192,12 +206,8 @@ fn a_probed_server_becomes_ready() {
     need!(e2e::skip::root());
     let node = Node::new();
     let run = start(&node, "probes");
-    let pod = node.wait_for_pod("probes", "ready", |pod| {
-        pod["status"]["conditions"].as_array().is_some_and(|conditions| {
-            conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-        })
-    });
-    let web = container(&pod, "containerStatuses", "web");
+    let pod = node.wait_for_pod("probes", "ready", |pod| condition(pod, "Ready") == Some(true));
+    let web = status_of(&pod, "web").expect("the container has a status");
     assert_eq!((&web["started"], &web["ready"], &web["restartCount"]), (&true.into(), &true.into(), &0.into()));
     stop(run);
 }
@@ -231,8 +241,9 @@ fn what_fails_is_started_again() {
     need!(e2e::skip::root());
     let node = Node::new();
     let run = start(&node, "restart");
-    let pod =
-        node.wait_for_pod("restart", "restarted", |pod| pod["status"]["containerStatuses"][0]["restartCount"] == 1);
+    let pod = node.wait_for_pod("restart", "restarted", |pod| {
+        pod["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(1)
+    });
     assert_eq!(pod["spec"]["restartPolicy"], "OnFailure");
     stop(run);
 }
@@ -242,8 +253,7 @@ fn rules_decide_about_a_restart() {
     need!(e2e::skip::root());
     let node = Node::new();
     run(&node, "restart-rules").exits(7).never_says("restart 1");
-    let text = std::fs::read_to_string(directory().join("restart-rules.yaml")).expect("it is there");
-    let again = node.run(text.replace("\"7\"", "\"42\""));
+    let again = node.run(text("restart-rules").replace("\"7\"", "\"42\""));
     node.wait_for_pod("restart-rules", "restarted", |pod| {
         pod["status"]["containerStatuses"][0]["restartCount"].as_i64().is_some_and(|count| count >= 2)
     });
@@ -256,8 +266,7 @@ fn a_confined_server_serves() {
     let node = Node::new();
     let run = start(&node, "security");
     node.wait_for_phase("security", "Running");
-    let args = ["/bin/coracle", "tool", "fetch", "--timeout", "5s", "http://127.0.0.1:80/"];
-    node.exec("security", "confined", &args).exits(0);
+    fetch(&node, "security", "confined", "http://127.0.0.1:80/");
     stop(run);
 }
 
@@ -265,10 +274,24 @@ fn a_confined_server_serves() {
 fn containers_share_their_processes() {
     need!(e2e::skip::root());
     let node = Node::new();
-    let mut run = start(&node, "shared-pid");
-    run.wait_for("shared-pid/second: started");
-    node.wait_for_phase("shared-pid", "Running");
-    run.wait().exits(0);
+    // However long this takes.
+    let run = node.run(text("shared-pid").replace("\"5\"", "\"inf\""));
+    let sleeping = || {
+        let mut all = inspect::processes(&node);
+        all.retain(|pid| inspect::command_line(*pid).ends_with("tool sleep inf"));
+        Some(all).filter(|all| all.len() == 2)
+    };
+    let both = inspect::wait_for(sleeping).expect("both containers run");
+    let namespaces: BTreeSet<_> = both
+        .iter()
+        .map(|pid| std::fs::read_link(format!("/proc/{}/ns/pid", pid.as_raw_nonzero())).expect("it runs"))
+        .collect();
+    assert_eq!(namespaces.len(), 1, "one cannot see the other");
+    for pid in both {
+        let inside = inspect::status(pid, "NSpid").expect("it runs");
+        assert_ne!(inside.split_whitespace().last(), Some("1"), "{inside}");
+    }
+    stop(run);
 }
 
 #[test]

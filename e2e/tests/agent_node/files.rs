@@ -1,9 +1,11 @@
 //! `coracle cp`, `apply` and `explain`.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use e2e::agent::{Agent, container_id};
-use e2e::manifest::{keeper, pod, several, shell};
+use e2e::archive::Layer;
+use e2e::manifest::{keeper, pod, several, shell, with};
 use e2e::{Node, need};
 use serde_json::json;
 
@@ -11,12 +13,10 @@ use serde_json::json;
 fn cp_brings_files_out_of_a_container_and_into_it() {
     let node = need!(Node::with_busybox());
     let agent = Agent::start(&node);
-    let script =
-        "mkdir -p /d/sub; echo one > /d/a; echo two > /d/sub/b; chmod 750 /d/sub/b; ln -s /etc /d/s; exec sleep 1000";
+    let script = "mkdir -p /d/sub; echo one > /d/a; echo two > /d/sub/b; chmod 750 /d/sub/b; ln -s /etc /d/s; echo up; exec sleep 1000";
     agent.write("web.yaml", pod("web", json!({"containers": [shell("c", script)]})));
     agent.wait_for_running("web");
-    let ready = || node.exec("web", "c", &["test", "-L", "/d/s"]).status.success().then_some(());
-    e2e::inspect::wait_for(ready).expect("the files are there");
+    node.wait_for_output("web", "c", "up");
     let here = node.make_dir("here");
     let path = |name: &str| here.join(name).display().to_string();
     let cp = |from: &str, to: &str| node.coracle(["cp", from, to]);
@@ -44,19 +44,47 @@ fn cp_brings_files_out_of_a_container_and_into_it() {
 fn nothing_that_a_container_sends_leaves_the_destination() {
     let node = need!(Node::with_busybox());
     let agent = Agent::start(&node);
+    let archives = node.make_dir("archives");
+    let archive = |file: &str, layer: Layer| fs::write(archives.join(file), &**layer.finish()).expect("it is ours");
+    archive("other.tar", Layer::new().file("evil/f", 0o644, b"x"));
+    archive("climbs.tar", Layer::new().file("d/../../evil", 0o644, b"x"));
+    archive("absolute.tar", Layer::new().file("/evil", 0o644, b"x"));
+    archive("link.tar", Layer::new().symlink("d", "..").file("d/evil", 0o644, b"x"));
     // A `tar` of the container's own that answers with another archive than it was asked for.
-    let script = "mkdir -p /x/evil /bin2; cd /x; echo x > evil/f; tar cf /evil.tar evil; \
-                  sed -e 's,evil/,../ev,' /evil.tar > /moved.tar; cp -a /bin/. /bin2/; rm /bin/tar; \
-                  printf '#!/bin2/sh\\nexec /bin2/cat /evil.tar\\n' > /bin/tar; chmod 755 /bin/tar; : > /ready; exec sleep 1000";
-    agent.write("web.yaml", pod("web", json!({"containers": [shell("c", script)]})));
+    let script = "mkdir /bin2; cp -a /bin/. /bin2/; rm /bin/tar; \
+                  printf '#!/bin2/sh\\nexec /bin2/cat /archives/now.tar\\n' > /bin/tar; chmod 755 /bin/tar; echo up; exec sleep 1000";
+    let mount = json!({"volumeMounts": [{"name": "archives", "mountPath": "/archives"}]});
+    let volumes = json!([{"name": "archives", "hostPath": {"path": archives}}]);
+    agent.write("web.yaml", pod("web", json!({"containers": [with(shell("c", script), mount)], "volumes": volumes})));
     agent.wait_for_running("web");
-    let ready = || node.exec("web", "c", &["test", "-e", "/ready"]).status.success().then_some(());
-    e2e::inspect::wait_for(ready).expect("it is prepared");
-    let here = node.make_dir("here");
-    node.coracle(["cp", "web:/d", &here.display().to_string()])
-        .exits(125)
-        .says("evil, which is not in d: nothing more is copied");
-    assert_eq!(fs::read_dir(&here).expect("it is there").count(), 0);
+    node.wait_for_output("web", "c", "up");
+    for (file, refused) in [
+        ("other.tar", Some("evil/f, which is not in d: nothing more is copied")),
+        ("climbs.tar", Some("which leaves the destination: nothing more is copied")),
+        ("absolute.tar", Some("nothing more is copied")),
+        ("link.tar", None),
+    ] {
+        fs::copy(archives.join(file), archives.join("now.tar")).expect("it is there");
+        let above = node.make_dir(&format!("above-{file}"));
+        let here = above.join("deep/here");
+        fs::create_dir_all(&here).expect("it is ours");
+        let copied = node.coracle(["cp", "web:/d", &here.display().to_string()]);
+        let files = files_below(&above);
+        match refused {
+            Some(why) => {
+                copied.exits(125).says(why);
+                assert_eq!(files, Vec::<PathBuf>::new(), "{file}");
+            }
+            // The link is left out: what lay behind it lies in a directory of its name, below the destination.
+            None => assert_eq!(files, [here.join("d/evil")], "{copied}"),
+        }
+    }
+    assert!(!Path::new("/evil").exists());
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("it is there").flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 #[test]

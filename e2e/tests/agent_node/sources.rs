@@ -54,7 +54,8 @@ fn every_editors_way_of_writing_is_understood() {
     for (number, way) in (1..).zip(ways) {
         sh(agent.manifests(), way, &version(number));
         wait_for_version(&agent, number);
-        assert!(node.pod("web.yaml").is_none(), "half of it was taken for the whole: {way}");
+        let said = agent.said();
+        assert!(!said.contains("is not used"), "half of it was taken for the whole: {way}\n{said}");
     }
 }
 
