@@ -7,6 +7,7 @@ mod care {
     pub mod processes;
 }
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use e2e::Node;
@@ -29,8 +30,14 @@ fn config(node: &Node, settings: Value) -> PathBuf {
 
 /// An agent that looks at its node often.
 fn agent(node: &Node, settings: Value) -> Agent<'_> {
+    agent_with(node, settings, &[])
+}
+
+/// One with more arguments.
+fn agent_with<'n>(node: &'n Node, settings: Value, args: &[&str]) -> Agent<'n> {
     let config = config(node, settings).to_string_lossy().into_owned();
-    Agent::start_with(node, ["--config", &config, "--housekeeping-interval", "500ms"])
+    let own = ["--config", &config, "--housekeeping-interval", "500ms"];
+    Agent::start_with(node, own.iter().chain(args).map(OsString::from))
 }
 
 /// Waits until the node has evicted a pod; why, in its status.

@@ -1,16 +1,15 @@
 //! What runs is not touched by what becomes of the agent.
 
 use std::fs;
-use std::path::PathBuf;
 
-use e2e::agent::{Agent, container_id, restarts};
-use e2e::manifest::{keeper, pod, shell};
+use e2e::agent::{Agent, condition, condition_of, container_id, restarts, status_of};
+use e2e::manifest::{keeper, pod, shell, with};
 use e2e::{Node, StateDir, inspect, need};
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 /// A pod that runs for ever and is restarted.
-fn server(name: &str) -> serde_json::Value {
+fn server(name: &str) -> Value {
     pod(name, json!({"restartPolicy": "Always", "containers": [shell("c", "echo up; exec sleep 1000")]}))
 }
 
@@ -47,6 +46,74 @@ fn neither_a_stop_nor_a_kill_of_the_agent_touches_a_pod() {
     // It is the agent's again, not merely left over.
     agent.remove("web.yaml");
     agent.wait_until_gone("web");
+}
+
+#[test]
+fn what_probes_have_proved_outlives_the_agent_and_they_go_on() {
+    let node = need!(Node::with_busybox());
+    let dir = node.make_dir("answers");
+    for file in ["ready", "alive"] {
+        fs::write(dir.join(file), "").expect("it is ours");
+    }
+    let probe = |failures: u32, script: &str| {
+        let command = json!({"exec": {"command": ["sh", "-c", script]}});
+        with(json!({"periodSeconds": 1, "timeoutSeconds": 60, "failureThreshold": failures}), command)
+    };
+    let container = json!({
+        "startupProbe": probe(1000, "echo x >> /a/startup"),
+        "readinessProbe": probe(2, "echo x >> /a/asked; test -e /a/ready"),
+        "livenessProbe": probe(3, "echo x >> /a/lived; test -e /a/alive"),
+        "volumeMounts": [{"name": "a", "mountPath": "/a"}],
+    });
+    let spec = json!({
+        "restartPolicy": "Always", "containers": [with(shell("c", "echo up; exec sleep 100000"), container)],
+        "volumes": [{"name": "a", "hostPath": {"path": dir}}],
+    });
+    let mut agent = Agent::start_with(&node, ["--restart-backoff", "initial=100ms,max=500ms"]);
+    agent.write("web.yaml", pod("web", spec));
+    let before = agent.wait_for_running("web");
+    let asked = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default().lines().count();
+    let begun = asked("startup");
+    let since = |pod: &Value, kind: &str| {
+        let found = condition_of(pod, kind).unwrap_or_else(|| panic!("no {kind}: {pod:#}"));
+        (found["status"].clone(), found["lastTransitionTime"].clone())
+    };
+    agent.kill();
+    agent.restart();
+    // Asked again, by the new agent; and neither readiness nor the start was in doubt meanwhile.
+    let times = asked("asked");
+    inspect::wait_until("another question", || asked("asked") > times + 1);
+    let after = agent.wait_for_running("web");
+    for kind in ["Ready", "ContainersReady"] {
+        assert_eq!(since(&before, kind), since(&after, kind), "{}", agent.said());
+    }
+    assert_eq!(status_of(&after, "c").map(|it| (&it["started"], &it["ready"])), Some((&json!(true), &json!(true))));
+    assert_eq!(asked("startup"), begun, "what has started is not asked whether it has");
+
+    // What goes wrong while no agent is there is found by the next one, by the whole threshold.
+    agent.kill();
+    fs::remove_file(dir.join("ready")).expect("it is there");
+    agent.restart();
+    agent.wait_for("web", "not ready", |pod| condition(pod, "Ready") == Some(false));
+    // One that begins with a container that is not ready does not take it for ready either.
+    agent.kill();
+    agent.restart();
+    let times = asked("asked");
+    inspect::wait_until("another question", || asked("asked") > times + 1);
+    let still = node.pod("web").expect("it is there");
+    assert_eq!(condition(&still, "Ready"), Some(false), "{still:#}");
+    fs::write(dir.join("ready"), "").expect("it is ours");
+    agent.wait_for_running("web");
+
+    agent.kill();
+    fs::remove_file(dir.join("alive")).expect("it is there");
+    let lived = asked("lived");
+    agent.restart();
+    inspect::wait_until("a restart", || node.pod("web").is_some_and(|pod| restarts(&pod, "c") >= Some(1)));
+    assert!(asked("lived") >= lived + 3, "it was restarted before its threshold");
+    fs::write(dir.join("alive"), "").expect("it is ours");
+    let healed = agent.wait_for_running("web");
+    assert_eq!(healed["metadata"]["uid"], before["metadata"]["uid"]);
 }
 
 #[test]
@@ -146,7 +213,7 @@ fn the_pods_end_with_the_agent_only_when_that_is_wished() {
     agent.write("web.yaml", server("web"));
     let before = agent.wait_for_running("web");
     agent.stop();
-    assert!(e2e::inspect::processes(&node).is_empty(), "{}", agent.said());
+    assert!(inspect::processes(&node).is_empty(), "{}", agent.said());
     agent.restart();
     let after = agent.wait_for("web", "another instance", |pod| {
         container_id(pod, "c").is_some_and(|id| Some(id) != container_id(&before, "c"))
@@ -165,50 +232,6 @@ fn two_agents_of_one_node_are_one_too_many() {
     agent.wait_for_running("web");
     agent.run().signal(Signal::INT);
     agent.wait().exits(0);
-}
-
-/// The hierarchies of cgroups, by where they are mounted.
-fn hierarchies() -> Vec<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("procfs is there");
-    let is_one = |line: &&str| line.contains(" - cgroup ") || line.contains(" - cgroup2 ");
-    mounts.lines().filter(is_one).filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
-}
-
-#[test]
-fn when_the_agents_whole_cgroup_is_killed_its_pods_live() {
-    let node = need!(Node::with_busybox());
-    let mut agent = Agent::start(&node);
-    let pid = agent.run().pid();
-    let zygote = inspect::children(pid);
-    let mut cgroups = Vec::new();
-    for hierarchy in hierarchies() {
-        let cgroup = hierarchy.join(format!("{}-service", node.cgroup_root));
-        // One that takes no process without more ado (cpuset) is none that a service manager uses.
-        if fs::create_dir(&cgroup).is_ok() {
-            let all = zygote.iter().chain([&pid]);
-            let moved = all
-                .map(|pid| fs::write(cgroup.join("cgroup.procs"), pid.as_raw_nonzero().to_string()))
-                .all(|it| it.is_ok());
-            cgroups.push((cgroup, moved));
-        }
-    }
-    assert!(cgroups.iter().any(|(_, moved)| *moved), "no cgroup takes the agent: {cgroups:?}");
-    agent.write("web.yaml", server("web"));
-    let before = agent.wait_for_running("web");
-    for (cgroup, _) in &cgroups {
-        for line in fs::read_to_string(cgroup.join("cgroup.procs")).expect("it is there").lines() {
-            let pid = line.parse().ok().and_then(Pid::from_raw).expect("a process id");
-            // ESRCH: it was in another one of them, too.
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
-    agent.wait();
-    assert_eq!(node.exec("web", "c", &["echo", "alive"]).exits(0).stdout(), "alive\n");
-    agent.restart();
-    assert_eq!(container_id(&before, "c"), container_id(&agent.wait_for_running("web"), "c"));
-    for (cgroup, _) in cgroups {
-        inspect::wait_for(|| fs::remove_dir(&cgroup).ok()).expect("nobody is in it any more");
-    }
 }
 
 #[test]
@@ -234,12 +257,12 @@ fn pods_are_stopped_with_the_agent_by_their_priority_within_the_settings_times()
     let node = need!(Node::with_busybox());
     let config = node.dir().join("config.yaml");
     let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
-    let times = "shutdownGracePeriod: 8s\nshutdownGracePeriodCriticalPods: 6s\n";
+    let times = "shutdownGracePeriod: 68s\nshutdownGracePeriodCriticalPods: 60s\n";
     fs::write(&config, format!("{head}{times}evictionHard: {{memory.available: 1Mi}}\n")).expect("it is ours");
     let mut agent = Agent::prepare(&node, ["--shutdown-pods".into(), "--config".into(), config.into_os_string()]);
     let out = node.make_dir("out");
     let polite = |name: &str, script: &str, class: &str| {
-        let mut container = shell("c", &format!("trap '{script}' TERM; echo up; while :; do sleep 0.05; done"));
+        let mut container = shell("c", &format!("trap '{script}' TERM; echo up; sleep 100000 & wait"));
         container["volumeMounts"] = json!([{"name": "out", "mountPath": "/out"}]);
         let volume = json!({"name": "out", "hostPath": {"path": out.display().to_string()}});
         pod(
@@ -251,13 +274,12 @@ fn pods_are_stopped_with_the_agent_by_their_priority_within_the_settings_times()
     };
     agent.write("low.yaml", polite("low", "sleep 0.5; echo low >> /out/order; exit 0", ""));
     agent.write("high.yaml", polite("high", "echo high >> /out/order; exit 0", "system-cluster-critical"));
-    // One that does not end, and has an hour of its own: it gets two seconds.
+    // One that does not end, and has an hour of its own: it gets what is left for those like it.
     agent.write("stubborn.yaml", polite("stubborn", "", ""));
     agent.restart();
     for name in ["low", "high", "stubborn"] {
         agent.wait_for_running(name);
-        e2e::inspect::wait_for(|| node.coracle(["logs", name]).stdout().contains("up").then_some(()))
-            .expect("it is ready to be asked");
+        node.wait_for_output(name, "c", "up");
     }
     agent.stop();
     assert!(inspect::processes(&node).is_empty(), "{}", agent.said());

@@ -1,11 +1,15 @@
 //! Disks run full, and pods take more of them than they may.
 
-use e2e::agent::{Agent, container_id};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use e2e::agent::{Agent, container_id, restarts};
+use e2e::cri::{Containerd, Endpoint as _};
 use e2e::manifest::{keeper, pod, shell, with};
-use e2e::{Node, fixtures, inspect, need};
+use e2e::{BUSYBOX, Node, fixtures, inspect, need};
 use serde_json::{Value, json};
 
-use crate::{agent, evicted};
+use crate::{agent, agent_with, evicted};
 
 /// A pod whose container writes to its volume `v`, an emptyDir, and stays.
 fn writer(name: &str, script: &str, volume: Value) -> Value {
@@ -93,6 +97,86 @@ fn images_go_when_their_disk_is_nearly_full() {
     assert!(gone.is_some(), "{:#?}\n{}", node.images(), agent.said());
     node.assert_images(&used);
     agent.wait_for_running("modest");
+}
+
+#[test]
+fn images_that_were_unused_for_long_go_though_there_is_room() {
+    let node = need!(Node::with_busybox());
+    let used = node.images();
+    node.import(&need!(fixtures::big(8, 400)));
+    let agent = with_pod(&node, "modest", json!({"imageMinimumGCAge": "1s", "imageMaximumGCAge": "3s"}));
+    let gone = inspect::wait_for(|| (node.images().len() == used.len()).then_some(()));
+    assert!(gone.is_some(), "{:#?}\n{}", node.images(), agent.said());
+    node.assert_images(&used);
+    agent.wait_for_running("modest");
+}
+
+#[test]
+fn of_containers_that_have_ended_one_is_kept_for_its_log() {
+    let node = need!(Node::with_busybox());
+    let agent = agent_with(&node, json!({}), &BACKOFF);
+    agent.write("crash.yaml", crashing());
+    of_each_one_is_kept(&agent, || ids(&node.root_dir.join("containers")));
+    node.coracle(["logs", "crash", "-c", "c", "--previous"]).exits(0).says("life ");
+}
+
+#[test]
+fn of_containers_on_containerd_one_is_kept_and_those_of_others_are_spared() {
+    let node = need!(Node::with_busybox());
+    let containerd = need!(Containerd::start(&node));
+    let other = containerd.pod("other");
+    let sandbox = containerd.run_pod(&other);
+    let mut theirs = BTreeSet::new();
+    for attempt in 0..4 {
+        let mut container = containerd.container("c", BUSYBOX, &["true"]);
+        container.metadata.as_mut().expect("it is set").attempt = attempt;
+        theirs.insert(containerd.run_to_end(&sandbox, &other, &container).id);
+    }
+    let endpoint = format!("unix://{}", containerd.socket().display());
+    let args = [&BACKOFF[..], &["--container-runtime-endpoint", &endpoint]].concat();
+    let agent = agent_with(&node, json!({}), &args);
+    agent.write("crash.yaml", crashing());
+    let listed = || {
+        let all = containerd.client().list_containers(Default::default()).expect("they are listed").containers;
+        all.into_iter().map(|it| it.id).collect::<BTreeSet<_>>()
+    };
+    of_each_one_is_kept(&agent, || listed().difference(&theirs).cloned().collect());
+    assert!(theirs.is_subset(&listed()), "others' containers are none of the agent's");
+    agent.remove("crash.yaml");
+    agent.wait_until_gone("crash");
+}
+
+const BACKOFF: [&str; 2] = ["--restart-backoff", "initial=10ms,max=10ms"];
+
+/// A pod whose container ends six times, and then stays.
+fn crashing() -> Value {
+    let script = "echo x >> /v/lives; n=$(wc -l < /v/lives); echo life $n; [ $n -gt 6 ] && exec sleep 100000; exit 1";
+    let mut crash = writer("crash", "", json!({}));
+    crash["spec"]["restartPolicy"] = json!("Always");
+    crash["spec"]["containers"][0]["command"] = json!(["sh", "-c", script]);
+    crash
+}
+
+fn ids(dir: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Waits until there are the one that runs and the one before it, and no others.
+#[track_caller]
+fn of_each_one_is_kept(agent: &Agent<'_>, containers: impl Fn() -> BTreeSet<String>) {
+    let pod = agent.wait_for("crash", "restarted six times", |pod| {
+        restarts(pod, "c") == Some(6) && pod["status"]["containerStatuses"][0]["state"]["running"].is_object()
+    });
+    let status = &pod["status"]["containerStatuses"][0];
+    let id = |id: &Value| id.as_str().and_then(|it| it.rsplit('/').next()).map(str::to_owned);
+    let kept: BTreeSet<_> = [&status["containerID"], &status["lastState"]["terminated"]["containerID"]]
+        .into_iter()
+        .filter_map(id)
+        .collect();
+    assert_eq!(kept.len(), 2, "{pod:#}");
+    let done = inspect::wait_for(|| (containers() == kept).then_some(()));
+    assert!(done.is_some(), "{kept:?} and not {:?}\n{}", containers(), agent.said());
 }
 
 #[test]
