@@ -23,13 +23,16 @@ const WITHOUT_INOTIFY: Duration = Duration::from_secs(1);
 /// since without showing it.
 const COARSE: Duration = Duration::from_millis(100);
 
+/// How long an empty file is looked at again: its writer has emptied it, and the kernel tells of that only when it is done.
+const EMPTIED: Duration = Duration::from_secs(1);
+
 /// How often a look is taken again because something happened meanwhile: what never rests is told as it is.
 const AGAIN: u32 = 20;
 
 /// Tells what is there, now and whenever it has changed.
 pub async fn follow(path: PathBuf, every: Duration, mut look: watch::Receiver<()>, told: mpsc::Sender<Snapshot>) {
     let mut watch = Watch::new().map_err(|error| tracing::warn!(%error, "no inotify: looking every second")).ok();
-    let mut scanner = Scanner { path: path.clone(), known: BTreeMap::new() };
+    let mut scanner = Scanner { path: path.clone(), known: BTreeMap::new(), unsure: false };
     let (mut before, mut again) = (None, 0);
     loop {
         // Before the look, so that nothing between the two is missed.
@@ -55,6 +58,7 @@ pub async fn follow(path: PathBuf, every: Duration, mut look: watch::Receiver<()
         if disturbed {
             continue;
         }
+        let every = if scanner.unsure { COARSE } else { every };
         let changed = async {
             match &mut watch {
                 Some(watch) => tokio::time::timeout(every, watch.changed()).await.unwrap_or_default(),
@@ -110,12 +114,12 @@ impl Stamp {
         }
     }
 
-    /// Whether the file, read at `now`, could have changed again and look the same.
-    fn is_fresh(self, now: SystemTime) -> bool {
+    /// Whether the file, read at `now`, has changed less than `age` before.
+    fn is_fresh(self, now: SystemTime, age: Duration) -> bool {
         let (seconds, nanoseconds) = self.changed;
         let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(seconds), u32::try_from(nanoseconds)) else { return true };
         let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds);
-        now.duration_since(changed).is_ok_and(|age| age < COARSE)
+        now.duration_since(changed).is_ok_and(|since| since < age)
     }
 }
 
@@ -123,12 +127,15 @@ struct Scanner {
     path: PathBuf,
     /// What was read of each file that has not changed since.
     known: BTreeMap<PathBuf, (Stamp, Content)>,
+    /// Some file is empty that may only just be about to be written.
+    unsure: bool,
 }
 
 impl Scanner {
     fn scan(&mut self, watch: Option<&Watch>) -> io::Result<Files> {
         let mut files = Files::new();
         let mut known = BTreeMap::new();
+        self.unsure = false;
         for path in self.candidates()? {
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             let written = |watch: &Watch| watch.is_being_written(&path) || watch.is_being_written(&real);
@@ -163,7 +170,7 @@ impl Scanner {
     }
 
     /// Reads a file, unless it is what it was; none when it has gone meanwhile.
-    fn read(&self, path: &Path, known: &mut BTreeMap<PathBuf, (Stamp, Content)>) -> Option<Content> {
+    fn read(&mut self, path: &Path, known: &mut BTreeMap<PathBuf, (Stamp, Content)>) -> Option<Content> {
         let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         let meta = match std::fs::metadata(path) {
             Ok(meta) => meta,
@@ -182,7 +189,12 @@ impl Scanner {
             Err(error) if gone(&error) => return None,
             Err(error) => Content::Unreadable(format!("cannot be read: {error}")),
         };
-        if !stamp.is_fresh(now) {
+        if matches!(&content, Content::Text(text) if text.is_empty()) && stamp.is_fresh(now, EMPTIED) {
+            self.unsure = true;
+            return Some(Content::Unfinished);
+        }
+        // Had it changed again since, it could look the same.
+        if !stamp.is_fresh(now, COARSE) {
             known.insert(path.to_owned(), (stamp, content.clone()));
         }
         Some(content)
