@@ -12,7 +12,7 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 /// How long a file that somebody has open for writing is waited for after the last change to it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Directories that are watched, and what is going on in them.
 #[derive(Debug)]
