@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use e2e::agent::{Agent, container_id};
+use e2e::agent::{Agent, condition, container_id};
 use e2e::manifest::{keeper, pod, shell, with};
 use e2e::{Node, need};
 use serde_json::{Value, json};
@@ -66,12 +66,17 @@ fn a_file_that_is_being_written_is_waited_for() {
     agent.write("web.yaml", version(1));
     let before = wait_for_version(&agent, 1);
     // The first half of it is a whole manifest.
-    let mut file = fs::File::create(agent.path("web.yaml")).expect("the directory is writable");
-    writeln!(file, "---\n{}", keeper("other")).expect("it is writable");
+    let file = fs::File::create(agent.path("web.yaml")).expect("the directory is writable");
+    let write = |text: String| (&file).write_all(text.as_bytes()).expect("it is writable");
+    write(format!("---\n{}\n", keeper("other")));
     agent.write("zzz.yaml", keeper("zzz"));
-    agent.wait_for_running("zzz");
+    agent.wait_for("zzz", "ready", |zzz| {
+        // A writer that stops is given up some time.
+        write("# to be continued\n".into());
+        condition(zzz, "Ready") == Some(true)
+    });
     assert!(node.pod("other").is_none(), "half a file was read");
-    writeln!(file, "---\n{}", version(1)).expect("it is writable");
+    write(format!("---\n{}\n", version(1)));
     drop(file);
     agent.wait_for_running("other");
     assert_eq!(container_id(&before, "c"), container_id(&wait_for_version(&agent, 1), "c"));
