@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::{mpsc, watch};
@@ -23,7 +23,8 @@ const WITHOUT_INOTIFY: Duration = Duration::from_secs(1);
 /// since without showing it.
 const COARSE: Duration = Duration::from_millis(100);
 
-/// How long an empty file is looked at again: its writer has emptied it, and the kernel tells of that only when it is done.
+/// How long an empty file is looked at again: its writer has emptied it, and the kernel tells of that, and stamps the file,
+/// only when it is done.
 const EMPTIED: Duration = Duration::from_secs(1);
 
 /// How often a look is taken again because something happened meanwhile: what never rests is told as it is.
@@ -32,7 +33,7 @@ const AGAIN: u32 = 20;
 /// Tells what is there, now and whenever it has changed.
 pub async fn follow(path: PathBuf, every: Duration, mut look: watch::Receiver<()>, told: mpsc::Sender<Snapshot>) {
     let mut watch = Watch::new().map_err(|error| tracing::warn!(%error, "no inotify: looking every second")).ok();
-    let mut scanner = Scanner { path: path.clone(), known: BTreeMap::new(), unsure: false };
+    let mut scanner = Scanner { path: path.clone(), known: BTreeMap::new(), empty: BTreeMap::new(), unsure: false };
     let (mut before, mut again) = (None, 0);
     loop {
         // Before the look, so that nothing between the two is missed.
@@ -114,12 +115,12 @@ impl Stamp {
         }
     }
 
-    /// Whether the file, read at `now`, has changed less than `age` before.
-    fn is_fresh(self, now: SystemTime, age: Duration) -> bool {
+    /// Whether the file, read at `now`, could have changed again and look the same.
+    fn is_fresh(self, now: SystemTime) -> bool {
         let (seconds, nanoseconds) = self.changed;
         let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(seconds), u32::try_from(nanoseconds)) else { return true };
         let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds);
-        now.duration_since(changed).is_ok_and(|since| since < age)
+        now.duration_since(changed).is_ok_and(|age| age < COARSE)
     }
 }
 
@@ -127,7 +128,9 @@ struct Scanner {
     path: PathBuf,
     /// What was read of each file that has not changed since.
     known: BTreeMap<PathBuf, (Stamp, Content)>,
-    /// Some file is empty that may only just be about to be written.
+    /// Since when files have been empty.
+    empty: BTreeMap<PathBuf, Instant>,
+    /// Some file may only just be about to be written.
     unsure: bool,
 }
 
@@ -189,12 +192,18 @@ impl Scanner {
             Err(error) if gone(&error) => return None,
             Err(error) => Content::Unreadable(format!("cannot be read: {error}")),
         };
-        if matches!(&content, Content::Text(text) if text.is_empty()) && stamp.is_fresh(now, EMPTIED) {
+        let is_empty = matches!(&content, Content::Text(text) if text.is_empty());
+        if !is_empty {
+            self.empty.remove(path);
+        }
+        let just_emptied =
+            is_empty && self.empty.entry(path.to_owned()).or_insert_with(Instant::now).elapsed() < EMPTIED;
+        let changed = std::fs::metadata(path).map_or(true, |meta| Stamp::of(&meta) != stamp);
+        if just_emptied || changed {
             self.unsure = true;
             return Some(Content::Unfinished);
         }
-        // Had it changed again since, it could look the same.
-        if !stamp.is_fresh(now, COARSE) {
+        if !stamp.is_fresh(now) {
             known.insert(path.to_owned(), (stamp, content.clone()));
         }
         Some(content)
