@@ -333,7 +333,10 @@ fn two_ways_need_one_that_does_not_wait() {
 #[test]
 fn a_run_whose_pods_wait_in_vain_ends() {
     let node = need!(Node::with_busybox());
-    let db = pod("db", json!({"containers": [shell("c", "exit 3")]}));
+    // Without a probe it would be ready for the moment that it runs.
+    let mut container = shell("c", "exit 3");
+    container["readinessProbe"] = json!({"exec": {"command": ["false"]}});
+    let db = pod("db", json!({"containers": [container]}));
     let finished = node.run_to_end(several(&[db, linked("web", "db")])).exits(3);
     finished.says("web: WaitingForLinks: link db: pod default/db is not ready (it is Failed)");
     node.assert_nothing_left();

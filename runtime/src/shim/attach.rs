@@ -1,7 +1,7 @@
 //! Clients that see what a container writes and feed its standard input, while it goes on as if they were not there.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
@@ -26,26 +26,20 @@ pub struct Attached {
     stdin_once: bool,
 }
 
-/// What the client is given, and what follows the output for it.
-type Joined = (Vec<AttachedTo>, Vec<OwnedFd>, Follower);
-
 impl Shim {
     pub(super) fn attach(&mut self, conn: Conn, attach: &Attach) {
         match self.try_attach(conn, attach) {
-            Ok((streams, fds, follower)) => {
-                let once = attach.stdin_once && streams.contains(&AttachedTo::Stdin);
-                let attached = Attached { container: attach.id.clone(), stdin: attach.stdin, stdin_once: once };
-                let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-                // The answer first: the end of a container that is just ending is told after it.
-                self.answer(conn, &Response::Attached(streams), &fds);
+            Ok((attached, follower)) => {
                 self.attached.insert(conn, attached);
+                // It answers, too: the end of a container that is just ending is told after that.
                 self.log.follow(&attach.id, follower);
             }
             Err(error) => self.answer(conn, &Response::Refused(error.to_string()), &[]),
         }
     }
 
-    fn try_attach(&self, conn: Conn, attach: &Attach) -> io::Result<Joined> {
+    /// Who is attached, and what follows the output for it.
+    fn try_attach(&self, conn: Conn, attach: &Attach) -> io::Result<(Attached, Follower)> {
         let refuse = |why: String| Err(io::Error::other(why));
         let Some(container) = self.containers.get(&attach.id).filter(|it| it.is_alive()) else {
             return refuse(format!("container {} is not running", attach.id));
@@ -54,8 +48,7 @@ impl Shim {
             return refuse(format!("{MOST} clients are attached to the pod already"));
         }
         let Some(socket) = self.conns.get(&conn) else { return refuse("the client is gone".into()) };
-        let (mut streams, mut fds) = (Vec::new(), Vec::new());
-        let mut follower = Follower::new(conn, socket.try_clone()?);
+        let (mut streams, mut fds, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(master) = container.terminal() {
             streams.push(AttachedTo::Terminal);
             fds.push(master.try_clone()?);
@@ -65,13 +58,16 @@ impl Shim {
         }
         if attach.stdout {
             streams.push(AttachedTo::Stdout);
-            fds.push(output(&mut follower, "stdout")?);
+            fds.push(output(&mut outputs, "stdout")?);
         }
         if attach.stderr && container.terminal().is_none() {
             streams.push(AttachedTo::Stderr);
-            fds.push(output(&mut follower, "stderr")?);
+            fds.push(output(&mut outputs, "stderr")?);
         }
-        Ok((streams, fds, follower))
+        let once = attach.stdin_once && streams.contains(&AttachedTo::Stdin);
+        let attached = Attached { container: attach.id.clone(), stdin: attach.stdin, stdin_once: once };
+        let answer = (Response::Attached(streams), fds);
+        Ok((attached, Follower::new(conn, socket.try_clone()?, outputs, answer)))
     }
 
     /// Its client is gone.
@@ -95,17 +91,17 @@ impl Shim {
             container.close_stdin();
         }
         for (&other, _) in self.attached.iter().filter(|(_, it)| it.stdin && it.container == id) {
-            self.tell(other, &Event::StdinClosed);
+            self.log.tell(&id, other, Event::StdinClosed);
         }
     }
 }
 
 /// A pipe for one stream; the client's end.
-fn output(follower: &mut Follower, name: &'static str) -> io::Result<OwnedFd> {
+fn output(outputs: &mut Vec<(&'static str, OwnedFd)>, name: &'static str) -> io::Result<OwnedFd> {
     let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
     // The kernel's default is smaller and does as well.
     let _ = fcntl_setpipe_size(&ours, BEHIND);
     fcntl_setfl(&ours, fcntl_getfl(&ours)? | OFlags::NONBLOCK)?;
-    follower.outputs.push((name, ours));
+    outputs.push((name, ours));
     Ok(theirs)
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{Notify, watch};
@@ -80,6 +81,7 @@ impl Around {
         }
         loop {
             bell.notified().await;
+            let begun = Instant::now();
             // Before the picture is taken: who ends after it must not count as ended in it.
             let left: BTreeMap<Name, bool> = self.guided.iter().filter_map(still_there).collect();
             let picture = self.look();
@@ -101,6 +103,8 @@ impl Around {
                     }
                 }
             }
+            // As long again, in which more may happen: many pods that begin together are not looked at one by one.
+            tokio::time::sleep(begun.elapsed()).await;
         }
     }
 }

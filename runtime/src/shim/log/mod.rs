@@ -20,6 +20,8 @@ pub use file::{LogFile, Rotation};
 pub use follower::Follower;
 use format::Splitter;
 
+use crate::shim::protocol::Event;
+
 /// Bytes taken from a stream at a time.
 const CHUNK: usize = 16 * 1024;
 
@@ -45,6 +47,7 @@ enum Command {
     Reopen(String, OwnedFd, u64),
     Close(String),
     Follow(String, Follower),
+    Tell(String, u64, Event),
     Unfollow(u64),
 }
 
@@ -129,9 +132,14 @@ impl LogThread {
         self.send(Command::Close(id.to_owned()));
     }
 
-    /// Lets a client see what a container writes from now on.
+    /// Lets a client see what a container writes from now on, and answers it.
     pub fn follow(&self, id: &str, follower: Follower) {
         self.send(Command::Follow(id.to_owned(), follower));
+    }
+
+    /// Tells a client something, after it was answered.
+    pub fn tell(&self, id: &str, conn: u64, event: Event) {
+        self.send(Command::Tell(id.to_owned(), conn, event));
     }
 
     /// Forgets a client.
@@ -206,10 +214,20 @@ fn carry_out(shared: &Shared, command: Command, sinks: &mut Vec<Sink>) {
                 sink.end();
             }
         }
-        Command::Follow(id, follower) => match sinks.iter_mut().find(|sink| sink.id == id) {
-            Some(sink) => sink.followers.push(follower),
-            None => follower.end(),
-        },
+        Command::Follow(id, mut follower) => {
+            // Here, where all output passes: what comes of its own input comes after this.
+            follower.welcome();
+            match sinks.iter_mut().find(|sink| sink.id == id) {
+                Some(sink) => sink.followers.push(follower),
+                None => follower.end(),
+            }
+        }
+        Command::Tell(id, conn, event) => {
+            let sink = sinks.iter().find(|sink| sink.id == id);
+            if let Some(follower) = sink.and_then(|sink| sink.followers.iter().find(|it| it.conn == conn)) {
+                follower.tell(&event);
+            }
+        }
         Command::Unfollow(conn) => {
             for sink in sinks {
                 sink.followers.retain(|it| it.conn != conn);
