@@ -166,7 +166,7 @@ fn open_root(mut mount: Mount) -> Result<Dir, Error> {
 /// The directory of `path` in one hierarchy, made where it is missing.
 fn create_in(root: &Dir, path: &str) -> Result<Dir, Error> {
     // Another process may prune an empty ancestor between two steps: then begin again.
-    for _ in 0..100 {
+    for _ in 0..1000 {
         match absent(descend(root, path))? {
             Some(dir) => return Ok(dir),
             None => continue,
