@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
+use crate::network::Status;
+
 /// Where the relay says how it is, unless it is told a port.
 pub const STATUS_PORT: i32 = 15021;
 
@@ -30,11 +32,6 @@ pub struct Ambassador {
     #[serde(skip_serializing)]
     pub status: Option<Status>,
 }
-
-/// Nothing is known of it.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Status {}
 
 /// What is relayed where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
