@@ -3,6 +3,7 @@
 mod api;
 mod channel;
 mod cli;
+mod cluster;
 mod cri_socket;
 mod engine;
 mod events;

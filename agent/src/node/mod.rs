@@ -7,6 +7,7 @@
 //! ```
 
 pub mod care;
+mod cluster;
 pub mod config;
 pub mod control;
 pub mod desired;
@@ -102,6 +103,8 @@ pub struct Wish {
     pub endpoint: Option<PathBuf>,
     /// Where to serve CRI clients beside the agent's pods.
     pub cri_socket: Option<PathBuf>,
+    /// What cluster the node is one of, if any.
+    pub cluster: Option<crate::cluster::Wish>,
 }
 
 /// What lasts as long as the process: dropped earlier, another agent could begin while this one's threads still work.
@@ -207,6 +210,10 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         listener: Box::new(hear(events, metrics)),
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
+    let membership = match &wish.cluster {
+        Some(wish) => Some(cluster::join(wish).await?),
+        None => None,
+    };
     let following: Vec<_> = wish
         .places
         .iter()
@@ -231,7 +238,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         let steps = node_settings.borrow().shutdown.clone();
         reconciler.shut_down(&steps, signals.next()).await;
     }
-    drop((api, control));
+    drop((api, control, membership));
     following.into_iter().for_each(|task| task.abort());
     telling.abort();
     calming.abort();

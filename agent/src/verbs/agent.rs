@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use runtime::zygote::Zygote;
 
 use crate::cli::Global;
+use crate::cluster;
 use crate::engine::backoff::Policy;
 use crate::engine::config::Settings;
 use crate::engine::time::parse_duration;
@@ -68,6 +69,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     log_links: Option<PathBuf>,
     #[command(flatten)]
+    cluster: cluster::Flags,
+    #[command(flatten)]
     flags: Flags,
 }
 
@@ -91,9 +94,10 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     logging::of_agent(args.flags.format(&config), config.logging.verbosity).context("begin to log")?;
     config::tell(&warnings);
     let places = places(&args, &config)?;
-    if places.is_empty() {
+    let cluster = args.cluster.wish();
+    if places.is_empty() && cluster.is_none() {
         bail!(
-            "there is nothing to run pods from; give a directory of manifests with --pod-manifest-path or as staticPodPath in --config, or an address with --manifest-url"
+            "there is nothing to run pods from; give a directory of manifests with --pod-manifest-path or as staticPodPath in --config, an address with --manifest-url, or a cluster with --kubeconfig"
         );
     }
     require_root("running pods")?;
@@ -125,6 +129,7 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         shutdown_pods: args.shutdown_pods,
         endpoint,
         cri_socket: args.cri_socket,
+        cluster,
     };
     runtime::memory::use_few_arenas();
     let rt = tokio::runtime::Builder::new_multi_thread()
