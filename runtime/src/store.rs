@@ -32,43 +32,52 @@ pub enum Durability {
 ///
 /// A failure leaves the old file as it was and no temporary behind.
 pub fn write_json<T: Serialize>(dir: &Path, name: &str, value: &T, durability: Durability) -> io::Result<()> {
-    let dir = open_dir(dir)?;
-    write_json_at(&dir, name, value, durability)
+    write_json_at(open_dir(dir)?, name, value, durability)
 }
 
 /// [`write_json`] in a directory that is open.
 pub fn write_json_at<T: Serialize>(dir: impl AsFd, name: &str, value: &T, durability: Durability) -> io::Result<()> {
+    write_at(dir, name, &line(value)?, durability).map(drop)
+}
+
+/// [`write_json`] without durability; the file, and the mark that this version of it has and no other.
+pub fn write_marked<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<(File, Mark)> {
+    write_at(open_dir(dir)?, name, &line(value)?, Durability::Volatile)
+}
+
+fn line<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(value)?;
     bytes.push(b'\n');
-    write_at(dir, name, &bytes, durability)
+    Ok(bytes)
 }
 
 /// [`write_json`] of bytes that are what they are.
 pub fn write_file(dir: &Path, name: &str, bytes: &[u8], durability: Durability) -> io::Result<()> {
-    write_at(open_dir(dir)?, name, bytes, durability)
+    write_at(open_dir(dir)?, name, bytes, durability).map(drop)
 }
 
-fn write_at(dir: impl AsFd, name: &str, bytes: &[u8], durability: Durability) -> io::Result<()> {
+fn write_at(dir: impl AsFd, name: &str, bytes: &[u8], durability: Durability) -> io::Result<(File, Mark)> {
     let temporary = format!(".{name}.{}.{}", std::process::id(), unique());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mut file = File::from(openat(&dir, temporary.as_str(), flags, Mode::from_raw_mode(0o600))?);
-    let written = file.write_all(bytes).and_then(|()| mark(&file)).and_then(|()| match durability {
-        Durability::Durable => file.sync_all(),
-        Durability::Deferred | Durability::Volatile => Ok(()),
+    let written = file.write_all(bytes).and_then(|()| mark(&file)).and_then(|mark| match durability {
+        Durability::Durable => file.sync_all().map(|()| mark),
+        Durability::Deferred | Durability::Volatile => Ok(mark),
     });
-    let renamed = written.and_then(|()| match durability {
-        Durability::Volatile => exchange(&dir, &temporary, name),
-        Durability::Durable | Durability::Deferred => Ok(renameat(&dir, temporary.as_str(), &dir, name)?),
+    let renamed = written.and_then(|mark| {
+        match durability {
+            Durability::Volatile => exchange(&dir, &temporary, name)?,
+            Durability::Durable | Durability::Deferred => renameat(&dir, temporary.as_str(), &dir, name)?,
+        }
+        Ok(mark)
     });
-    if let Err(error) = renamed {
+    if renamed.is_err() {
         // The first cause is what matters; a temporary that stays is swept.
         let _ = unlinkat(&dir, temporary.as_str(), AtFlags::empty());
-        return Err(error);
-    }
-    if durability == Durability::Durable {
+    } else if durability == Durability::Durable {
         rustix::fs::fsync(&dir)?;
     }
-    Ok(())
+    renamed.map(|mark| (file, mark))
 }
 
 /// Puts `temporary` in the place of `name`.
@@ -98,8 +107,11 @@ pub fn update_json_at<T: Serialize>(dir: impl AsFd, name: &str, value: &T) -> io
     let old = usize::try_from(file.metadata()?.len()).unwrap_or(0);
     bytes.resize(bytes.len().max(old), b' ');
     std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0)?;
-    mark(&file)
+    mark(&file).map(drop)
 }
+
+/// A version's modification time, in seconds and nanoseconds.
+pub type Mark = (i64, i64);
 
 /// Thousandths of a microsecond in the modification time of every file that was written here, which the kernel's own
 /// times have once in a thousand.
@@ -109,7 +121,7 @@ const MARK: i64 = 421;
 ///
 /// The kernel's clock for files stands still for up to 10 ms, so that two versions may look alike. With this they differ
 /// even then, and whoever knows one knows whether it has become another.
-fn mark(file: &File) -> io::Result<()> {
+fn mark(file: &File) -> io::Result<Mark> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Every process begins elsewhere and goes on from there.
     static BEGINNING: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
@@ -119,7 +131,8 @@ fn mark(file: &File) -> io::Result<()> {
         tv_nsec: i64::try_from(number).unwrap_or(0) * 1000 + MARK,
     };
     let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-    Ok(futimens(file, &Timestamps { last_access, last_modification })?)
+    futimens(file, &Timestamps { last_access, last_modification })?;
+    Ok((last_modification.tv_sec, last_modification.tv_nsec))
 }
 
 /// Whether a modification time's nanoseconds are those of a file that was written here: each version has others.

@@ -192,16 +192,16 @@ fn seccomp(request: &Request, caps: CapSet) -> Result<Option<Program>> {
     if security.privileged {
         return Ok(None);
     }
-    let profile = match &security.seccomp {
+    let program = match &security.seccomp {
         Seccomp::Unconfined => return Ok(None),
-        Seccomp::RuntimeDefault => Profile::runtime_default(caps)?,
+        Seccomp::RuntimeDefault => Program::clone(&*seccomp::default_program(caps)?),
         Seccomp::Localhost(path) => {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Error::Invalid(format!("linux.security_context.seccomp: read {path}: {error}")))?;
-            Profile::parse(&text, caps)?
+            seccomp::compile(&Profile::parse(&text, caps)?)?
         }
     };
-    Ok(Some(seccomp::compile(&profile)?))
+    Ok(Some(program))
 }
 
 /// The profile to enter. This runtime has none of its own: where its own is asked for it is the one that the operator has

@@ -72,7 +72,9 @@ impl Record {
     /// Writes it.
     pub fn save(&self, core: &Core) -> Result<()> {
         let dir = core.container_dir(&self.id);
-        write_json(&dir, "container.json", self, Durability::Volatile)
+        core.caches
+            .containers
+            .write(&dir, "container.json", self)
             .during(|| format!("write the record of container {} in {}", self.id, dir.display()))
     }
 

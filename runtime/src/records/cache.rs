@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::Stat;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::store::is_marked;
+use crate::store::{is_marked, write_marked};
 
 /// A file without a mark of its own that was changed so short a time ago may be changed once more within the same tick of
 /// the clock that the kernel marks changes by (10 ms at most): it is read again.
@@ -94,6 +95,21 @@ impl<T: DeserializeOwned> Cache<T> {
         Ok(Some(value))
     }
 
+    /// Writes the file as [`write_json`](crate::store::write_json) does, not durably, and remembers what is in it.
+    pub fn write(&self, dir: &Path, name: &str, value: &T) -> io::Result<()>
+    where
+        T: Clone + Serialize,
+    {
+        let (file, mark) = write_marked(dir, name, value)?;
+        // Its last change was that of its name, unless somebody has written in it since, which changes the mark. Another in
+        // its place has another inode.
+        let stamp = Stamp::of(&rustix::fs::fstat(&file)?);
+        if stamp.modified == mark {
+            self.remember(&dir.join(name), stamp, Arc::new(value.clone()));
+        }
+        Ok(())
+    }
+
     /// What was read of the file once, whatever has become of it: enough for what never changes in it.
     pub fn last(&self, path: &Path) -> Option<Arc<T>> {
         self.lock().0.get(path).map(|(_, value)| Arc::clone(value))
@@ -149,6 +165,20 @@ mod tests {
         assert_eq!((*cache.last(&path).unwrap(), *cache.read(&path).unwrap().unwrap()), (1, 2));
         let marked = cache.read(&path).unwrap().unwrap();
         assert!(Arc::ptr_eq(&marked, &cache.read(&path).unwrap().unwrap()), "each version has a mark of its own");
+    }
+
+    #[test]
+    fn what_is_written_by_it_is_not_parsed_until_somebody_else_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, path) = (Cache::<u64>::default(), dir.path().join("record.json"));
+        for value in 0..100 {
+            cache.write(dir.path(), "record.json", &value).unwrap();
+            let kept = cache.last(&path).unwrap();
+            assert_eq!(*kept, value);
+            assert!(Arc::ptr_eq(&kept, &cache.read(&path).unwrap().unwrap()));
+            write(dir.path(), value + 1000);
+            assert_eq!(*cache.read(&path).unwrap().unwrap(), value + 1000);
+        }
     }
 
     #[test]

@@ -146,7 +146,9 @@ impl Record {
     /// Writes it.
     pub fn save(&self, core: &Core) -> Result<()> {
         let dir = core.sandbox_dir(&self.id);
-        write_json(&dir, "sandbox.json", self, Durability::Volatile)
+        core.caches
+            .sandboxes
+            .write(&dir, "sandbox.json", self)
             .during(|| format!("write the record of sandbox {} in {}", self.id, dir.display()))
     }
 

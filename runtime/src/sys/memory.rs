@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 
 /// How many arenas the allocator may have: each keeps its own holes, and few threads of ours allocate at a time.
 #[cfg(target_env = "gnu")]
-const ARENAS: c_int = 2;
+const ARENAS: c_int = 4;
 
 /// Has the allocator keep its memory in few places. To be called before there are threads.
 pub fn use_few_arenas() {

@@ -21,7 +21,7 @@ use super::state::Locked;
 use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::ids::Owner;
-use crate::store::{Durability, read_json, sweep_temporaries, write_json};
+use crate::store::{read_json, sweep_temporaries};
 
 const DIR: &str = "wanted";
 
@@ -265,7 +265,9 @@ pub fn write(core: &Core, _locked: &Locked, owner: &Owner, wanted: &WantedSet) -
     let dir = dir(core);
     crate::core::make_private(&dir)?;
     let wanted = WantedSet { version: 1, ..wanted.clone() };
-    write_json(&dir, &file(owner), &wanted, Durability::Volatile)
+    core.caches
+        .wanted
+        .write(&dir, &file(owner), &wanted)
         .during(|| format!("write down what {owner} wants of the network in {}", dir.display()))
 }
 
