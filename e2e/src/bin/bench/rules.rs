@@ -23,13 +23,20 @@ const AT_ONCE: usize = 50;
 pub fn rows(runs: usize) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for pods in PODS {
-        let samples = changes(pods, runs).with_context(|| format!("links of {pods} pods"))?;
-        rows.push(Row::new(&format!("one link more or less, with {pods} linked pods"), "ms", "coracle", samples));
+        let (more, less) = changes(pods, runs).with_context(|| format!("links of {pods} pods"))?;
+        rows.push(Row::new(&format!("one link more, with {pods} linked pods"), "ms", "coracle", more));
+        rows.push(Row::new(
+            &format!("one link less, its connections ended, with {pods} linked pods"),
+            "ms",
+            "coracle",
+            less,
+        ));
     }
     Ok(rows)
 }
 
-fn changes(pods: usize, runs: usize) -> anyhow::Result<Vec<f64>> {
+/// How long it takes to add a link, and to take it away.
+fn changes(pods: usize, runs: usize) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
     let node = Node::with_busybox().map_err(anyhow::Error::msg)?;
     let cri = Cri::start(&node);
     let mut all = sleepers(0..pods, &json!({}));
@@ -48,13 +55,13 @@ fn changes(pods: usize, runs: usize) -> anyhow::Result<Vec<f64>> {
         Ok::<_, anyhow::Error>(since(begun))
     };
     set(&ring)?;
-    let mut samples = Vec::new();
+    let (mut added, mut removed) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        samples.push(set(&more)?);
-        samples.push(set(&ring)?);
+        added.push(set(&more)?);
+        removed.push(set(&ring)?);
     }
     runs_of_some.into_iter().for_each(stop);
-    Ok(samples)
+    Ok((added, removed))
 }
 
 fn link(from: usize, to: usize) -> Link {
