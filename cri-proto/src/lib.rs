@@ -2,6 +2,8 @@
 //!
 //! Both are generated, client and server, from the files in `proto/`.
 
+mod codec;
+
 /// The Container Runtime Interface, version 1 (package `runtime.v1`, proto3).
 #[allow(missing_docs, deprecated, clippy::all)]
 pub mod cri {

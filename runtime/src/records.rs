@@ -2,9 +2,13 @@
 
 mod cache;
 
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::RawDir;
 use serde::de::DeserializeOwned;
 
 pub use cache::Cache;
@@ -12,6 +16,7 @@ pub use cache::Cache;
 use crate::core::Core;
 use crate::error::{During as _, Error, Result};
 use crate::ids::{Owner, is_id};
+use crate::store::open_dir;
 
 /// A record that lies in a directory of its own.
 pub trait Stored: DeserializeOwned + Clone {
@@ -91,10 +96,14 @@ pub fn all<R: Stored>(core: &Core) -> Result<Vec<Arc<R>>> {
 fn list<R: Stored>(core: &Core, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Arc<R>>> {
     let dir = dir::<R>(core);
     let mut records = Vec::new();
-    for entry in std::fs::read_dir(&dir).during(|| format!("list {}", dir.display()))? {
-        let entry = entry.during(|| format!("list {}", dir.display()))?;
-        let path = entry.path().join(R::FILE);
-        if !wanted(&path) {
+    let listing = || format!("list {}", dir.display());
+    // Asked for all the time: what read_dir(3) keeps for each time is 32 KiB.
+    let mut buffer = [MaybeUninit::uninit(); 8192];
+    let mut entries = RawDir::new(open_dir(&dir).during(listing)?, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.during(listing)?;
+        let path = dir.join(OsStr::from_bytes(entry.file_name().to_bytes())).join(R::FILE);
+        if entry.file_name().to_bytes().starts_with(b".") || !wanted(&path) {
             continue;
         }
         match R::cache(core).read(&path) {

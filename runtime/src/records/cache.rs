@@ -2,9 +2,10 @@
 //! and any process may change them.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -52,7 +53,8 @@ impl Stamp {
     }
 }
 
-type Known<T> = HashMap<PathBuf, (Stamp, Arc<T>)>;
+/// By the bytes of a path: to take one apart costs more than all the rest.
+type Known<T> = HashMap<OsString, (Stamp, Arc<T>)>;
 
 /// Parsed files of one kind, by their paths.
 #[derive(Debug)]
@@ -73,7 +75,7 @@ impl<T: DeserializeOwned> Cache<T> {
             Ok(Some(value)) => return Ok(Some(value)),
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.lock().0.remove(path);
+                self.lock().0.remove(path.as_os_str());
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -112,24 +114,24 @@ impl<T: DeserializeOwned> Cache<T> {
 
     /// What was read of the file once, whatever has become of it: enough for what never changes in it.
     pub fn last(&self, path: &Path) -> Option<Arc<T>> {
-        self.lock().0.get(path).map(|(_, value)| Arc::clone(value))
+        self.lock().0.get(path.as_os_str()).map(|(_, value)| Arc::clone(value))
     }
 
     /// What is known of the file, if that is how it is.
     fn fresh(&self, path: &Path) -> io::Result<Option<Arc<T>>> {
         let stamp = Stamp::of(&rustix::fs::stat(path)?);
         let known = self.lock();
-        Ok(known.0.get(path).filter(|(then, _)| *then == stamp).map(|(_, value)| Arc::clone(value)))
+        Ok(known.0.get(path.as_os_str()).filter(|(then, _)| *then == stamp).map(|(_, value)| Arc::clone(value)))
     }
 
     fn remember(&self, path: &Path, stamp: Stamp, value: Arc<T>) {
         let mut known = self.lock();
         let (files, limit) = &mut *known;
         if files.len() >= *limit {
-            files.retain(|path, _| rustix::fs::stat(path).is_ok());
+            files.retain(|path, _| rustix::fs::stat(path.as_os_str()).is_ok());
             *limit = FEW.max(files.len() * 2);
         }
-        files.insert(path.to_owned(), (stamp, value));
+        files.insert(path.as_os_str().to_owned(), (stamp, value));
     }
 
     fn lock(&self) -> MutexGuard<'_, (Known<T>, usize)> {
@@ -140,6 +142,8 @@ impl<T: DeserializeOwned> Cache<T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::store::{Durability, update_json_at, write_json};
 
