@@ -21,7 +21,9 @@ pub fn answer(asked: &Asked) -> Result<Answer, Refusal> {
         ["api", "v1"] => resources(""),
         ["apis", group] => group_of(group).ok_or_else(Refusal::no_such_path)?,
         ["apis", group, "v1"] if group_of(group).is_some() => resources(group),
-        ["openapi", ..] => return Err(Refusal::no_such_path()),
+        ["openapi", "v3"] => documents(),
+        ["openapi", "v3", "api", "v1"] => document(""),
+        ["openapi", "v3", "apis", group, "v1"] if group_of(group).is_some() => document(group),
         _ => return Err(Refusal::no_such_path()),
     };
     Ok(Answer::Body(200, body))
@@ -83,4 +85,30 @@ fn parts(kind: &Kind) -> impl Iterator<Item = Value> {
         let name = format!("{}/{part}", kind.plural);
         json!({"name": name, "singularName": "", "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs})
     })
+}
+
+fn path_of(group: &str) -> String {
+    if group.is_empty() { "api/v1".to_owned() } else { format!("apis/{group}/v1") }
+}
+
+/// The documents that describe the API.
+fn documents() -> Value {
+    let paths = std::iter::once("").chain(names()).map(path_of);
+    let paths = paths.map(|path| (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}")})));
+    json!({"paths": paths.collect::<serde_json::Map<_, _>>()})
+}
+
+/// What kubectl looks for before it writes: whether the server checks fields itself. It is told so, and writes.
+fn document(group: &str) -> Value {
+    let mut paths = serde_json::Map::new();
+    for kind in KINDS.iter().filter(|kind| kind.group == group) {
+        let namespace = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
+        let patch = json!({"patch": {
+            "x-kubernetes-group-version-kind": {"group": group, "version": kind.version, "kind": kind.kind},
+            "parameters": [{"name": "fieldValidation", "in": "query", "schema": {"type": "string"}}],
+            "responses": {"200": {"description": "OK"}},
+        }});
+        paths.insert(format!("/{}{namespace}/{}/{{name}}", path_of(group), kind.plural), patch);
+    }
+    json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": VERSION.2}, "paths": paths})
 }

@@ -13,6 +13,7 @@ use super::kinds::{self, KINDS, Kind};
 use super::pki::{self, Authority, Identity};
 use super::refusal::Refusal;
 use super::requests::Seen;
+use super::tokens::Token;
 use super::wire::Weather;
 use super::{Answer, ApiServer};
 use crate::deadline;
@@ -20,10 +21,10 @@ use crate::deadline;
 /// How often a test looks again.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Which object: `NAME` or `NAMESPACE/NAME`.
+/// The path of an object, or of a part of it: `NAME` or `NAMESPACE/NAME`, and perhaps `/PART`.
 fn path_of(kind: &Kind, which: &str) -> String {
     let base = if kind.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}/v1", kind.group) };
-    match which.split_once('/') {
+    match which.split_once('/').filter(|_| kind.namespaced) {
         Some((namespace, name)) => format!("{base}/namespaces/{namespace}/{}/{name}", kind.plural),
         None => format!("{base}/{}/{which}", kind.plural),
     }
@@ -44,7 +45,7 @@ impl ApiServer {
         match self.shared.answer(&Asked { user, method, path, query, media, body })? {
             Answer::Body(_, body) => Ok(body),
             Answer::Text(_, text) => Ok(text.into()),
-            Answer::Watch(..) => panic!("a watch is for clients: {url}"),
+            Answer::Watch(..) | Answer::Forward(_) => panic!("a stream is for clients: {url}"),
         }
     }
 
@@ -233,7 +234,7 @@ impl ApiServer {
 
     /// Another authority signs from now on what the server shows, and what it believes of clients.
     pub fn replace_authority(&self) {
-        *self.authority.lock().unwrap_or_else(PoisonError::into_inner) = Authority::new().into();
+        self.state().authority = Authority::new().into();
         self.renew_certificate();
     }
 }
@@ -247,7 +248,7 @@ impl ApiServer {
 
     /// Who signs the certificates.
     pub fn authority(&self) -> std::sync::Arc<Authority> {
-        self.authority.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state().authority.clone()
     }
 
     /// A certificate of a user.
@@ -285,7 +286,52 @@ impl ApiServer {
 
     /// Whoever says this token is that user from now on.
     pub fn token(&self, token: &str, user: User) {
-        self.state().tokens.push((token.to_owned(), user));
+        let token = Token { text: token.to_owned(), user, audiences: Vec::new(), expires: None, pod: None };
+        self.state().tokens.push(token);
+    }
+
+    /// Writes a kubeconfig for `coracle agent --bootstrap-kubeconfig`: of a token that may ask for certificates.
+    pub fn bootstrap_kubeconfig(&self) -> PathBuf {
+        let token = "07401b.f395accd246ae52d";
+        let groups = ["system:bootstrappers", "system:bootstrappers:nodes", "system:authenticated"];
+        self.token(token, User::new("system:bootstrap:07401b", &groups));
+        let verbs = ["create", "get", "list", "watch"];
+        self.grant(Grant::new("system:bootstrappers:nodes", &verbs, &["certificatesigningrequests"]));
+        self.kubeconfig("bootstrap", json!({"token": token}))
+    }
+
+    /// Whether requests of nodes for client certificates are approved by themselves, as they are at first.
+    pub fn approve_clients(&self, approving: bool) {
+        self.state().approving = approving;
+    }
+
+    /// Approves a request for a certificate, as `kubectl certificate approve` does; then it is signed.
+    #[track_caller]
+    pub fn approve(&self, name: &str) {
+        let mut request = self.get("certificatesigningrequests", name).unwrap_or_else(|| panic!("no request {name}"));
+        request["status"]["conditions"] = json!([{
+            "type": "Approved", "status": "True", "reason": "E2e", "message": "a test approves it",
+            "lastUpdateTime": super::write::now(),
+        }]);
+        self.update("certificatesigningrequests", &format!("{name}/approval"), request);
+    }
+
+    /// How long certificates live at most that are signed from now on.
+    pub fn certificates_live(&self, life: Duration) {
+        self.state().certificates_live = life;
+    }
+
+    /// How many seconds tokens of service accounts live at most that are given out from now on.
+    pub fn tokens_live(&self, seconds: i64) {
+        self.state().tokens_live = Some(seconds);
+    }
+
+    /// Binds a pod to a node, as a scheduler does.
+    #[track_caller]
+    pub fn bind(&self, pod: &str, node: &str) {
+        let target = json!({"apiVersion": "v1", "kind": "Node", "name": node});
+        let binding = json!({"apiVersion": "v1", "kind": "Binding", "target": target});
+        self.admin("POST", &path_of(kind("pods"), &format!("{pod}/binding")), "application/json", binding);
     }
 
     /// Allows something.

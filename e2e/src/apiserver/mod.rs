@@ -20,9 +20,11 @@
 mod admission;
 mod asked;
 mod authorize;
+mod csr;
 mod delete;
 mod elsewhere;
 mod fault;
+mod forward;
 mod handles;
 mod kinds;
 mod patch;
@@ -30,10 +32,13 @@ mod pki;
 mod read;
 mod refusal;
 mod requests;
+mod reviews;
 mod select;
 mod serve;
 mod shape;
 mod store;
+mod tokens;
+mod verbs;
 mod wire;
 mod write;
 
@@ -58,7 +63,9 @@ pub use self::wire::Weather;
 
 use self::asked::{Route, Target};
 use self::fault::Faults;
+use self::forward::Forward;
 use self::store::Store;
+use self::tokens::Token;
 use self::wire::Sky;
 use crate::Node;
 use crate::netns::Host;
@@ -67,28 +74,42 @@ use crate::netns::Host;
 const BOOKMARKS: Duration = Duration::from_millis(500);
 
 /// What is answered.
-pub(self) enum Answer {
+enum Answer {
     /// A body of JSON.
     Body(u16, Value),
     /// A body of text.
     Text(u16, String),
     /// Events, until a time is over.
     Watch(UnboundedReceiver<Value>, Option<Duration>),
+    /// What a node says.
+    Forward(Forward),
 }
 
 struct State {
     store: Store,
     grants: Vec<Grant>,
-    tokens: Vec<(String, User)>,
+    tokens: Vec<Token>,
     requests: Vec<Seen>,
     faults: Faults,
+    authority: Arc<Authority>,
     tls: Arc<ServerConfig>,
+    /// Whether requests of nodes for client certificates are approved by themselves.
+    approving: bool,
+    /// How long certificates live at most that are signed on request.
+    certificates_live: Duration,
+    /// How many seconds tokens of service accounts live at most.
+    tokens_live: Option<i64>,
 }
 
 impl State {
+    /// A token that is believed.
+    fn token(&self, text: &str) -> Option<&Token> {
+        self.tokens.iter().find(|token| token.text == text && token.is_good(&self.store))
+    }
+
     /// Who has a token.
-    fn user_of_token(&self, token: &str) -> Option<User> {
-        self.tokens.iter().find(|(it, _)| it == token).map(|(_, user)| user.clone())
+    fn user_of_token(&self, text: &str) -> Option<User> {
+        self.token(text).map(|token| token.user.clone())
     }
 
     fn answer(&mut self, asked: &Asked) -> Result<Answer, Refusal> {
@@ -96,21 +117,28 @@ impl State {
         authorize::request(&self.store, &self.grants, asked, &route)?;
         match &route {
             Route::Elsewhere => elsewhere::answer(asked),
-            Route::Review(_, kind) => Err(Refusal::not_implemented(kind)),
+            Route::Review(_, kind) => reviews::answer(self, asked, kind).map(|body| Answer::Body(201, body)),
             Route::Objects(target) => self.objects(asked, target),
         }
     }
 
     fn objects(&mut self, asked: &Asked, target: &Target) -> Result<Answer, Refusal> {
         let store = &mut self.store;
-        if let Some(part) = target.part.as_deref().filter(|it| !matches!(*it, "status" | "finalize" | "resize" | "ephemeralcontainers" | "approval")) {
-            return Err(Refusal::not_implemented(format!("{}/{part}", target.kind.plural)));
+        let verb = asked.verb(target);
+        match (target.part.as_deref().unwrap_or_default(), verb) {
+            ("binding", "create") => return verbs::bind(store, asked, target).map(|body| Answer::Body(201, body)),
+            ("eviction", "create") => return verbs::evict(store, asked, target).map(|body| Answer::Body(201, body)),
+            ("token", "create") => return self.issue(asked, target).map(|body| Answer::Body(201, body)),
+            ("log" | "exec" | "attach" | "portforward" | "proxy", _) => {
+                return forward::of(store, asked, target).map(Answer::Forward);
+            }
+            _ => {}
         }
-        let body = match asked.verb(target) {
+        let body = match verb {
             "get" => read::get(store, target)?,
             "list" => read::list(store, asked, target)?,
             "watch" => return read::watch(store, asked, target),
-            "create" if target.name.is_none() => return write::create(store, asked, target).map(|it| Answer::Body(201, it)),
+            "create" if target.name.is_none() => write::create(store, asked, target)?,
             "update" if target.name.is_some() => write::update(store, asked, target)?,
             "patch" if target.name.is_some() => write::patched(store, asked, target)?,
             "delete" => {
@@ -120,13 +148,23 @@ impl State {
             "deletecollection" => delete::collection(store, asked, target)?,
             _ => return Err(Refusal::method_not_allowed()),
         };
-        Ok(Answer::Body(200, body))
+        if target.kind.kind == "CertificateSigningRequest" {
+            csr::settle(self, target.kind, body["metadata"]["name"].as_str().unwrap_or_default());
+        }
+        Ok(Answer::Body(if verb == "create" { 201 } else { 200 }, body))
+    }
+
+    fn issue(&mut self, asked: &Asked, target: &Target) -> Result<Value, Refusal> {
+        let (answer, token) = tokens::request(&self.store, asked, target, self.tokens_live)?;
+        self.tokens.push(token);
+        Ok(answer)
     }
 }
 
 struct Shared {
     state: Mutex<State>,
     sky: watch::Sender<Sky>,
+    host: Host,
 }
 
 impl Shared {
@@ -142,8 +180,6 @@ impl Shared {
 /// The server; it ends when dropped, and fails the test if it was asked for something that it does not implement.
 pub struct ApiServer {
     shared: Arc<Shared>,
-    authority: Mutex<Arc<Authority>>,
-    host: Host,
     address: SocketAddr,
     dir: PathBuf,
     runtime: Option<tokio::runtime::Runtime>,
@@ -168,16 +204,19 @@ impl ApiServer {
             tokens: Vec::new(),
             requests: Vec::new(),
             faults: Faults::default(),
+            authority: Arc::new(authority),
             tls,
+            approving: true,
+            certificates_live: Duration::from_secs(365 * 24 * 3600),
+            tokens_live: None,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), sky: watch::Sender::new(Sky::default()) });
+        let sky = watch::Sender::new(Sky::default());
+        let shared = Arc::new(Shared { state: Mutex::new(state), sky, host: host.clone() });
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).thread_name("apiserver").enable_all().build().expect("a runtime");
-        let authority = Mutex::new(Arc::new(authority));
         let accepting = Mutex::new(None);
         let address = SocketAddr::new(address, 0);
-        let host = host.clone();
-        let mut server = Self { shared, authority, host, address, dir, runtime: Some(runtime), accepting };
+        let mut server = Self { shared, address, dir, runtime: Some(runtime), accepting };
         server.address = server.listen();
         server.begin();
         server
@@ -206,7 +245,7 @@ impl ApiServer {
     /// Begins to accept connections; the address.
     fn listen(&self) -> SocketAddr {
         let address = self.address;
-        let listener = self.host.within(|| std::net::TcpListener::bind(address));
+        let listener = self.shared.host.within(|| std::net::TcpListener::bind(address));
         let listener = listener.unwrap_or_else(|error| panic!("cannot listen on {address}: {error}"));
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("it is bound");

@@ -11,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData, SanType, SignatureAlgorithm,
 };
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -190,6 +191,16 @@ pub fn client_config(identity: Option<&Identity>, authority: &str) -> Arc<Client
         Some(it) => builder.with_client_auth_cert(certificates(&it.certificate), key(it)).expect("a key that fits"),
         None => builder.with_no_client_auth(),
     })
+}
+
+/// What a client needs that shows an identity and judges servers in its own way.
+pub fn believing_config(identity: &Identity, judge: Arc<dyn ServerCertVerifier>) -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has them");
+    let builder = builder.dangerous().with_custom_certificate_verifier(judge);
+    let config = builder.with_client_auth_cert(certificates(&identity.certificate), key(identity));
+    Arc::new(config.expect("a key that fits"))
 }
 
 fn roots(pem: &str) -> RootCertStore {

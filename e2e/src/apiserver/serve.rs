@@ -1,6 +1,5 @@
 //! HTTP over TLS: connections, who is at their other end, and answers as they are sent.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,14 +18,14 @@ use tokio::time::Sleep;
 use super::asked::{Asked, User};
 use super::fault::Fault;
 use super::refusal::Refusal;
-use super::{Answer, Shared, pki, wire};
+use super::{Answer, Shared, forward, pki, wire};
 
-type Reply = Response<BoxBody<Bytes, Infallible>>;
+type Reply = Response<BoxBody<Bytes, Lost>>;
 
 /// The connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is lost")]
-struct Lost;
+pub struct Lost;
 
 /// Accepts connections until it is dropped.
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
@@ -57,9 +56,11 @@ async fn converse(shared: Arc<Shared>, stream: TcpStream) {
     }
 }
 
-async fn respond(shared: Arc<Shared>, user: Option<User>, request: Request<Incoming>) -> Result<Reply, Lost> {
+async fn respond(shared: Arc<Shared>, user: Option<User>, mut request: Request<Incoming>) -> Result<Reply, Lost> {
+    let is_upgrade = request.headers().contains_key(header::UPGRADE);
+    let upgrade = is_upgrade.then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
-    let Ok(body) = body.collect().await.map(|body| body.to_bytes()) else { return Err(Lost) };
+    let body = if is_upgrade { Bytes::new() } else { body.collect().await.map_err(|_| Lost)?.to_bytes() };
     let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
     let media = header(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
@@ -84,22 +85,17 @@ async fn respond(shared: Arc<Shared>, user: Option<User>, request: Request<Incom
         }
         Some(Fault::Lost) | None => {}
     }
-    let answer = read(asked, user, token, &body, &shared);
-    let code = match &answer {
-        Ok(Answer::Body(code, _) | Answer::Text(code, _)) => *code,
-        Ok(Answer::Watch(..)) => 200,
-        Err(refusal) => refusal.code,
-    };
-    shared.finish(number, code);
-    if fault == Some(Fault::Lost) {
-        return Err(Lost);
-    }
-    Ok(match answer {
+    let reply = match read(asked, user, token, &body, &shared) {
         Ok(Answer::Body(code, body)) => json(code, &body),
         Ok(Answer::Text(code, text)) => reply(code, "text/plain; charset=utf-8", whole(text)),
         Ok(Answer::Watch(events, time)) => reply(200, "application/json", Events::new(events, time).boxed()),
+        Ok(Answer::Forward(forward)) => forward::pass(&shared, forward, head.method, head.headers, body, upgrade)
+            .await
+            .unwrap_or_else(|refusal| refused(&refusal)),
         Err(refusal) => refused(&refusal),
-    })
+    };
+    shared.finish(number, reply.status().as_u16());
+    if fault == Some(Fault::Lost) { Err(Lost) } else { Ok(reply) }
 }
 
 /// Reads the body, finds out who asks, and answers.
@@ -139,11 +135,11 @@ fn json(code: u16, body: &Value) -> Reply {
     reply(code, "application/json", whole(body.to_string()))
 }
 
-fn whole(text: String) -> BoxBody<Bytes, Infallible> {
-    Full::new(Bytes::from(text)).boxed()
+fn whole(text: String) -> BoxBody<Bytes, Lost> {
+    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
 }
 
-fn reply(code: u16, media: &'static str, body: BoxBody<Bytes, Infallible>) -> Reply {
+fn reply(code: u16, media: &'static str, body: BoxBody<Bytes, Lost>) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media));
@@ -164,9 +160,9 @@ impl Events {
 
 impl Body for Events {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Lost;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
         if let Poll::Ready(event) = self.events.poll_recv(context) {
             return Poll::Ready(event.map(|event| Ok(Frame::data(Bytes::from(format!("{event}\n"))))));
         }
