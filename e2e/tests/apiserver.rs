@@ -5,4 +5,7 @@
 mod apiserver {
     mod faults;
     mod kubectl;
+    mod record;
+    mod recording;
+    mod replay;
 }

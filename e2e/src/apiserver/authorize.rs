@@ -264,12 +264,11 @@ impl Node<'_> {
             "pods" => here && pod["metadata"]["name"] == name,
             _ if is_mirror => false,
             "serviceaccounts" => here && spec["serviceAccountName"] == name,
-            "persistentvolumes" => claims(spec).any(|claim| {
-                let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
-                let kind = kinds::find("", "v1", "persistentvolumeclaims");
-                let bound = kind.and_then(|kind| self.store.get(kind, namespace, claim));
-                bound.is_some_and(|bound| bound["spec"]["volumeName"] == name)
-            }),
+            "persistentvolumes" => {
+                let volume = kinds::find("", "v1", "persistentvolumes").and_then(|kind| self.store.get(kind, "", name));
+                let of = volume.map(|volume| volume["spec"]["claimRef"].clone()).unwrap_or_default();
+                of["namespace"] == pod["metadata"]["namespace"] && claims(spec).any(|claim| of["name"] == claim)
+            }
             "persistentvolumeclaims" => here && claims(spec).any(|claim| claim == name),
             kind => here && mentions(spec, kind, name),
         }

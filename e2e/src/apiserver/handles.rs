@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::asked::{Asked, User};
 use super::authorize::Grant;
+use super::client::Client;
 use super::fault::{Fault, Which};
 use super::kinds::{self, KINDS, Kind};
 use super::pki::{self, Authority, Identity};
@@ -254,6 +255,12 @@ impl ApiServer {
     /// A certificate of a user.
     pub fn identity(&self, user: &User) -> Identity {
         self.authority().client(user)
+    }
+
+    /// A client that asks as a user, or as nobody.
+    pub fn client(&self, user: Option<&User>) -> Client {
+        let identity = user.map(|user| self.identity(user));
+        Client::new(&self.shared.host, self.address, self.authority().certificate(), identity.as_ref())
     }
 
     /// Writes a kubeconfig of a node, for `coracle agent --kubeconfig`.

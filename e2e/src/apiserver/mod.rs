@@ -20,6 +20,7 @@
 mod admission;
 mod asked;
 mod authorize;
+mod client;
 mod csr;
 mod delete;
 mod elsewhere;
@@ -55,8 +56,9 @@ use tokio::task::JoinHandle;
 
 pub use self::asked::{Asked, User};
 pub use self::authorize::Grant;
+pub use self::client::{Client, Reply};
 pub use self::fault::{Fault, Which};
-pub use self::pki::{Authority, Identity};
+pub use self::pki::{Authority, Identity, write_kubeconfig};
 pub use self::refusal::Refusal;
 pub use self::requests::Seen;
 pub use self::wire::Weather;

@@ -69,6 +69,11 @@ impl Authority {
         &self.certificate
     }
 
+    /// The key that it signs with.
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// What a server at these addresses shows.
     pub fn server(&self, addresses: &[IpAddr]) -> Identity {
         let mut params = CertificateParams::new(vec!["localhost".to_owned(), "kubernetes".to_owned()]).expect("names");
@@ -114,7 +119,11 @@ impl Authority {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
         params.not_before = rcgen::date_time_ymd(1970, 1, 1) + (now - Duration::from_secs(60));
         params.not_after = rcgen::date_time_ymd(1970, 1, 1) + (now + life);
+        let curve = info.subject_pki.algorithm.parameters.as_ref().and_then(|it| it.as_oid().ok());
         let algorithm = match info.subject_pki.algorithm.algorithm.to_id_string().as_str() {
+            "1.2.840.10045.2.1" if curve.is_some_and(|it| it.to_id_string() == "1.3.132.0.34") => {
+                &rcgen::PKCS_ECDSA_P384_SHA384
+            }
             "1.2.840.10045.2.1" => &rcgen::PKCS_ECDSA_P256_SHA256,
             "1.3.101.112" => &rcgen::PKCS_ED25519,
             "1.2.840.113549.1.1.1" => &rcgen::PKCS_RSA_SHA256,
