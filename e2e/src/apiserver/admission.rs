@@ -1,12 +1,14 @@
 //! What a node may not write, though it may write that kind: the admission plug-in `NodeRestriction`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::asked::{Asked, Target, User};
 use super::kinds::{self, Kind};
-use super::read;
 use super::refusal::Refusal;
 use super::store::Store;
+use super::{pki, read};
 
 /// The annotation by which a pod is the mirror of a static one.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -43,6 +45,14 @@ pub fn create(store: &Store, asked: &Asked, target: &Target, object: &Value) -> 
         ("Lease", "") if name != node => {
             forbidden("can only access node lease with the same name as the requesting node".to_owned())
         }
+        ("CertificateSigningRequest", "") => {
+            let pem = STANDARD.decode(object["spec"]["request"].as_str().unwrap_or_default()).unwrap_or_default();
+            let wanted = pki::name_of_request(&String::from_utf8_lossy(&pem));
+            if wanted.as_deref() == Some(asked.user.name.as_str()) {
+                return Ok(());
+            }
+            forbidden(format!("can only create a node CSR with CN=system:node:{node}"))
+        }
         _ => Ok(()),
     }
 }
@@ -57,9 +67,9 @@ pub fn change(store: &Store, user: &User, target: &Target, old: &Value, new: &Va
         ("Pod", "") => {
             forbidden(format!("unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods"))
         }
-        ("Pod", "status") if old["spec"]["nodeName"] != node => forbidden(format!(
-            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
-        )),
+        ("Pod", "status") if old["spec"]["nodeName"] != node => {
+            forbidden(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"))
+        }
         ("Pod", "status") if old["metadata"]["labels"] != new["metadata"]["labels"] => {
             forbidden(format!("node {node:?} cannot update labels through pod status"))
         }

@@ -14,6 +14,8 @@ pub struct User {
     pub groups: Vec<String>,
     /// The uid, of a service account.
     pub uid: String,
+    /// What else is known, by key; null if nothing is.
+    pub extra: Value,
 }
 
 impl User {
@@ -29,7 +31,12 @@ impl User {
 
     /// Somebody.
     pub fn new(name: &str, groups: &[&str]) -> Self {
-        Self { name: name.to_owned(), groups: groups.iter().map(|it| (*it).to_owned()).collect(), uid: String::new() }
+        Self {
+            name: name.to_owned(),
+            groups: groups.iter().map(|it| (*it).to_owned()).collect(),
+            uid: String::new(),
+            extra: Value::Null,
+        }
     }
 
     /// Whether this is in a group.
@@ -73,7 +80,12 @@ impl Asked {
 
     /// What is done, in the words of authorization.
     pub fn verb(&self, target: &Target) -> &'static str {
-        match (self.method.as_str(), &target.name) {
+        self.verb_of(target.name.as_ref())
+    }
+
+    /// What is done to an object, or to all.
+    pub fn verb_of(&self, name: Option<&String>) -> &'static str {
+        match (self.method.as_str(), name) {
             ("GET", Some(_)) => "get",
             ("GET", None) if self.says("watch") => "watch",
             ("GET", None) => "list",
@@ -109,6 +121,8 @@ pub enum Route {
     Objects(Target),
     /// To a review, which is not stored: its plural and its kind.
     Review(&'static str, &'static str),
+    /// To a kind that is not served: its group, its plural, the namespace, the name.
+    Unknown(String, String, String, String),
     /// Elsewhere: versions, discovery, health.
     Elsewhere,
 }
@@ -132,7 +146,10 @@ pub fn route(path: &str) -> Result<Route, Refusal> {
     if let Some((_, plural, kind)) = REVIEWS.iter().find(|it| it.0 == group && it.1 == plural && rest.len() == 1) {
         return Ok(Route::Review(plural, kind));
     }
-    let kind = kinds::find(group, version, plural).ok_or_else(Refusal::no_such_path)?;
+    let Some(kind) = kinds::find(group, version, plural) else {
+        let name = rest.get(1).map(|it| (*it).to_owned()).unwrap_or_default();
+        return Ok(Route::Unknown(group.to_owned(), plural.to_owned(), namespace.unwrap_or_default(), name));
+    };
     let part = rest.get(2).map(|it| (*it).to_owned());
     if part.as_deref().is_some_and(|part| !kind.parts.contains(&part)) || namespace.is_some() && !kind.namespaced {
         return Err(Refusal::no_such_path());

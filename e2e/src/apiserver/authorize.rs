@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::asked::{Asked, Route, Target, User};
-use super::kinds::{self, Kind};
+use super::kinds;
 use super::refusal::Refusal;
 use super::select::Selector;
 use super::store::Store;
@@ -79,13 +79,21 @@ pub fn request(store: &Store, grants: &[Grant], asked: &Asked, route: &Route) ->
             let (resource, verb) = ((*plural).to_owned(), "create".to_owned());
             Deed { verb, group: group.to_owned(), resource, ..Deed::default() }
         }
+        Route::Unknown(group, resource, namespace, name) => {
+            let verb = asked.verb_of(Some(name).filter(|it| !it.is_empty())).to_owned();
+            let (group, resource, namespace) = (group.clone(), resource.clone(), namespace.clone());
+            Deed { verb, group, resource, namespace, name: name.clone(), ..Deed::default() }
+        }
         // What the server says of itself, everybody may know.
         Route::Elsewhere => return Ok(()),
     };
     if deed.resource.starts_with("self") {
         return Ok(());
     }
-    let selector = super::read::selector(asked)?;
+    let selector = match route {
+        Route::Objects(target) => super::read::selector(asked, target.kind)?,
+        _ => Selector::default(),
+    };
     decide(store, grants, &asked.user, &deed, &selector).map_err(|why| refusal(&asked.user, &deed, &why))
 }
 
@@ -125,17 +133,7 @@ fn refusal(user: &User, deed: &Deed, why: &str) -> Refusal {
     if !why.is_empty() {
         text.push_str(&format!(": {why}"));
     }
-    match kinds::find(group, "v1", &deed.resource) {
-        Some(kind) => Refusal::forbidden(kind, &deed.name, &text),
-        None => Refusal::forbidden(&review(deed), &deed.name, &text),
-    }
-}
-
-/// A review's kind, as far as a refusal says it.
-fn review(deed: &Deed) -> Kind {
-    let found = kinds::REVIEWS.iter().find(|it| it.0 == deed.group && it.1 == deed.resource);
-    let (group, plural, kind) = found.copied().unwrap_or_default();
-    Kind { group, version: "v1", plural, singular: "", short: &[], kind, namespaced: false, parts: &[], generation: false }
+    Refusal::forbidden_to(group, &deed.resource, &deed.name, &text)
 }
 
 /// What the node authorizer asks.
@@ -187,9 +185,7 @@ impl Node<'_> {
         match (deed.verb.as_str(), deed.part.as_str()) {
             ("get", "") => self.read_namespaced(deed),
             ("create", "token") if !deed.name.is_empty() => self.related(deed),
-            ("create", _) if !deed.name.is_empty() => {
-                Err("can only create token subresource of serviceaccount".into())
-            }
+            ("create", _) if !deed.name.is_empty() => Err("can only create token subresource of serviceaccount".into()),
             _ => Err("can only create tokens for individual service accounts".into()),
         }
     }

@@ -29,7 +29,9 @@ pub(super) fn settle(state: &mut State, kind: &Kind, name: &str) {
         && !has(&request, "Approved")
         && !has(&request, "Denied")
     {
-        let message = "Auto approving kubelet client certificate after SubjectAccessReview.";
+        let is_renewal = request["spec"]["username"].as_str().unwrap_or_default().starts_with("system:node:");
+        let which = if is_renewal { "self kubelet client" } else { "kubelet client" };
+        let message = format!("Auto approving {which} certificate after SubjectAccessReview.");
         request["status"]["conditions"] = json!([{
             "type": "Approved", "status": "True", "reason": "AutoApproved", "message": message,
             "lastUpdateTime": write::now(), "lastTransitionTime": write::now(),
@@ -41,9 +43,9 @@ pub(super) fn settle(state: &mut State, kind: &Kind, name: &str) {
         return;
     }
     let serves = request["spec"]["signerName"] == SERVING;
-    let life = request["spec"]["expirationSeconds"].as_u64().map_or(state.certificates_live, |seconds| {
-        Duration::from_secs(seconds).min(state.certificates_live)
-    });
+    let life = request["spec"]["expirationSeconds"]
+        .as_u64()
+        .map_or(state.certificates_live, |seconds| Duration::from_secs(seconds).min(state.certificates_live));
     let pem = STANDARD.decode(request["spec"]["request"].as_str().unwrap_or_default()).unwrap_or_default();
     match state.authority.sign_request(&String::from_utf8_lossy(&pem), serves, life) {
         Ok(certificate) => request["status"]["certificate"] = STANDARD.encode(certificate).into(),

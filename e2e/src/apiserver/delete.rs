@@ -33,7 +33,7 @@ pub fn delete(store: &mut Store, asked: &Asked, target: &Target) -> Result<Value
 
 /// Deletes every object that is meant; the list of them.
 pub fn collection(store: &mut Store, asked: &Asked, target: &Target) -> Result<Value, Refusal> {
-    let found = store.list(target.kind, target.namespace.as_deref(), &read::selector(asked)?);
+    let found = store.list(target.kind, target.namespace.as_deref(), &read::selector(asked, target.kind)?);
     let revision = store.revision().to_string();
     let mut items = Vec::new();
     for object in found {
@@ -50,7 +50,8 @@ fn preconditions(kind: &Kind, name: &str, options: &Value, object: &Value) -> Re
     if let Some(uid) = wanted["uid"].as_str()
         && object["metadata"]["uid"] != uid
     {
-        return Err(write::other_uid(kind, name, uid, object));
+        let found = object["metadata"]["uid"].as_str().unwrap_or_default();
+        return Err(Refusal::other_object(kind, name, uid, found));
     }
     if let Some(version) = wanted["resourceVersion"].as_str()
         && object["metadata"]["resourceVersion"] != version
@@ -84,7 +85,7 @@ fn end(store: &mut Store, kind: &Kind, mut object: Value, grace: i64, is_asked: 
     let ends = metadata["deletionTimestamp"].as_str().and_then(|it| it.parse::<Timestamp>().ok());
     if grace == 0 && !waits {
         store.remove(kind, &object);
-        return gone(kind, object, store.revision());
+        return gone(kind, object);
     }
     let ends = match (ends, before) {
         // Only less time may be asked for, and only by somebody who says how much.
@@ -93,24 +94,31 @@ fn end(store: &mut Store, kind: &Kind, mut object: Value, grace: i64, is_asked: 
         (Some(_), None) => return object,
         (None, _) => Timestamp::now() + SignedDuration::from_secs(grace),
     };
-    let metadata = &mut object["metadata"];
-    metadata["deletionTimestamp"] = write::stamp(ends).into();
-    metadata["deletionGracePeriodSeconds"] = grace.into();
-    if kind.generation && before.is_none() {
-        metadata["generation"] = (metadata["generation"].as_i64().unwrap_or_default() + 1).into();
-    }
+    mark(kind, &mut object, ends, grace);
     debug_assert!(!shape::is_gone(&object), "nothing waits for {}", object["metadata"]["name"]);
     Value::clone(&store.put(kind, object))
 }
 
 /// What is said when an object is gone: of some kinds the object, of others only that it is.
-fn gone(kind: &Kind, mut object: Value, revision: u64) -> Value {
+fn gone(kind: &Kind, mut object: Value) -> Value {
     const WHOLE: &[&str] = &["Pod", "Service", "ServiceAccount", "PersistentVolume", "PersistentVolumeClaim"];
     if WHOLE.contains(&kind.kind) {
-        object["metadata"]["resourceVersion"] = revision.to_string().into();
+        if kind.kind == "Pod" {
+            mark(kind, &mut object, Timestamp::now(), 0);
+        }
         return object;
     }
     let mut details = refusal::details(kind, object["metadata"]["name"].as_str().unwrap_or_default());
     details["uid"] = object["metadata"]["uid"].clone();
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
+/// Says of an object that it ends.
+fn mark(kind: &Kind, object: &mut Value, ends: Timestamp, grace: i64) {
+    let metadata = &mut object["metadata"];
+    if kind.generation && metadata["deletionTimestamp"].is_null() {
+        metadata["generation"] = (metadata["generation"].as_i64().unwrap_or_default() + 1).into();
+    }
+    metadata["deletionTimestamp"] = write::stamp(ends).into();
+    metadata["deletionGracePeriodSeconds"] = grace.into();
 }

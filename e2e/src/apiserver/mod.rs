@@ -22,6 +22,7 @@ mod asked;
 mod authorize;
 mod client;
 mod csr;
+mod defaults;
 mod delete;
 mod elsewhere;
 mod fault;
@@ -118,6 +119,7 @@ impl State {
         let route = asked::route(&asked.path)?;
         authorize::request(&self.store, &self.grants, asked, &route)?;
         match &route {
+            Route::Unknown(..) => Err(Refusal::no_such_path()),
             Route::Elsewhere => elsewhere::answer(asked),
             Route::Review(_, kind) => reviews::answer(self, asked, kind).map(|body| Answer::Body(201, body)),
             Route::Objects(target) => self.objects(asked, target),

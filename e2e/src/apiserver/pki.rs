@@ -141,9 +141,7 @@ impl Default for Authority {
 }
 
 /// The names beside the subject that a request asks for.
-fn alternative_names(
-    request: &x509_parser::certification_request::X509CertificationRequest<'_>,
-) -> Vec<SanType> {
+fn alternative_names(request: &x509_parser::certification_request::X509CertificationRequest<'_>) -> Vec<SanType> {
     use x509_parser::extensions::{GeneralName, ParsedExtension};
     let extensions = request.requested_extensions().into_iter().flatten();
     let names = extensions.filter_map(|it| match it {
@@ -169,7 +167,18 @@ pub fn user_of(certificate: &CertificateDer<'_>) -> Option<User> {
     let mut groups: Vec<String> =
         subject.iter_organization().filter_map(|it| it.as_str().ok().map(str::to_owned)).collect();
     groups.push("system:authenticated".to_owned());
-    Some(User { name, groups, uid: String::new() })
+    use sha2::Digest as _;
+    let hash: String = sha2::Sha256::digest(certificate).iter().map(|byte| format!("{byte:02x}")).collect();
+    let extra = json!({"authentication.kubernetes.io/credential-id": [format!("X509SHA256={hash}")]});
+    Some(User { name, groups, uid: String::new(), extra })
+}
+
+/// The common name that a request for a certificate asks for.
+pub fn name_of_request(pem: &str) -> Option<String> {
+    let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
+    let (_, request) = x509_parser::certification_request::X509CertificationRequest::from_der(&block.contents).ok()?;
+    let name = request.certification_request_info.subject.iter_common_name().next()?.as_str().ok()?;
+    Some(name.to_owned())
 }
 
 /// What a server needs that shows an identity and asks for certificates of an authority, or for none.

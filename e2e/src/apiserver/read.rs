@@ -19,14 +19,14 @@ pub fn get(store: &Store, target: &Target) -> Result<Value, Refusal> {
 }
 
 /// What the selectors of a request say.
-pub fn selector(asked: &Asked) -> Result<Selector, Refusal> {
+pub fn selector(asked: &Asked, kind: &Kind) -> Result<Selector, Refusal> {
     let text = |key| asked.query(key).unwrap_or_default();
-    Selector::parse(text("fieldSelector"), text("labelSelector"))
+    Selector::parse(kind, text("fieldSelector"), text("labelSelector"))
 }
 
 /// A list, or a part of one.
 pub fn list(store: &mut Store, asked: &Asked, target: &Target) -> Result<Value, Refusal> {
-    let selector = selector(asked)?;
+    let selector = selector(asked, target.kind)?;
     let limit = asked.query("limit").and_then(|it| it.parse().ok()).filter(|limit| *limit > 0);
     let (revision, mut items) = match asked.query("continue").filter(|word| !word.is_empty()) {
         Some(word) => store.rest(word)?,
@@ -42,7 +42,10 @@ pub fn list(store: &mut Store, asked: &Asked, target: &Target) -> Result<Value, 
     let mut metadata = json!({"resourceVersion": revision.to_string()});
     if let Some(limit) = limit.filter(|limit| items.len() > *limit) {
         let rest = items.split_off(limit);
-        metadata["remainingItemCount"] = rest.len().into();
+        // Nobody counts what selectors would choose.
+        if asked.query("labelSelector").is_none() && asked.query("fieldSelector").is_none() {
+            metadata["remainingItemCount"] = rest.len().into();
+        }
         metadata["continue"] = store.keep_rest(revision, rest).into();
     }
     items.iter_mut().for_each(|item| bare(target.kind, item));
@@ -63,7 +66,7 @@ pub fn watch(store: &mut Store, asked: &Asked, target: &Target) -> Result<Answer
     let since = revision(asked)?.filter(|_| !initial);
     let wish = Wish {
         namespace: target.namespace.clone(),
-        selector: selector(asked)?,
+        selector: selector(asked, target.kind)?,
         since,
         bookmarks: asked.says("allowWatchBookmarks"),
         says_initial_end: initial,
@@ -75,6 +78,6 @@ pub fn watch(store: &mut Store, asked: &Asked, target: &Target) -> Result<Answer
 /// The resourceVersion of a request; 0 is any.
 fn revision(asked: &Asked) -> Result<Option<u64>, Refusal> {
     let Some(text) = asked.query("resourceVersion").filter(|text| !text.is_empty()) else { return Ok(None) };
-    let number = text.parse::<u64>().map_err(|_| Refusal::bad_request(format!("invalid resource version {text:?}")))?;
+    let number = text.parse::<u64>().map_err(|_| Refusal::no_version(text))?;
     Ok(Some(number).filter(|number| *number > 0))
 }

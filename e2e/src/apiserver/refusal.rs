@@ -33,9 +33,22 @@ impl Refusal {
 
     /// Somebody may not do it.
     pub fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
-        let qualified = kind.qualified();
-        let what = if name.is_empty() { qualified } else { format!("{qualified} {name:?}") };
-        Self::new(403, "Forbidden", format!("{what} is forbidden: {why}"), details(kind, name))
+        Self::forbidden_to(kind.group, kind.plural, name, why)
+    }
+
+    /// Somebody may not do it, to whatever that is.
+    pub fn forbidden_to(group: &str, plural: &str, name: &str, why: &str) -> Self {
+        let mut details = json!({"kind": plural});
+        let mut what = plural.to_owned();
+        if !group.is_empty() {
+            details["group"] = group.into();
+            what = format!("{plural}.{group}");
+        }
+        if !name.is_empty() {
+            details["name"] = name.into();
+            what = format!("{what} {name:?}");
+        }
+        Self::new(403, "Forbidden", format!("{what} is forbidden: {why}"), details)
     }
 
     /// Somebody may not ask for that path.
@@ -85,10 +98,15 @@ impl Refusal {
 
     /// An object that is not valid: field, value as Go prints it, and what is wrong.
     pub fn invalid(kind: &Kind, name: &str, causes: &[Cause]) -> Self {
-        let texts: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        let mut texts: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        texts.dedup();
         let all = if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) };
-        let qualified = if kind.group.is_empty() { kind.kind.to_owned() } else { format!("{}.{}", kind.kind, kind.group) };
-        let mut details = json!({"name": name, "kind": kind.kind});
+        let qualified =
+            if kind.group.is_empty() { kind.kind.to_owned() } else { format!("{}.{}", kind.kind, kind.group) };
+        let mut details = json!({"kind": kind.kind});
+        if !name.is_empty() {
+            details["name"] = name.into();
+        }
         if !kind.group.is_empty() {
             details["group"] = kind.group.into();
         }
@@ -97,9 +115,49 @@ impl Refusal {
         Self::new(422, "Invalid", format!("{qualified} {name:?} is invalid: {all}"), details)
     }
 
+    /// An update that does not say which version it is of, of a kind that must.
+    pub fn unconditional(kind: &Kind, name: &str) -> Self {
+        let message = "Invalid value: 0: must be specified for an update";
+        let cause = json!({"reason": "FieldValueInvalid", "message": message, "field": "metadata.resourceVersion"});
+        let mut details = details(kind, name);
+        details["causes"] = json!([cause]);
+        let text = format!("{} {name:?} is invalid: metadata.resourceVersion: {message}", kind.qualified());
+        Self::new(422, "Invalid", text, details)
+    }
+
+    /// A deletion of another object of the same name.
+    pub fn other_object(kind: &Kind, name: &str, wanted: &str, found: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} {name:?}: the UID in the precondition ({wanted}) does not match the UID \
+            in record ({found}). The object might have been deleted and then recreated",
+            kind.kind
+        );
+        Self::new(409, "Conflict", message, json!({"name": name, "kind": kind.kind}))
+    }
+
+    /// A resourceVersion that is none.
+    pub fn no_version(text: &str) -> Self {
+        let message =
+            format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
+        Self::new(500, "", message, Value::Null)
+    }
+
+    /// A binding of a pod that is bound.
+    pub fn bound(name: &str, node: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on pods/binding {name:?}: pod {name} is already assigned to node {node:?}"
+        );
+        Self::new(409, "Conflict", message, json!({"name": name, "kind": "pods/binding"}))
+    }
+
+    /// A pod that a token is to be bound to, and that is not there.
+    pub fn no_pod(name: &str) -> Self {
+        Self::new(404, "NotFound", format!("pod {name:?} not found"), json!({"name": name, "kind": "pod"}))
+    }
+
     /// A resourceVersion that is still to come.
     pub fn too_large(asked: u64, current: u64) -> Self {
-        let message = format!("Too large resource version: {asked}, current: {current}");
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         let causes = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
         let details = json!({"causes": causes, "retryAfterSeconds": 1});
         Self { retry_after: Some(1), ..Self::new(504, "Timeout", message, details) }
@@ -140,8 +198,11 @@ impl Refusal {
     pub fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = self.reason.into();
+        }
         if !self.details.is_null() {
             status["details"] = self.details.clone();
         }

@@ -22,6 +22,12 @@ pub(super) fn answer(state: &State, asked: &Asked, kind: &str) -> Result<Value, 
         "SelfSubjectAccessReview" => access(state, &asked.user, &spec),
         other => return Err(Refusal::not_implemented(other)),
     };
+    let mut spec = spec;
+    for attributes in ["resourceAttributes", "nonResourceAttributes"] {
+        if let Some(fields) = spec.get_mut(attributes).and_then(Value::as_object_mut) {
+            fields.retain(|_, value| *value != "");
+        }
+    }
     Ok(json!({
         "kind": kind, "apiVersion": format!("{group}.k8s.io/v1"), "metadata": {}, "spec": spec, "status": status,
     }))
@@ -31,25 +37,36 @@ fn token(state: &State, spec: &Value) -> Value {
     let said = spec["token"].as_str().unwrap_or_default();
     let wanted: Vec<&str> = spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let wanted = if wanted.is_empty() { vec![tokens::ISSUER] } else { wanted };
-    let found = state.token(said);
-    let for_us = |token: &tokens::Token| token.audiences.is_empty() || token.audiences.iter().any(|it| wanted.contains(&it.as_str()));
-    let Some(token) = found.filter(|token| for_us(token)) else {
-        return json!({"user": {}, "error": "[invalid bearer token, unknown]"});
+    let for_us = |token: &tokens::Token| {
+        token.audiences.is_empty() || token.audiences.iter().any(|it| wanted.contains(&it.as_str()))
+    };
+    let token = match state.token(said) {
+        None => return json!({"user": {}, "error": "invalid bearer token"}),
+        Some(token) if !for_us(token) => {
+            let why = format!("token audiences {:?} is invalid for the target audiences {wanted:?}", token.audiences);
+            return json!({"user": {}, "error": format!("[invalid bearer token, {why}]")});
+        }
+        Some(token) => token,
     };
     let user = &token.user;
     let mut shown = json!({"username": user.name, "groups": user.groups});
     if !user.uid.is_empty() {
         shown["uid"] = user.uid.clone().into();
     }
-    let audiences: Vec<&str> =
-        wanted.into_iter().filter(|it| token.audiences.is_empty() || token.audiences.iter().any(|of| of == it)).collect();
+    if !user.extra.is_null() {
+        shown["extra"] = user.extra.clone();
+    }
+    let audiences: Vec<&str> = wanted
+        .into_iter()
+        .filter(|it| token.audiences.is_empty() || token.audiences.iter().any(|of| of == it))
+        .collect();
     json!({"authenticated": true, "user": shown, "audiences": audiences})
 }
 
 fn user_of(spec: &Value) -> User {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let groups = spec["groups"].as_array().into_iter().flatten().map(text).collect();
-    User { name: text(&spec["user"]), groups, uid: text(&spec["uid"]) }
+    User { name: text(&spec["user"]), groups, uid: text(&spec["uid"]), extra: spec["extra"].clone() }
 }
 
 fn access(state: &State, user: &User, spec: &Value) -> Value {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::kinds::Kind;
 use super::refusal::Refusal;
 
 /// What a list, a watch or a deletion of many is about.
@@ -19,36 +20,46 @@ enum Requirement {
     NotIn(String, Vec<String>),
 }
 
-/// The fields that objects are selected by.
-const FIELDS: &[&str] = &[
-    "metadata.name",
-    "metadata.namespace",
-    "spec.nodeName",
-    "spec.restartPolicy",
-    "spec.schedulerName",
-    "spec.serviceAccountName",
-    "spec.hostNetwork",
-    "spec.unschedulable",
-    "spec.signerName",
-    "status.phase",
-    "status.podIP",
-    "status.nominatedNodeName",
-    "type",
-    "reason",
-    "involvedObject.kind",
-    "involvedObject.namespace",
-    "involvedObject.name",
-    "involvedObject.uid",
-    "involvedObject.apiVersion",
-    "involvedObject.fieldPath",
-    "source",
-    "reportingComponent",
-];
+/// The fields that objects of a kind are selected by, beside name and namespace.
+fn fields_of(kind: &Kind) -> &'static [&'static str] {
+    match kind.kind {
+        "Pod" => &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ],
+        "Node" => &["spec.unschedulable"],
+        "Secret" => &["type"],
+        "Namespace" => &["status.phase"],
+        "Service" => &["spec.clusterIP", "spec.type"],
+        "CertificateSigningRequest" => &["spec.signerName"],
+        "Event" => &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+        _ => &[],
+    }
+}
 
 impl Selector {
     /// Reads both.
-    pub fn parse(fields: &str, labels: &str) -> Result<Self, Refusal> {
-        let fields = fields.split(',').filter(|it| !it.is_empty()).map(field).collect::<Result<_, _>>()?;
+    pub fn parse(kind: &Kind, fields: &str, labels: &str) -> Result<Self, Refusal> {
+        let fields =
+            fields.split(',').filter(|it| !it.is_empty()).map(|it| field(kind, it)).collect::<Result<_, _>>()?;
         Ok(Self { fields, labels: requirements(labels)? })
     }
 
@@ -88,14 +99,18 @@ fn value(object: &Value, path: &str) -> String {
     }
 }
 
-fn field(text: &str) -> Result<(String, bool, String), Refusal> {
+fn field(kind: &Kind, text: &str) -> Result<(String, bool, String), Refusal> {
     let split = [("!=", false), ("==", true), ("=", true)]
         .iter()
         .find_map(|(sign, equal)| text.split_once(sign).map(|(path, value)| (path, *equal, value)));
-    let (path, equal, value) =
-        split.ok_or_else(|| Refusal::bad_request(format!("invalid field selector {text:?}")))?;
-    if !FIELDS.contains(&path) {
-        return Err(Refusal::bad_request(format!("field label not supported: {path}")));
+    let (path, equal, value) = split.ok_or_else(|| Refusal::bad_request(format!("invalid field selector {text:?}")))?;
+    let known = fields_of(kind);
+    if !matches!(path, "metadata.name" | "metadata.namespace") && !known.contains(&path) {
+        return Err(Refusal::bad_request(if known.is_empty() {
+            format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        } else {
+            format!("field label not supported: {path}")
+        }));
     }
     Ok((path.to_owned(), equal, value.to_owned()))
 }
@@ -136,5 +151,7 @@ fn requirement(text: &str) -> Result<Requirement, Refusal> {
     if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
         return Ok(Requirement::In(key.trim().to_owned(), vec![value.trim().to_owned()]));
     }
-    Ok(text.strip_prefix('!').map_or_else(|| Requirement::Exists(text.to_owned()), |key| Requirement::Missing(key.to_owned())))
+    Ok(text
+        .strip_prefix('!')
+        .map_or_else(|| Requirement::Exists(text.to_owned()), |key| Requirement::Missing(key.to_owned())))
 }

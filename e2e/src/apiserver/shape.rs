@@ -3,15 +3,18 @@
 use serde_json::{Map, Value, json};
 
 use super::asked::User;
+use super::defaults;
 use super::kinds::Kind;
 use super::refusal::{Cause, Refusal};
+use super::write;
 
 /// Fields of the metadata that only the server writes.
 const SERVERS: &[&str] =
     &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "namespace", "name"];
 
 /// What a new object begins with.
-pub fn begin(kind: &Kind, user: &User, object: &mut Value) {
+pub fn begin(kind: &Kind, user: &User, number: u64, object: &mut Value) {
+    defaults::other(kind.kind, object, number);
     // A node says how it is when it makes itself known; of everything else the server knows better.
     if kind.has_status() && kind.kind != "Node" {
         object.as_object_mut().map(|it| it.remove("status"));
@@ -32,13 +35,20 @@ pub fn begin(kind: &Kind, user: &User, object: &mut Value) {
             object["spec"]["taints"] = taints.into_iter().chain((!has_it).then_some(not_ready)).collect();
         }
         "Pod" => {
+            defaults::pod(object);
             object["status"] = json!({"phase": "Pending", "qosClass": qos(object)});
         }
-        "PersistentVolumeClaim" | "PersistentVolume" => object["status"] = json!({"phase": "Pending"}),
+        "PersistentVolumeClaim" => object["status"] = json!({"phase": "Pending"}),
+        "PersistentVolume" => {
+            object["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": write::now()});
+        }
         "Service" => object["status"] = json!({"loadBalancer": {}}),
         "CertificateSigningRequest" => {
             object["spec"]["username"] = user.name.clone().into();
             object["spec"]["groups"] = json!(user.groups);
+            if !user.extra.is_null() {
+                object["spec"]["extra"] = user.extra.clone();
+            }
             object["status"] = json!({});
         }
         "Secret" if object["type"].is_null() => object["type"] = "Opaque".into(),
@@ -110,6 +120,9 @@ pub fn next(kind: &Kind, part: Option<&str>, old: &Value, mut new: Value) -> Res
 fn parts_of_spec(part: &str, spec: &mut Value, wanted: &Value) {
     if part == "ephemeralcontainers" {
         spec["ephemeralContainers"] = wanted["ephemeralContainers"].clone();
+        for container in spec["ephemeralContainers"].as_array_mut().into_iter().flatten() {
+            defaults::container(container, false);
+        }
         return;
     }
     for list in ["containers", "initContainers"] {

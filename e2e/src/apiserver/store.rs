@@ -68,6 +68,10 @@ impl Store {
     pub fn put(&mut self, kind: &Kind, mut object: Value) -> Arc<Value> {
         self.revision += 1;
         object["metadata"]["resourceVersion"] = self.revision.to_string().into();
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            // What is empty is not there.
+            metadata.retain(|_, value| *value != json!({}) && *value != json!([]) && !value.is_null());
+        }
         let object = Arc::new(object);
         let key = key_of(kind, &object);
         let before = self.objects.insert(key.clone(), Arc::clone(&object));
@@ -86,7 +90,8 @@ impl Store {
         let key = key_of(kind, object);
         if let Some(before) = self.objects.remove(&key) {
             self.revision += 1;
-            let change = Change { revision: self.revision, kind: key.0, namespace: key.1, before: Some(before), after: None };
+            let change =
+                Change { revision: self.revision, kind: key.0, namespace: key.1, before: Some(before), after: None };
             self.tell(change);
         }
     }
@@ -174,6 +179,11 @@ impl Store {
 
     /// The rest of a list.
     pub fn rest(&mut self, word: &str) -> Result<(u64, Vec<Value>), Refusal> {
+        // The words of rests are numbers, with a dash between them.
+        if !word.contains('-') {
+            let why = "continue key is not valid: illegal base64 data at input byte 0";
+            return Err(Refusal::bad_request(format!("invalid continue token: {why}")));
+        }
         let expired = "The provided continue parameter is too old to display a consistent list result. You can start a \
             new list without the continue parameter.";
         self.parts.remove(word).ok_or_else(|| Refusal::expired(expired))

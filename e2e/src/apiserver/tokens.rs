@@ -42,13 +42,9 @@ impl Token {
 }
 
 /// Answers a TokenRequest; the new token too. `longest` is what a test has the server grant at most.
-pub fn request(
-    store: &Store,
-    asked: &Asked,
-    target: &Target,
-    longest: Option<i64>,
-) -> Result<(Value, Token), Refusal> {
-    let (namespace, name) = (target.namespace.as_deref().unwrap_or_default(), target.name.as_deref().unwrap_or_default());
+pub fn request(store: &Store, asked: &Asked, target: &Target, longest: Option<i64>) -> Result<(Value, Token), Refusal> {
+    let (namespace, name) =
+        (target.namespace.as_deref().unwrap_or_default(), target.name.as_deref().unwrap_or_default());
     let spec = &asked.body["spec"];
     let pod = bound(store, asked, target, &spec["boundObjectRef"])?;
     let account = read::get(store, target)?;
@@ -57,12 +53,13 @@ pub fn request(
         let message = format!("Invalid value: {seconds}: may not specify a duration less than 10 minutes");
         let field = "spec.expirationSeconds".to_owned();
         let request = kinds::Kind { kind: "TokenRequest", group: "authentication.k8s.io", ..of_account(target) };
-        return Err(Refusal::invalid(&request, name, &[Cause { reason: "FieldValueInvalid", message, field }]));
+        return Err(Refusal::invalid(&request, "", &[Cause { reason: "FieldValueInvalid", message, field }]));
     }
     let audiences: Vec<String> =
         spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let audiences = if audiences.is_empty() { vec![ISSUER.to_owned()] } else { audiences };
     let expires = Timestamp::now() + SignedDuration::from_secs(longest.unwrap_or(seconds).min(seconds));
+    let id = write::uid();
     let user = User {
         name: format!("system:serviceaccount:{namespace}:{name}"),
         groups: vec![
@@ -71,10 +68,11 @@ pub fn request(
             "system:authenticated".to_owned(),
         ],
         uid: account["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
+        extra: extra(store, &id, pod.as_ref()),
     };
     let text = signed(&json!({
         "aud": audiences, "exp": expires.as_second(), "iat": Timestamp::now().as_second(), "iss": ISSUER,
-        "jti": write::uid(), "sub": user.name,
+        "jti": id, "sub": user.name,
         "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": user.uid},
             "pod": pod.as_ref().map(|(_, name, uid)| json!({"name": name, "uid": uid}))},
     }));
@@ -116,7 +114,7 @@ fn bound(
     }
     let pods = kinds::find("", "v1", "pods").unwrap_or(target.kind);
     let namespace = target.namespace.clone().unwrap_or_default();
-    let pod = store.get(pods, &namespace, &text("name")).ok_or_else(|| Refusal::not_found(pods, &text("name")))?;
+    let pod = store.get(pods, &namespace, &text("name")).ok_or_else(|| Refusal::no_pod(&text("name")))?;
     let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     if !text("uid").is_empty() && text("uid") != uid {
         let why = format!(
@@ -132,7 +130,52 @@ fn bound(
     if node.is_some_and(|node| pod["spec"]["nodeName"] != node) {
         return forbidden("node requested token bound to a pod scheduled on a different node");
     }
+    if let Some(node) = node {
+        audience(&pod, &asked.body["spec"]["audiences"]).map_err(|why| {
+            Refusal::forbidden(target.kind, account, &why.replace("NODE", &format!("system:node:{node}")))
+        })?;
+    }
     Ok(Some((namespace, text("name"), uid)))
+}
+
+/// What is known of whoever says a token: which one, and of which pod on which node.
+fn extra(store: &Store, id: &str, pod: Option<&(String, String, String)>) -> Value {
+    let key = |name: &str| format!("authentication.kubernetes.io/{name}");
+    let mut extra = json!({key("credential-id"): [format!("JTI={id}")]});
+    let find = |plural: &str, namespace: &str, name: &str| {
+        kinds::find("", "v1", plural).and_then(|kind| store.get(kind, namespace, name))
+    };
+    let Some((namespace, name, uid)) = pod else { return extra };
+    extra[key("pod-name")] = json!([name]);
+    extra[key("pod-uid")] = json!([uid]);
+    let node = find("pods", namespace, name).map(|pod| pod["spec"]["nodeName"].clone()).unwrap_or_default();
+    if let Some(node) = node.as_str() {
+        extra[key("node-name")] = json!([node]);
+        let there = find("nodes", "", node);
+        extra[key("node-uid")] = json!([there.map(|node| node["metadata"]["uid"].clone()).unwrap_or_default()]);
+    }
+    extra
+}
+
+/// Whether a node may ask for a token for somebody: the pod's volumes must say so.
+fn audience(pod: &Value, wanted: &Value) -> Result<(), String> {
+    let wanted: Vec<&str> = wanted.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if wanted.len() > 1 {
+        return Err("node may only request 0 or 1 audiences".to_owned());
+    }
+    let wanted = wanted.first().copied().unwrap_or_default();
+    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    let mut sources = volumes.flat_map(|volume| volume["projected"]["sources"].as_array()).flatten();
+    let is_said = |source: &Value| {
+        let token = &source["serviceAccountToken"];
+        token.is_object() && token["audience"].as_str().unwrap_or_default() == wanted
+    };
+    if wanted.is_empty() || sources.any(is_said) {
+        return Ok(());
+    }
+    Err(format!(
+        "audience {wanted:?} not found in pod spec volume, NODE is not authorized to request tokens for this audience"
+    ))
 }
 
 /// Claims in the form of a signed token. Nobody but this server looks at it, and it looks whether it gave it out: the

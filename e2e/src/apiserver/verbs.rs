@@ -15,21 +15,25 @@ pub fn bind(store: &mut Store, asked: &Asked, target: &Target) -> Result<Value, 
     let name = target.name.as_deref().unwrap_or_default();
     let node = asked.body["target"]["name"].as_str().unwrap_or_default();
     if let Some(there) = pod["spec"]["nodeName"].as_str().filter(|it| !it.is_empty()) {
-        let why = format!("pod {name} is already assigned to node {there:?}");
-        return Err(Refusal::conflict(target.kind, name, &why));
+        return Err(Refusal::bound(name, there));
     }
     pod["spec"]["nodeName"] = node.into();
     let scheduled =
         json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": write::now()});
+    told(store, target, pod, scheduled);
+    Ok(success(201))
+}
+
+/// Writes a condition of a pod.
+fn told(store: &mut Store, target: &Target, mut pod: Value, condition: Value) {
     match pod["status"]["conditions"].as_array_mut() {
         Some(conditions) => {
-            conditions.retain(|it| it["type"] != "PodScheduled");
-            conditions.push(scheduled);
+            conditions.retain(|it| it["type"] != condition["type"]);
+            conditions.push(condition);
         }
-        None => pod["status"]["conditions"] = json!([scheduled]),
+        None => pod["status"]["conditions"] = json!([condition]),
     }
     store.put(target.kind, pod);
-    Ok(success(201))
 }
 
 /// Evicts a pod, if its disruption budgets allow that.
@@ -44,6 +48,11 @@ pub fn evict(store: &mut Store, asked: &Asked, target: &Target) -> Result<Value,
             return Err(Refusal::budget(budget["metadata"]["name"].as_str().unwrap_or_default()));
         }
     }
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": write::now(),
+    });
+    told(store, target, pod, condition);
     let body = asked.body["deleteOptions"].clone();
     delete::delete(store, &Asked { body, ..asked.clone() }, target)?;
     Ok(success(201))

@@ -44,7 +44,7 @@ pub fn create(store: &mut Store, asked: &Asked, target: &Target) -> Result<Value
     if kind.generation {
         metadata["generation"] = 1.into();
     }
-    shape::begin(kind, &asked.user, &mut object);
+    shape::begin(kind, &asked.user, store.revision(), &mut object);
     if store.get(kind, target.namespace.as_deref().unwrap_or_default(), &name).is_some() {
         return Err(Refusal::already_exists(kind, &name));
     }
@@ -123,9 +123,7 @@ pub fn update(store: &mut Store, asked: &Asked, target: &Target) -> Result<Value
         return Err(other_uid(kind, name, uid, &old));
     }
     if object["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty() && kind.kind == "Lease" {
-        let message = "Invalid value: 0: must be specified for an update".to_owned();
-        let field = "metadata.resourceVersion".to_owned();
-        return Err(Refusal::invalid(kind, name, &[Cause { reason: "FieldValueInvalid", message, field }]));
+        return Err(Refusal::unconditional(kind, name));
     }
     change(store, asked, target, &old, object)
 }
@@ -135,6 +133,11 @@ pub fn patched(store: &mut Store, asked: &Asked, target: &Target) -> Result<Valu
     let (kind, name) = (target.kind, target.name.as_deref().unwrap_or_default());
     let old = super::read::get(store, target)?;
     let new = patch::apply(kind, name, &old, &asked.media, &asked.body)?;
+    if let Some(uid) = new["metadata"]["uid"].as_str().filter(|uid| old["metadata"]["uid"] != *uid) {
+        let message = format!("Invalid value: {uid:?}: field is immutable");
+        let cause = Cause { reason: "FieldValueInvalid", message, field: "metadata.uid".to_owned() };
+        return Err(Refusal::invalid(kind, name, &[cause.clone(), cause]));
+    }
     change(store, asked, target, &old, new)
 }
 

@@ -106,7 +106,7 @@ const APISERVER: &str = "--etcd-servers http://127.0.0.1:2379 --secure-port 6443
     --tls-private-key-file server.key --client-ca-file ca.crt --service-cluster-ip-range 10.254.0.0/16 \
     --service-account-key-file sa.pub --service-account-signing-key-file sa.key \
     --service-account-issuer https://kubernetes.default --authorization-mode Node,RBAC \
-    --enable-admission-plugins NodeRestriction --disable-admission-plugins ServiceAccount --allow-privileged";
+    --enable-admission-plugins NodeRestriction --disable-admission-plugins ServiceAccount,StorageObjectInUseProtection --allow-privileged";
 
 const CONTROLLERS: &str = "--kubeconfig admin.kubeconfig --cluster-signing-cert-file ca.crt \
     --cluster-signing-key-file ca.key --leader-elect=false --bind-address=127.0.0.1 --secure-port=0 \
@@ -123,7 +123,8 @@ fn record() {
     real.bind("nodes-approve", "system:bootstrappers", approving);
     let approving = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient";
     real.bind("nodes-renew", "system:nodes", approving);
-    let clients: BTreeMap<&str, Client> = users().iter().map(|(name, user)| (*name, real.client(user.as_ref()))).collect();
+    let clients: BTreeMap<&str, Client> =
+        users().iter().map(|(name, user)| (*name, real.client(user.as_ref()))).collect();
     real.wait_for(&clients["bootstrap"], "/apis/certificates.k8s.io/v1/certificatesigningrequests");
     let version = clients["admin"].ask("GET", "/version", "", &serde_json::Value::Null).unwrap().body;
     for (file, recording) in Recording::all() {

@@ -81,7 +81,15 @@ fn merge_map<'p>(
     }
     for (key, value) in patch.iter().filter(|(key, _)| !key.starts_with('$')) {
         path.push(key);
+        let before = fields.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
         merge_field(kind, path, fields, value)?;
+        let order = patch.get(&format!("$setElementOrder/{key}")).or(Some(value)).and_then(Value::as_array);
+        let merged = fields.get_mut(key).and_then(Value::as_array_mut);
+        if let (Some(order), Some(merged), lists) = (order, merged, of(kind, path))
+            && lists != Lists::Replaced
+        {
+            *merged = in_order(lists, merged, order, &before);
+        }
         path.pop();
     }
     for (key, value) in patch {
@@ -89,13 +97,6 @@ fn merge_map<'p>(
             let gone = value.as_array().map_or(&[][..], Vec::as_slice);
             if let Some(list) = fields.get_mut(field).and_then(Value::as_array_mut) {
                 list.retain(|it| !gone.contains(it));
-            }
-        } else if let Some(field) = key.strip_prefix("$setElementOrder/") {
-            path.push(field);
-            let lists = of(kind, path);
-            path.pop();
-            if let (Some(Value::Array(list)), Some(order)) = (fields.get_mut(field), value.as_array()) {
-                reorder(lists, list, order);
             }
         }
     }
@@ -180,25 +181,31 @@ fn merge_list<'p>(
     Ok(())
 }
 
-/// Puts the elements that an order names into it; the others stay behind the one that they were behind.
-fn reorder(lists: Lists, list: &mut Vec<Value>, order: &[Value]) {
+/// The elements of a list: those that the patch names in its order, the others in theirs. One of the others comes before
+/// one of the patch if both were there before, in that order.
+fn in_order(lists: Lists, list: &[Value], order: &[Value], before: &[Value]) -> Vec<Value> {
     let name = |item: &Value| match lists {
-        Lists::By(key) => item[key].clone(),
+        Lists::By(key) if item.is_object() => item[key].clone(),
         _ => item.clone(),
     };
-    let place = |item: &Value| order.iter().position(|it| if it.is_object() { name(it) } else { it.clone() } == name(item));
-    let mut last = 0;
-    let mut placed: Vec<(usize, Value)> = Vec::new();
-    for item in list.drain(..) {
-        if let Some(at) = place(&item) {
-            last = at + 1;
-            placed.push((at * 2 + 1, item));
-        } else {
-            placed.push((last * 2, item));
+    let place = |of: &[Value], item: &Value| of.iter().position(|it| name(it) == name(item));
+    let (mut named, mut others): (Vec<_>, Vec<_>) = list.iter().partition(|item| place(order, item).is_some());
+    named.sort_by_key(|item| place(order, item));
+    others.sort_by_key(|item| place(before, item));
+    let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
+    let mut all = Vec::new();
+    loop {
+        let other_is_next = match (others.peek(), named.peek()) {
+            (Some(other), Some(item)) => {
+                matches!((place(before, other), place(before, item)), (Some(a), Some(b)) if a < b)
+            }
+            (other, _) => other.is_some(),
+        };
+        match if other_is_next { others.next() } else { named.next() } {
+            Some(item) => all.push(item.clone()),
+            None => return all,
         }
     }
-    placed.sort_by_key(|(at, _)| *at);
-    list.extend(placed.into_iter().map(|(_, item)| item));
 }
 
 fn cloned((key, value): (&String, &Value)) -> (String, Value) {
