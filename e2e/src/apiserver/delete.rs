@@ -84,8 +84,13 @@ fn end(store: &mut Store, kind: &Kind, mut object: Value, grace: i64, is_asked: 
     let before = metadata["deletionGracePeriodSeconds"].as_i64();
     let ends = metadata["deletionTimestamp"].as_str().and_then(|it| it.parse::<Timestamp>().ok());
     if grace == 0 && !waits {
+        if kind.kind == "Pod" {
+            // Whoever watches sees that it ends before it is gone.
+            mark(kind, &mut object, Timestamp::now(), 0);
+            object = Value::clone(&store.put(kind, object));
+        }
         store.remove(kind, &object);
-        return gone(kind, object);
+        return gone(kind, object, store.revision());
     }
     let ends = match (ends, before) {
         // Only less time may be asked for, and only by somebody who says how much.
@@ -100,12 +105,10 @@ fn end(store: &mut Store, kind: &Kind, mut object: Value, grace: i64, is_asked: 
 }
 
 /// What is said when an object is gone: of some kinds the object, of others only that it is.
-fn gone(kind: &Kind, mut object: Value) -> Value {
+fn gone(kind: &Kind, mut object: Value, revision: u64) -> Value {
     const WHOLE: &[&str] = &["Pod", "Service", "ServiceAccount", "PersistentVolume", "PersistentVolumeClaim"];
     if WHOLE.contains(&kind.kind) {
-        if kind.kind == "Pod" {
-            mark(kind, &mut object, Timestamp::now(), 0);
-        }
+        object["metadata"]["resourceVersion"] = revision.to_string().into();
         return object;
     }
     let mut details = refusal::details(kind, object["metadata"]["name"].as_str().unwrap_or_default());
