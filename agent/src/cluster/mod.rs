@@ -8,8 +8,14 @@
 //! API server. So the loss of the server stops nothing that runs.
 
 pub mod certificates;
+pub mod client;
+pub mod connection;
 mod flags;
+mod label;
 mod link;
+pub mod node;
+pub mod pace;
+pub mod reach;
 
-pub use self::flags::{Flags, Wish};
+pub use self::flags::{Flags, NodeWish, Wish};
 pub use self::link::{Link, Way};
