@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cluster::connection::Connection;
+use crate::cluster::events::Sink;
 use crate::cluster::node::{self, Telling};
 use crate::cluster::reach::Reach;
 use crate::cluster::{Link, Way, Wish};
@@ -42,6 +43,7 @@ pub async fn join(wish: &Wish, store: &Store) -> anyhow::Result<Membership> {
         reach,
     };
     telling.begin(way, &mut tasks);
+    Sink::new(link.clone(), store.clone(), &wish.node.name).begin(&mut tasks);
     Ok(Membership { link, port, tasks, ending })
 }
 
