@@ -94,11 +94,38 @@ pub struct Making {
 
 /// A kubeconfig as it was read.
 pub struct Read {
-    /// For clients.
-    pub config: kube::Config,
-    /// What it was read from, and how that was.
-    stamps: Vec<(PathBuf, Option<Stamp>)>,
+    config: kube::Config,
 }
+
+/// Reads a kubeconfig, and the files that its current context names.
+pub async fn read(path: &Path) -> Result<Read, Error> {
+    let wrong = |source| Error::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    Ok(Read { config: config.map_err(wrong)? })
+}
+
+impl Read {
+    /// From now on it is the certificate and key in `pem` that say who asks.
+    pub fn identify_by(&mut self, pem: &Path) {
+        let pem = Some(pem.display().to_string());
+        let user = &mut self.config.auth_info;
+        (user.client_certificate, user.client_key) = (pem.clone(), pem);
+        (user.client_certificate_data, user.client_key_data) = (None, None);
+        (user.token, user.token_file, user.username, user.password) = (None, None, None, None);
+        (user.exec, user.auth_provider) = (None, None);
+    }
+
+    /// Clients as it says; `path` is where it was read.
+    pub fn clients(&self, path: &Path, making: &Making) -> Result<Clients, Error> {
+        connect(&self.config, making)
+            .map_err(|source| Error::Client { path: path.to_owned(), source: Box::new(source) })
+    }
+}
+
+/// How the files of a kubeconfig were at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
 
 /// By what a file that has changed is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,29 +135,17 @@ struct Stamp {
     size: u64,
 }
 
-/// Reads a kubeconfig, and the files that its current context names.
-pub async fn read(path: &Path) -> Result<Read, Error> {
-    let wrong = |source| Error::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
-    let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
-    // Before the files are read: one that changes in between is seen to have changed.
-    let files = std::iter::once(path.to_owned()).chain(files_of(&kubeconfig));
-    let stamps = files.map(|file| (file.clone(), stamp(&file))).collect();
-    let mut config =
-        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(wrong)?;
-    config.default_retry = true;
-    Ok(Read { config, stamps })
-}
-
-impl Read {
-    /// Clients as it says; `path` is where it was read.
-    pub fn clients(&self, path: &Path, making: &Making) -> Result<Clients, Error> {
-        connect(&self.config, making)
-            .map_err(|source| Error::Client { path: path.to_owned(), source: Box::new(source) })
+impl Stamps {
+    /// How a kubeconfig, what its current context names and `others` are now.
+    pub fn of(kubeconfig: &Path, others: impl IntoIterator<Item = PathBuf>) -> Self {
+        let named = Kubeconfig::read_from(kubeconfig).map(|it| files_of(&it)).unwrap_or_default();
+        let files = std::iter::once(kubeconfig.to_owned()).chain(named).chain(others);
+        Self(files.map(|file| (file.clone(), stamp(&file))).collect())
     }
 
-    /// Whether any of its files is another one by now.
-    pub fn is_old(&self) -> bool {
-        self.stamps.iter().any(|(path, before)| stamp(path) != *before)
+    /// Whether any of the files is another one by now.
+    pub fn are_old(&self) -> bool {
+        self.0.iter().any(|(path, before)| stamp(path) != *before)
     }
 }
 
@@ -241,4 +256,39 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         next = error.source();
     }
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_a_kubeconfig_names_is_seen_to_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let [config, authority, certificate, other] =
+            ["kubeconfig", "ca.crt", "tls.crt", "other"].map(|name| dir.path().join(name));
+        std::fs::write(&authority, "1").unwrap();
+        std::fs::write(
+            &config,
+            "apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: 'https://h', certificate-authority: ca.crt}}]
+users: [{name: u, user: {client-certificate: tls.crt, client-key: tls.key}}, {name: v, user: {client-key: other}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+",
+        )
+        .unwrap();
+        let now = || Stamps::of(&config, None);
+        let first = now();
+        assert!(!first.are_old());
+        std::fs::write(&other, "what another context names").unwrap();
+        assert!(!first.are_old());
+        std::fs::write(&authority, "22").unwrap();
+        assert!(first.are_old() && !now().are_old());
+        let second = now();
+        std::fs::write(&certificate, "it was not there").unwrap();
+        assert!(second.are_old());
+    }
 }

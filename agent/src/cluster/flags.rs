@@ -58,6 +58,8 @@ pub struct Wish {
     pub cert_dir: PathBuf,
     /// The node's certificates are renewed before they run out.
     pub rotate: bool,
+    /// The certificate by which others know the node is the API server's, too.
+    pub server_bootstrap: bool,
     /// What the node is to be.
     pub node: NodeWish,
     /// How much the API server is asked.
@@ -122,6 +124,7 @@ impl Flags {
         Wish {
             cert_dir: self.certificates(root),
             rotate: cluster.rotate_certificates.unwrap_or(bootstrap.is_some()),
+            server_bootstrap: cluster.server_tls_bootstrap,
             kubeconfig,
             bootstrap,
             node: NodeWish {

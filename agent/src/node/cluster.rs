@@ -1,14 +1,19 @@
 //! Makes the node one of a cluster: begins what brings the API server's wishes here, and what tells it how things are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::cluster::certificates::ServerCertificate;
+use crate::cluster::client::Making;
 use crate::cluster::connection::Connection;
+use crate::cluster::credentials::Credentials;
 use crate::cluster::events::Sink;
 use crate::cluster::node::{self, Telling};
 use crate::cluster::reach::Reach;
+use crate::cluster::serving::Serving;
 use crate::cluster::{Link, Way, Wish};
 use crate::store::Store;
 
@@ -23,17 +28,24 @@ pub struct Membership {
     pub port: watch::Sender<Option<u16>>,
     /// What works on it.
     pub tasks: JoinSet<()>,
+    /// By what others know the node, if its server is not told of another one.
+    pub certificate: ServerCertificate,
     ending: watch::Sender<Option<String>>,
 }
 
 /// Becomes a node of the cluster.
-pub async fn join(wish: &Wish, store: &Store) -> anyhow::Result<Membership> {
+pub async fn join(wish: &Wish, store: &Store, addresses: &[String]) -> anyhow::Result<Membership> {
     let (way, link) = Way::new();
     let reach = Reach::default();
     let (port, ending) = (watch::Sender::new(None), watch::Sender::new(None));
     let mut tasks = JoinSet::new();
-    let connection = Connection::new(wish, way.clone(), reach.clone()).await?;
+    let making = Making { ordinary: wish.limits.ordinary, events: wish.limits.events, reach: reach.clone() };
+    let bell = Arc::<Notify>::default();
+    let connection = Connection::new(wish, making.clone(), way.clone(), bell.clone()).await?;
     tasks.spawn(connection.keep());
+    if let Some(credentials) = Credentials::new(wish, making, link.clone(), bell) {
+        tasks.spawn(credentials.keep());
+    }
     let telling = Telling {
         link: link.clone(),
         store: store.clone(),
@@ -44,7 +56,16 @@ pub async fn join(wish: &Wish, store: &Store) -> anyhow::Result<Membership> {
     };
     telling.begin(way, &mut tasks);
     Sink::new(link.clone(), store.clone(), &wish.node.name).begin(&mut tasks);
-    Ok(Membership { link, port, tasks, ending })
+    let certificate = if wish.server_bootstrap {
+        let serving = Serving::new(&wish.cert_dir, &wish.node.name, link.clone(), store.clone());
+        let certificate = serving.certificate();
+        tasks.spawn(serving.keep());
+        certificate
+    } else {
+        let addresses: Vec<_> = addresses.iter().filter_map(|it| it.parse().ok()).collect();
+        ServerCertificate::self_signed(&wish.cert_dir, &wish.node.name, &addresses)?
+    };
+    Ok(Membership { link, port, tasks, certificate, ending })
 }
 
 impl Membership {

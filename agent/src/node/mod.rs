@@ -211,7 +211,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
     let membership = match &wish.cluster {
-        Some(wish) => Some(cluster::join(wish, &store).await?),
+        Some(wish) => Some(cluster::join(wish, &store, &settings.node.ips).await?),
         None => None,
     };
     let following: Vec<_> = wish
