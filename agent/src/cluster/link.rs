@@ -35,9 +35,16 @@ impl Way {
         self.clients.send_replace(Some(clients));
     }
 
-    /// The node is known to be this by the API server, or not at all.
+    /// The node is known to be this by the API server, or not at all. What was on its way for longer than what is known
+    /// already is not taken for news.
     pub fn set_node(&self, node: Option<Arc<Node>>) {
-        self.node.send_replace(node);
+        self.node.send_if_modified(|known| {
+            let news = !matches!((&known, &node), (Some(known), Some(node)) if is_older(node, known));
+            if news {
+                *known = node;
+            }
+            news
+        });
     }
 }
 
@@ -68,5 +75,38 @@ impl Link {
     /// and when it was deleted.
     pub fn node(&self) -> watch::Receiver<Option<Arc<Node>>> {
         self.node.clone()
+    }
+}
+
+/// Whether one is an earlier version of the other.
+fn is_older(one: &Node, other: &Node) -> bool {
+    let version = |node: &Node| node.metadata.resource_version.as_ref()?.parse::<u64>().ok();
+    one.metadata.uid == other.metadata.uid && version(one).zip(version(other)).is_some_and(|(one, other)| one < other)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    fn node(uid: &str, version: &str) -> Option<Arc<Node>> {
+        let (uid, resource_version) = (Some(uid.to_owned()), Some(version.to_owned()));
+        let metadata = ObjectMeta { uid, resource_version, ..ObjectMeta::default() };
+        Some(Arc::new(Node { metadata, ..Node::default() }))
+    }
+
+    #[test]
+    fn an_older_version_of_the_node_is_no_news() {
+        let (way, link) = Way::new();
+        let receiver = link.node();
+        let known = || receiver.borrow().as_ref().and_then(|it| it.metadata.resource_version.clone());
+        for (uid, version, expected) in [("a", "9", "9"), ("a", "8", "9"), ("a", "10", "10"), ("b", "2", "2")] {
+            way.set_node(node(uid, version));
+            assert_eq!(known().as_deref(), Some(expected), "{uid} {version}");
+        }
+        way.set_node(None);
+        assert_eq!(known(), None);
     }
 }

@@ -6,15 +6,18 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::channel::Cri;
 use crate::cluster::certificates::ServerCertificate;
 use crate::cluster::client::Making;
 use crate::cluster::connection::Connection;
 use crate::cluster::credentials::Credentials;
 use crate::cluster::events::Sink;
-use crate::cluster::node::{self, Telling};
+use crate::cluster::node::{Telling, is_unready, pod_cidr};
 use crate::cluster::reach::Reach;
 use crate::cluster::serving::Serving;
 use crate::cluster::{Link, Way, Wish};
+use crate::engine::config::Node;
+use crate::events::Events;
 use crate::store::Store;
 
 /// How long the API server may take to hear that the node ends.
@@ -34,7 +37,7 @@ pub struct Membership {
 }
 
 /// Becomes a node of the cluster.
-pub async fn join(wish: &Wish, store: &Store, addresses: &[String]) -> anyhow::Result<Membership> {
+pub async fn join(wish: &Wish, store: &Store, events: Events, node: &Node, cri: Cri) -> anyhow::Result<Membership> {
     let (way, link) = Way::new();
     let reach = Reach::default();
     let (port, ending) = (watch::Sender::new(None), watch::Sender::new(None));
@@ -52,9 +55,11 @@ pub async fn join(wish: &Wish, store: &Store, addresses: &[String]) -> anyhow::R
         wish: wish.node.clone(),
         port: port.subscribe(),
         ending: ending.subscribe(),
+        events,
         reach,
     };
     telling.begin(way, &mut tasks);
+    tasks.spawn(pod_cidr::follow(link.clone(), cri));
     Sink::new(link.clone(), store.clone(), &wish.node.name).begin(&mut tasks);
     let certificate = if wish.server_bootstrap {
         let serving = Serving::new(&wish.cert_dir, &wish.node.name, link.clone(), store.clone());
@@ -62,7 +67,7 @@ pub async fn join(wish: &Wish, store: &Store, addresses: &[String]) -> anyhow::R
         tasks.spawn(serving.keep());
         certificate
     } else {
-        let addresses: Vec<_> = addresses.iter().filter_map(|it| it.parse().ok()).collect();
+        let addresses: Vec<_> = node.ips.iter().filter_map(|it| it.parse().ok()).collect();
         ServerCertificate::self_signed(&wish.cert_dir, &wish.node.name, &addresses)?
     };
     Ok(Membership { link, port, tasks, certificate, ending })
@@ -73,7 +78,7 @@ impl Membership {
     pub async fn ending(&self, why: &str) {
         let mut node = self.link.node();
         self.ending.send_replace(Some(why.to_owned()));
-        let said = node.wait_for(|node| node.as_deref().is_some_and(|node| node::is_unready(node, why)));
+        let said = node.wait_for(|node| node.as_deref().is_some_and(|node| is_unready(node, why)));
         if tokio::time::timeout(FAREWELL, said).await.is_err() {
             tracing::warn!("the API server was not told that the node ends");
         }

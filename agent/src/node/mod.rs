@@ -207,11 +207,11 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let pods = OfAgent {
         registry: reconciler.registry(),
         control: control.clone(),
-        listener: Box::new(hear(events, metrics)),
+        listener: Box::new(hear(events.clone(), metrics)),
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
     let membership = match &wish.cluster {
-        Some(wish) => Some(cluster::join(wish, &store, &settings.node.ips).await?),
+        Some(wish) => Some(cluster::join(wish, &store, events.clone(), &settings.node, cri_client.clone()).await?),
         None => None,
     };
     let following: Vec<_> = wish

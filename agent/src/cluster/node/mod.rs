@@ -9,6 +9,7 @@ mod follow;
 mod lease;
 mod object;
 mod patch;
+pub mod pod_cidr;
 mod register;
 mod report;
 
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 
 use super::{Link, NodeWish, Way};
 use crate::cluster::reach::Reach;
+use crate::events::{Events, Happening, Severity};
 use crate::store::Store;
 
 /// How long an answer to a sign of life may take, as kubelet has it.
@@ -39,6 +41,8 @@ pub struct Telling {
     pub port: watch::Receiver<Option<u16>>,
     /// Why the node ends, once it does.
     pub ending: watch::Receiver<Option<String>>,
+    /// Who keeps the node's events.
+    pub events: Events,
     /// Who is told that no answer came.
     pub reach: Reach,
 }
@@ -98,6 +102,14 @@ impl Telling {
                 self.reach.failed(&silence);
                 Err(silence)
             }
+        }
+    }
+
+    /// Tells what has become of the node, as kubelet does.
+    fn remark(&self, before: &Node, after: &Node) {
+        for word in object::transitions(before, after) {
+            let message = format!("Node {} status is now: {word}", self.wish.name);
+            self.events.node(Happening::new(Severity::Normal, word, message));
         }
     }
 

@@ -28,11 +28,16 @@ pub(super) async fn report(telling: Telling, way: Way) {
             None => changes.next().await,
         }
     };
-    let node = register::register(&telling, &mine).await;
-    let mut reporter = Reporter { due: Instant::now(), telling: telling.clone(), way };
-    reporter.way.set_node(Some(node));
+    let mut reporter = Reporter { due: Instant::now(), telling: telling.clone(), way, seen: Node::default() };
+    reporter.register(&mine).await;
     let mut port = telling.port.clone();
     loop {
+        if register::is_another_storage(&telling, &reporter.seen).await
+            && let Some(mine) = telling.store.get::<Node>("", &name)
+        {
+            tracing::warn!("the API server has lost what it knew: the node is registered anew");
+            reporter.register(&mine).await;
+        }
         let why = ending.borrow_and_update().clone();
         reporter.tell(why.as_deref()).await;
         tokio::select! {
@@ -49,9 +54,24 @@ struct Reporter {
     way: Way,
     /// When it is told although it has not changed.
     due: Instant,
+    /// As the API server had it last.
+    seen: Node,
 }
 
 impl Reporter {
+    async fn register(&mut self, mine: &Arc<Node>) {
+        let (node, made) = register::register(&self.telling, mine).await;
+        if made {
+            self.telling.remark(&Node::default(), &node);
+        }
+        self.see(node);
+    }
+
+    fn see(&mut self, node: Arc<Node>) {
+        self.seen = Node::clone(&node);
+        self.way.set_node(Some(node));
+    }
+
     async fn tell(&mut self, ending: Option<&str>) {
         let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(1));
         for attempt in 0..TRIES {
@@ -79,6 +99,9 @@ impl Reporter {
             Some(node) => node,
             None => Arc::new(self.telling.answer("get node", &name, nodes.get(&name)).await?),
         };
+        // What others have done to it.
+        self.telling.remark(&self.seen, &theirs);
+        self.seen = Node::clone(&theirs);
         let own = object::Own { wish: self.telling.wish.clone(), port: *self.telling.port.borrow(), ending };
         let wanted = object::reported(&mine, &theirs, &own, Timestamp::now());
         let changed = patch::differ(&theirs, &wanted);
@@ -89,7 +112,8 @@ impl Reporter {
         let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
         let request = nodes.patch_status(&name, &params, &patch);
         let node = self.telling.answer("tell the status of node", &name, request).await?;
-        self.way.set_node(Some(Arc::new(node)));
+        self.telling.remark(&theirs, &node);
+        self.see(Arc::new(node));
         // After a change by chance, so that many nodes which change at once do not go on at once.
         let period = self.telling.wish.report_frequency;
         self.due = Instant::now() + if changed { period.mul_f64(0.5 + chance()) } else { period };
