@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::Request;
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request};
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -102,7 +103,9 @@ pub async fn read(path: &Path) -> Result<Read, Error> {
     let wrong = |source| Error::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
     let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    Ok(Read { config: config.map_err(wrong)? })
+    let mut config = config.map_err(wrong)?;
+    config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("coracle/", env!("CARGO_PKG_VERSION")))));
+    Ok(Read { config })
 }
 
 impl Read {

@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn what_is_registered_has_the_labels_and_taints_that_were_asked_for() {
-        let taint = k8s_openapi::api::core::v1::Taint { key: "t".into(), effect: "NoExecute".into(), ..Default::default() };
+        let taint =
+            k8s_openapi::api::core::v1::Taint { key: "t".into(), effect: "NoExecute".into(), ..Default::default() };
         let mut own = own();
         (own.wish.taints, own.wish.provider_id) = (vec![taint.clone()], Some("x://1".into()));
         let first = first(&mine(), &own, at("2026-01-02T00:00:00Z"));

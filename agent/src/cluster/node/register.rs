@@ -97,9 +97,12 @@ mod tests {
 
     #[test]
     fn versions_that_go_back_are_another_storage_s() {
-        for (now, seen, expected) in
-            [(Some("5"), Some("10"), true), (Some("11"), Some("10"), false), (None, Some("1"), false), (Some("1"), None, false)]
-        {
+        for (now, seen, expected) in [
+            (Some("5"), Some("10"), true),
+            (Some("11"), Some("10"), false),
+            (None, Some("1"), false),
+            (Some("1"), None, false),
+        ] {
             assert_eq!(is_earlier(now, seen), expected, "{now:?} {seen:?}");
         }
     }
