@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// Flags of `agent` that make its node one of a cluster.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[group(id = "cluster")]
 pub struct Flags {
     /// Kubeconfig of the API server that this is to be a node of
     #[arg(long, value_name = "FILE")]

@@ -9,6 +9,8 @@
 
 mod flags;
 mod link;
+mod patience;
+pub mod pods;
 
 pub use self::flags::{Flags, Wish};
 pub use self::link::{Link, Way};

@@ -5,7 +5,9 @@ use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::task::JoinSet;
 
+use crate::cluster::pods::{self, Server};
 use crate::cluster::{Link, Way, Wish};
+use crate::store::Store;
 
 /// What goes on while the node is one of a cluster; it ends when this is dropped.
 pub struct Membership {
@@ -16,7 +18,7 @@ pub struct Membership {
 }
 
 /// Becomes a node of the cluster.
-pub async fn join(wish: &Wish) -> anyhow::Result<Membership> {
+pub async fn join(wish: &Wish, node: &str, store: &Store, pods: Server) -> anyhow::Result<Membership> {
     let (way, link) = Way::new();
     let path = wish.kubeconfig.display();
     let kubeconfig = Kubeconfig::read_from(&wish.kubeconfig).with_context(|| format!("read the kubeconfig {path}"))?;
@@ -24,5 +26,7 @@ pub async fn join(wish: &Wish) -> anyhow::Result<Membership> {
         .await
         .with_context(|| format!("use the kubeconfig {path}"))?;
     way.set(Client::try_from(config).with_context(|| format!("use the kubeconfig {path}"))?);
-    Ok(Membership { link, tasks: JoinSet::new() })
+    let mut tasks = JoinSet::new();
+    pods::begin(&mut tasks, &link, node.to_owned(), store.clone(), pods);
+    Ok(Membership { link, tasks })
 }

@@ -197,12 +197,16 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let (control, commands) = Control::new();
     // What runs behind another endpoint has its sessions there, too.
     let own = wish.endpoint.is_none().then(|| runtime.clone());
-    let api = serving.begin(serving::api(store, cri_client.clone(), own, control.clone(), &settings))?;
+    let api = serving.begin(serving::api(store.clone(), cri_client.clone(), own, control.clone(), &settings))?;
     let metrics = operations.metrics();
     let working = operations.begin(control.clone(), &engine, wish.endpoint.is_none());
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let (look, looks_at_once) = watch::channel(());
     let mut reconciler = Reconciler::new(engine, disk, shown, settings.node.name.clone(), look, network);
+    let server = wish.cluster.as_ref().map(|_| crate::cluster::pods::Server::new());
+    if let Some(server) = &server {
+        reconciler.follow(server.clone());
+    }
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let pods = OfAgent {
         registry: reconciler.registry(),
@@ -210,8 +214,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         listener: Box::new(hear(events, metrics)),
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
-    let membership = match &wish.cluster {
-        Some(wish) => Some(cluster::join(wish).await?),
+    let membership = match wish.cluster.as_ref().zip(server) {
+        Some((wish, server)) => Some(cluster::join(wish, &settings.node.name, &store, server).await?),
         None => None,
     };
     let following: Vec<_> = wish
