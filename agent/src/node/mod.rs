@@ -215,7 +215,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
     let membership = match wish.cluster.as_ref().zip(server) {
-        Some((wish, server)) => Some(cluster::join(wish, &settings.node.name, &store, server).await?),
+        Some((wish, server)) => Some(cluster::join(wish, &store, server).await?),
         None => None,
     };
     let following: Vec<_> = wish
@@ -239,6 +239,9 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let outcome = reconciler.run(looks, commands, end).await;
     working.stopping(wish.shutdown_pods);
     if wish.shutdown_pods {
+        if let Some(membership) = &membership {
+            membership.ending("node is shutting down").await;
+        }
         let steps = node_settings.borrow().shutdown.clone();
         reconciler.shut_down(&steps, signals.next()).await;
     }

@@ -7,6 +7,7 @@
 //!        └──PATCH, DELETE── status <────────────────────────────────────────┘
 //! ```
 
+mod answer;
 mod merge;
 mod patch;
 mod refusal;
@@ -27,7 +28,7 @@ use super::Link;
 use crate::store::Store;
 
 /// Begins to follow what the API server binds to the node `node`, and to tell it what becomes of that.
-pub fn begin(tasks: &mut JoinSet<()>, link: &Link, node: String, store: Store, server: Server) {
-    tasks.spawn(watch::follow(link.clone(), node, server.clone()));
-    tasks.spawn(status::report(link.clone(), store, server));
+pub fn begin(tasks: &mut JoinSet<()>, link: &Link, node: &str, store: &Store, server: Server) {
+    tasks.spawn(watch::follow(link.clone(), node.to_owned(), server.clone()));
+    tasks.spawn(status::report(link.clone(), store.clone(), server));
 }

@@ -15,12 +15,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::answer::{is_gone, is_refusal};
 use super::merge::{is_terminal, last, merged};
 use super::patch;
 use super::server::{Bound, Server};
 use super::wanted::is_mirror;
 use crate::cluster::Link;
-use crate::cluster::patience::{Patience, is_code, is_refusal};
+use crate::cluster::pace::Pauses;
 use crate::engine::config::names::PodKey;
 use crate::store::{Kind, Object, Store, Watch, What};
 
@@ -87,10 +88,9 @@ struct Reporter {
     under_way: BTreeSet<String>,
     writes: JoinSet<Written>,
     gone: watch::Receiver<Arc<Bound>>,
-    patience: Patience,
+    pauses: Pauses,
     /// Nothing is written before.
     not_before: Instant,
-    lost: bool,
 }
 
 impl Reporter {
@@ -105,9 +105,8 @@ impl Reporter {
             under_way: BTreeSet::new(),
             writes: JoinSet::new(),
             gone,
-            patience: Patience::new(FIRST, LONGEST),
+            pauses: Pauses::new(FIRST, LONGEST),
             not_before: Instant::now(),
-            lost: false,
         }
     }
 
@@ -248,10 +247,7 @@ impl Reporter {
         self.under_way.remove(&uid);
         match result {
             Ok(done) => {
-                if std::mem::take(&mut self.lost) {
-                    tracing::info!("the API server takes the pods' status again");
-                }
-                self.patience.reset();
+                self.pauses.reset();
                 let entry = self.pods.entry(uid).or_default();
                 entry.refused = None;
                 match done {
@@ -264,28 +260,25 @@ impl Reporter {
     }
 
     fn failed(&mut self, uid: String, failure: Failure) {
-        let wait = match &failure {
-            // Asked again it would be the same: with the next change, or comparison.
-            Failure::Server(error) if is_refusal(error) => None,
-            Failure::Json(_) => None,
-            Failure::Server(error) => Some(self.patience.after(error)),
-            Failure::Timeout => Some(FIRST),
+        // Asked again it would be the same: with the next change, or comparison.
+        let refused = match &failure {
+            Failure::Server(error) => is_refusal(error),
+            Failure::Json(_) => true,
+            Failure::Timeout => false,
         };
-        let Some(wait) = wait else {
-            let entry = self.pods.entry(uid).or_default();
-            let message = failure.to_string();
-            if entry.refused.as_ref() != Some(&message) {
-                let pod = entry.local.as_ref().and_then(|pod| pod.metadata.name.clone());
-                tracing::warn!(pod, "the API server does not take the status of the pod: {message}");
-                entry.refused = Some(message);
-            }
+        if !refused {
+            tracing::debug!(%failure, "the status of a pod cannot be brought to the API server yet");
+            self.due.insert(uid);
+            self.not_before = self.not_before.max(Instant::now() + self.pauses.next());
             return;
-        };
-        if !std::mem::replace(&mut self.lost, true) {
-            tracing::warn!(%failure, "the pods' status cannot be brought to the API server; it is when that answers again");
         }
-        self.due.insert(uid);
-        self.not_before = self.not_before.max(Instant::now() + wait);
+        let entry = self.pods.entry(uid).or_default();
+        let message = failure.to_string();
+        if entry.refused.as_ref() != Some(&message) {
+            let pod = entry.local.as_ref().and_then(|pod| pod.metadata.name.clone());
+            tracing::warn!(pod, "the API server does not take the status of the pod: {message}");
+            entry.refused = Some(message);
+        }
     }
 }
 
@@ -327,12 +320,6 @@ impl Work {
         }
         Ok(Done::Has(self.status.clone(), there.metadata.resource_version))
     }
-}
-
-/// Whether the pod that was meant is there no more.
-fn is_gone(error: &Error) -> bool {
-    let another = |error: &Error| matches!(error, Error::Api(status) if status.message.contains("UID in precondition"));
-    is_code(error, 404) || (is_code(error, 409) && another(error))
 }
 
 async fn answered<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {

@@ -8,9 +8,10 @@ use kube::api::{ListParams, WatchParams};
 use kube::core::WatchEvent;
 use kube::{Api, Error};
 
+use super::answer::is_code;
 use super::server::Server;
 use crate::cluster::Link;
-use crate::cluster::patience::{Patience, is_code};
+use crate::cluster::pace::Pauses;
 use crate::engine::config::names::PodKey;
 
 /// How long a list may take.
@@ -23,10 +24,6 @@ const SILENCE: Duration = Duration::from_secs(100);
 /// A watch that ends sooner than this is not asked again at once.
 const BRIEF: Duration = Duration::from_secs(1);
 
-/// As kubelet's reflectors wait.
-const FIRST: Duration = Duration::from_millis(800);
-const LONGEST: Duration = Duration::from_secs(30);
-
 /// Why a list or watch ended.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
@@ -38,9 +35,8 @@ enum Broken {
 
 /// Keeps `server` equal to what the API server has of pods of the node `node`, for ever.
 pub async fn follow(link: Link, node: String, server: Server) {
-    let mut patience = Patience::new(FIRST, LONGEST);
+    let mut pauses = Pauses::of_watch();
     let mut follower = Follower { selector: format!("spec.nodeName={node}"), server, version: None };
-    let mut lost = false;
     loop {
         let api: Api<Pod> = Api::all(link.client().await);
         let began = Instant::now();
@@ -49,29 +45,21 @@ pub async fn follow(link: Link, node: String, server: Server) {
             None => follower.list(&api).await,
             Some(version) => follower.watch(&api, &version).await,
         };
-        let Err(error) = outcome else {
-            if std::mem::take(&mut lost) {
-                tracing::info!("the API server answers again: pods are followed");
+        match outcome {
+            Ok(()) => {
+                pauses.reset();
+                if watches && began.elapsed() < BRIEF {
+                    pauses.wait().await;
+                }
+                continue;
             }
-            patience.reset();
-            if watches && began.elapsed() < BRIEF {
-                tokio::time::sleep(FIRST).await;
+            Err(Broken::Failed(error)) if is_code(&error, 410) => {
+                tracing::info!("the API server has forgotten what this node had seen last: all pods are listed again");
+                follower.version = None;
             }
-            continue;
-        };
-        if let Broken::Failed(error) = &error
-            && is_code(error, 410)
-        {
-            tracing::info!("the API server has forgotten what this node had seen last: all pods are listed again");
-            follower.version = None;
-        } else if !std::mem::replace(&mut lost, true) {
-            tracing::warn!(%error, "the pods of the API server cannot be followed; what is known of them goes on, and it is tried again");
+            Err(error) => tracing::debug!(%error, "the pods of the API server cannot be followed; it is tried again"),
         }
-        let wait = match &error {
-            Broken::Failed(error) => patience.after(error),
-            Broken::Timeout => FIRST,
-        };
-        tokio::time::sleep(wait).await;
+        pauses.wait().await;
     }
 }
 
