@@ -9,6 +9,7 @@
 
 mod flags;
 mod link;
+pub mod objects;
 
 pub use self::flags::{Flags, Wish};
 pub use self::link::{Link, Way};

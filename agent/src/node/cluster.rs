@@ -5,12 +5,15 @@ use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::task::JoinSet;
 
+use crate::cluster::objects::Following;
 use crate::cluster::{Link, Way, Wish};
 
 /// What goes on while the node is one of a cluster; it ends when this is dropped.
 pub struct Membership {
     /// The way to the API server.
     pub link: Link,
+    /// What its pods refer to.
+    pub objects: Following,
     /// What works on it.
     pub tasks: JoinSet<()>,
 }
@@ -24,5 +27,5 @@ pub async fn join(wish: &Wish) -> anyhow::Result<Membership> {
         .await
         .with_context(|| format!("use the kubeconfig {path}"))?;
     way.set(Client::try_from(config).with_context(|| format!("use the kubeconfig {path}"))?);
-    Ok(Membership { link, tasks: JoinSet::new() })
+    Ok(Membership { link, objects: Following::new(), tasks: JoinSet::new() })
 }
