@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::cluster::objects::Following;
 use crate::cluster::{Link, Way, Wish};
+use crate::engine::Engine;
 
 /// What goes on while the node is one of a cluster; it ends when this is dropped.
 pub struct Membership {
@@ -19,7 +20,7 @@ pub struct Membership {
 }
 
 /// Becomes a node of the cluster.
-pub async fn join(wish: &Wish) -> anyhow::Result<Membership> {
+pub async fn join(wish: &Wish, engine: Engine) -> anyhow::Result<Membership> {
     let (way, link) = Way::new();
     let path = wish.kubeconfig.display();
     let kubeconfig = Kubeconfig::read_from(&wish.kubeconfig).with_context(|| format!("read the kubeconfig {path}"))?;
@@ -27,5 +28,8 @@ pub async fn join(wish: &Wish) -> anyhow::Result<Membership> {
         .await
         .with_context(|| format!("use the kubeconfig {path}"))?;
     way.set(Client::try_from(config).with_context(|| format!("use the kubeconfig {path}"))?);
-    Ok(Membership { link, objects: Following::new(), tasks: JoinSet::new() })
+    let root = engine.settings().root_dir.clone();
+    let objects = Following::begin(link.clone(), engine, &root)
+        .with_context(|| format!("open the records of objects in {}", root.display()))?;
+    Ok(Membership { link, objects, tasks: JoinSet::new() })
 }

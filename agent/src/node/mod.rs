@@ -202,7 +202,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let working = operations.begin(control.clone(), &engine, wish.endpoint.is_none());
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let (look, looks_at_once) = watch::channel(());
-    let mut reconciler = Reconciler::new(engine, disk, shown, settings.node.name.clone(), look, network);
+    let mut reconciler = Reconciler::new(engine.clone(), disk, shown, settings.node.name.clone(), look, network);
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let pods = OfAgent {
         registry: reconciler.registry(),
@@ -211,7 +211,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
     let membership = match &wish.cluster {
-        Some(wish) => Some(cluster::join(wish).await?),
+        Some(wish) => Some(cluster::join(wish, engine).await?),
         None => None,
     };
     let following: Vec<_> = wish
