@@ -37,7 +37,10 @@ impl Connection {
             match self.open().await {
                 Ok(()) => tracing::info!(path = %self.kubeconfig.display(), "the kubeconfig has changed and is used"),
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "the kubeconfig has changed and cannot be used; the old one is")
+                    tracing::warn!(
+                        error = chain(&error),
+                        "the kubeconfig has changed and cannot be used; the old one is"
+                    )
                 }
             }
         }

@@ -14,6 +14,7 @@ mod flags;
 mod label;
 mod link;
 pub mod node;
+pub mod objects;
 pub mod pace;
 pub mod pods;
 pub mod reach;

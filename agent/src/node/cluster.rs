@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cluster::connection::Connection;
 use crate::cluster::node::{self, Telling};
+use crate::cluster::objects::Following;
 use crate::cluster::pods::{self, Server};
 use crate::cluster::reach::Reach;
 use crate::cluster::{Link, Way, Wish};
+use crate::engine::Engine;
 use crate::store::Store;
 
 /// How long the API server may take to hear that the node ends.
@@ -21,13 +24,17 @@ pub struct Membership {
     pub link: Link,
     /// The port that kubelet's API is served on, as soon as it is.
     pub port: watch::Sender<Option<u16>>,
+    /// The pods that are bound to it.
+    pub pods: Server,
+    /// What they refer to.
+    pub objects: Following,
     /// What works on it.
     pub tasks: JoinSet<()>,
     ending: watch::Sender<Option<String>>,
 }
 
 /// Becomes a node of the cluster.
-pub async fn join(wish: &Wish, store: &Store, pods: Server) -> anyhow::Result<Membership> {
+pub async fn join(wish: &Wish, store: &Store, engine: Engine) -> anyhow::Result<Membership> {
     let (way, link) = Way::new();
     let reach = Reach::default();
     let (port, ending) = (watch::Sender::new(None), watch::Sender::new(None));
@@ -43,8 +50,12 @@ pub async fn join(wish: &Wish, store: &Store, pods: Server) -> anyhow::Result<Me
         reach,
     };
     telling.begin(way, &mut tasks);
-    pods::begin(&mut tasks, &link, &wish.node.name, store, pods);
-    Ok(Membership { link, port, tasks, ending })
+    let pods = Server::new();
+    pods::begin(&mut tasks, &link, &wish.node.name, store, pods.clone());
+    let root = engine.settings().root_dir.clone();
+    let objects = Following::begin(link.clone(), engine, &root)
+        .with_context(|| format!("open the records of objects in {}", root.display()))?;
+    Ok(Membership { link, port, pods, objects, tasks, ending })
 }
 
 impl Membership {

@@ -254,10 +254,10 @@ impl Desired {
                 | Object::NetworkPolicy(_)
                 | Object::Network(_)
                 | Object::Ambassador(_) => {}
-                Object::ConfigMap(map) => drop(objects.config_maps.insert(name, ConfigMap::clone(map))),
-                Object::Secret(secret) => drop(objects.secrets.insert(name, Secret::clone(secret))),
+                Object::ConfigMap(map) => drop(objects.config_maps.insert(name, Arc::new(ConfigMap::clone(map)))),
+                Object::Secret(secret) => drop(objects.secrets.insert(name, Arc::new(Secret::clone(secret)))),
                 Object::PersistentVolumeClaim(claim) => {
-                    drop(objects.claims.insert(name, PersistentVolumeClaim::clone(claim)));
+                    drop(objects.claims.insert(name, Arc::new(PersistentVolumeClaim::clone(claim))));
                 }
             }
         }

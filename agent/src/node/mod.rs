@@ -202,10 +202,13 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let working = operations.begin(control.clone(), &engine, wish.endpoint.is_none());
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let (look, looks_at_once) = watch::channel(());
-    let mut reconciler = Reconciler::new(engine, disk, shown, settings.node.name.clone(), look, network);
-    let server = wish.cluster.as_ref().map(|_| crate::cluster::pods::Server::new());
-    if let Some(server) = &server {
-        reconciler.follow(server.clone());
+    let mut reconciler = Reconciler::new(engine.clone(), disk, shown, settings.node.name.clone(), look, network);
+    let membership = match &wish.cluster {
+        Some(wish) => Some(cluster::join(wish, &store, engine).await?),
+        None => None,
+    };
+    if let Some(membership) = &membership {
+        reconciler.follow(membership.pods.clone(), membership.objects.clone());
     }
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let pods = OfAgent {
@@ -214,10 +217,6 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         listener: Box::new(hear(events, metrics)),
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
-    let membership = match wish.cluster.as_ref().zip(server) {
-        Some((wish, server)) => Some(cluster::join(wish, &store, server).await?),
-        None => None,
-    };
     let following: Vec<_> = wish
         .places
         .iter()

@@ -34,6 +34,7 @@ use super::shown::Shown;
 use super::shutdown::Shutdown;
 use super::sources::Snapshot;
 use super::strays::Strays;
+use crate::cluster::objects::Following;
 use crate::cluster::pods::Server;
 use crate::engine::time::Monotonic;
 use crate::engine::{Engine, Gate};
@@ -59,6 +60,8 @@ pub struct Reconciler {
     removing: BTreeSet<String>,
     /// What an API server has bound to this node, where there is one.
     server: Option<Server>,
+    /// What that refers to.
+    objects: Option<Following>,
     /// Records that could not be written.
     unwritten: BTreeSet<String>,
     /// The same, of bound pods.
@@ -126,6 +129,7 @@ impl Reconciler {
             removals: JoinSet::new(),
             removing: BTreeSet::new(),
             server: None,
+            objects: None,
             unwritten: BTreeSet::new(),
             unwritten_bound: BTreeSet::new(),
             unstarted: false,
@@ -186,17 +190,10 @@ impl Reconciler {
         tokio::pin!(end);
         let mut bound = self.server.as_ref().map(Server::bound);
         bound.iter_mut().for_each(watch::Receiver::mark_changed);
+        let mut known = self.objects.as_ref().map(Following::known);
         loop {
             let failed = self.unstarted || !self.unwritten.is_empty() || !self.unwritten_bound.is_empty();
-            let told = async {
-                let told = match &mut bound {
-                    Some(bound) => bound.changed().await.is_ok(),
-                    None => false,
-                };
-                if !told {
-                    std::future::pending::<()>().await;
-                }
-            };
+            let (told, answered) = (changed(&mut bound), changed(&mut known));
             let retry = async { if failed { tokio::time::sleep(RETRY).await } else { std::future::pending().await } };
             let bell = self.bell.clone();
             tokio::select! {
@@ -206,6 +203,7 @@ impl Reconciler {
                 Some(ended) = self.endings.join_next() => self.ended(ended).await,
                 Some(ended) = self.removals.join_next() => self.removed_bound(ended),
                 () = told => self.bound().await,
+                () = answered => self.gate(),
                 () = bell.notified() => self.gate(),
                 () = retry => self.retry().await,
             }
@@ -314,9 +312,8 @@ impl Reconciler {
 
     /// Why a pod may not begin yet.
     fn held(&self, name: &Name, order: &Order, desired: &BTreeMap<Name, Arc<Pod>>, picture: &Picture) -> Option<Gate> {
-        let unsupported = self.desired.bound().find(name).and_then(|bound| bound.unsupported.clone());
         let order = order.gate(name, |target| self.view().state(target, desired));
-        let order = Gate::both(unsupported, order);
+        let order = Gate::both(self.held_by_server(name), order);
         Gate::both(order, picture.gate(name, self.network.unsupported().as_ref()))
     }
 
@@ -345,6 +342,17 @@ impl Reconciler {
         let left = std::mem::take(&mut self.pods);
         Shutdown { left, endings: &mut self.endings }.run(steps, hurry).await;
         self.network.end().await;
+    }
+}
+
+/// Until there is something new, which there never is where nothing is followed.
+async fn changed<T>(followed: &mut Option<watch::Receiver<T>>) {
+    let changed = match followed {
+        Some(followed) => followed.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending().await
     }
 }
 

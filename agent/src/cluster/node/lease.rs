@@ -32,7 +32,9 @@ pub(super) async fn keep(telling: Telling) {
                     latest = Some(lease);
                     break;
                 }
-                Err(error) => tracing::debug!(error = chain(&error), "the node's lease is not renewed; it is tried again"),
+                Err(error) => {
+                    tracing::debug!(error = chain(&error), "the node's lease is not renewed; it is tried again")
+                }
             }
             pauses.wait().await;
         }

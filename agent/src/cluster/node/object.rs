@@ -90,16 +90,13 @@ pub fn reported(mine: &Node, theirs: &Node, own: &Own<'_>, now: Timestamp) -> No
     status.runtime_handlers.clone_from(&mine.runtime_handlers);
     status.features.clone_from(&mine.features);
     // Resources that are somebody else's stay.
-    for (theirs, mine) in
-        [(&mut status.capacity, &mine.capacity), (&mut status.allocatable, &mine.allocatable)]
-    {
+    for (theirs, mine) in [(&mut status.capacity, &mine.capacity), (&mut status.allocatable, &mine.allocatable)] {
         let theirs = theirs.get_or_insert_default();
         theirs.retain(|name, _| name.contains('/') || mine.as_ref().is_some_and(|mine| mine.contains_key(name)));
         theirs.extend(mine.clone().unwrap_or_default());
     }
-    status.daemon_endpoints = own.port.map(|port| NodeDaemonEndpoints {
-        kubelet_endpoint: Some(DaemonEndpoint { port: port.into() }),
-    });
+    status.daemon_endpoints =
+        own.port.map(|port| NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: port.into() }) });
     let conditions = status.conditions.get_or_insert_default();
     for condition in mine.conditions.iter().flatten() {
         let condition = ending(condition, own);
@@ -126,8 +123,7 @@ fn put(conditions: &mut Vec<NodeCondition>, mut condition: NodeCondition, now: T
     match conditions.iter_mut().find(|it| it.type_ == condition.type_) {
         Some(there) => {
             let same = there.status == condition.status;
-            condition.last_transition_time =
-                if same { there.last_transition_time.clone() } else { Some(Time(second)) };
+            condition.last_transition_time = if same { there.last_transition_time.clone() } else { Some(Time(second)) };
             *there = condition;
         }
         None => {
