@@ -16,6 +16,7 @@ use crate::engine::config::Node;
 /// Flags of `agent` that make its node one of a cluster.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Cluster options")]
+#[group(id = "cluster")]
 pub struct Flags {
     /// Kubeconfig of the API server that this is to be a node of; written by --bootstrap-kubeconfig if it is not there
     #[arg(long, value_name = "FILE")]

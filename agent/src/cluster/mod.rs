@@ -10,6 +10,7 @@
 pub mod certificates;
 pub mod client;
 pub mod connection;
+pub mod events;
 mod flags;
 mod label;
 mod link;

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cluster::connection::Connection;
+use crate::cluster::events::Sink;
 use crate::cluster::node::{self, Telling};
 use crate::cluster::objects::Following;
 use crate::cluster::pods::{self, Server};
@@ -50,6 +51,7 @@ pub async fn join(wish: &Wish, store: &Store, engine: Engine) -> anyhow::Result<
         reach,
     };
     telling.begin(way, &mut tasks);
+    Sink::new(link.clone(), store.clone(), &wish.node.name).begin(&mut tasks);
     let pods = Server::new();
     pods::begin(&mut tasks, &link, &wish.node.name, store, pods.clone());
     let root = engine.settings().root_dir.clone();

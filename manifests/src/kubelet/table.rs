@@ -94,14 +94,7 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                     "tlsPrivateKeyFile",
                 ],
             ),
-            (
-                CLUSTER,
-                &[
-                    "configMapAndSecretChangeDetectionStrategy",
-                    "contentType",
-                    "enableControllerAttachDetach",
-                ],
-            ),
+            (CLUSTER, &["configMapAndSecretChangeDetectionStrategy", "contentType", "enableControllerAttachDetach"]),
             (NETWORK, &["hairpinMode", "iptablesDropBit", "iptablesMasqueradeBit", "makeIPTablesUtilChains"]),
             (
                 DEBUG,
