@@ -99,7 +99,10 @@ impl Sink {
                     pauses.reset();
                     let lost = self.lock().queue.told(&waiting);
                     if lost > 0 {
-                        tracing::warn!(lost, "events were lost: the API server took them too slowly, or was out of reach");
+                        tracing::warn!(
+                            lost,
+                            "events were lost: the API server took them too slowly, or was out of reach"
+                        );
                     }
                 }
                 Err(error) => match self.verdict(&waiting, &error) {
@@ -143,7 +146,11 @@ impl Sink {
     fn verdict(&self, waiting: &Waiting, error: &kube::Error) -> Verdict {
         match error {
             kube::Error::Api(status) if status.code == 429 || status.code >= 500 => {
-                if waiting.tries + 1 < TRIES { Verdict::Wait } else { Verdict::Drop }
+                if waiting.tries + 1 < TRIES {
+                    Verdict::Wait
+                } else {
+                    Verdict::Drop
+                }
             }
             // 401 is what a certificate that has run out says: another one comes.
             kube::Error::Api(status) if status.code != 401 => Verdict::Drop,

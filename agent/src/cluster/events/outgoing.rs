@@ -78,9 +78,8 @@ mod tests {
     #[test]
     fn of_a_file_s_pod_the_mirror_is_told() {
         let (store, naming) = (Store::new(0), Naming { node: "here".into() });
-        let pod = |annotations: Value| {
-            json!({"metadata": {"name": "p", "namespace": "web", "annotations": annotations}})
-        };
+        let pod =
+            |annotations: Value| json!({"metadata": {"name": "p", "namespace": "web", "annotations": annotations}});
         store.put(serde_json::from_value::<Pod>(pod(json!({}))).unwrap());
         let name = |event: Option<Event>| event.unwrap().involved_object.name.unwrap();
         assert_eq!(name(outgoing(&event("Pod"), &naming, &store)), "p");
