@@ -100,7 +100,7 @@ impl Following {
             link,
             engine,
             disk,
-            state: Mutex::new(State { services_known, ..State::recalled(objects, tokens) }),
+            state: Mutex::new(State::recalled(objects, tokens, services_known)),
             services: Mutex::new(services),
             services_changed: Notify::new(),
             tasks: Mutex::default(),
