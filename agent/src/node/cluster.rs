@@ -1,35 +1,71 @@
 //! Makes the node one of a cluster: begins what brings the API server's wishes here, and what tells it how things are.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
-use kube::Client;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::cluster::connection::Connection;
+use crate::cluster::node::{self, Telling};
 use crate::cluster::objects::Following;
+use crate::cluster::pods::{self, Server};
+use crate::cluster::reach::Reach;
 use crate::cluster::{Link, Way, Wish};
 use crate::engine::Engine;
+use crate::store::Store;
+
+/// How long the API server may take to hear that the node ends.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What goes on while the node is one of a cluster; it ends when this is dropped.
 pub struct Membership {
     /// The way to the API server.
     pub link: Link,
-    /// What its pods refer to.
-    pub objects: Following,
+    /// The port that kubelet's API is served on, as soon as it is.
+    pub port: watch::Sender<Option<u16>>,
     /// What works on it.
     pub tasks: JoinSet<()>,
+    ending: watch::Sender<Option<String>>,
+}
+
+/// What pods of a cluster refer to, as it was known last.
+pub fn objects(engine: Engine) -> anyhow::Result<Following> {
+    let root = engine.settings().root_dir.clone();
+    let directory = root.display();
+    Following::open(engine, &root).with_context(|| format!("open the records of the cluster's objects in {directory}"))
 }
 
 /// Becomes a node of the cluster.
-pub async fn join(wish: &Wish, engine: Engine) -> anyhow::Result<Membership> {
+pub async fn join(wish: &Wish, store: &Store, pods: Server, objects: &Following) -> anyhow::Result<Membership> {
     let (way, link) = Way::new();
-    let path = wish.kubeconfig.display();
-    let kubeconfig = Kubeconfig::read_from(&wish.kubeconfig).with_context(|| format!("read the kubeconfig {path}"))?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .with_context(|| format!("use the kubeconfig {path}"))?;
-    way.set(Client::try_from(config).with_context(|| format!("use the kubeconfig {path}"))?);
-    let root = engine.settings().root_dir.clone();
-    let objects = Following::begin(link.clone(), engine, &root)
-        .with_context(|| format!("open the records of objects in {}", root.display()))?;
-    Ok(Membership { link, objects, tasks: JoinSet::new() })
+    let reach = Reach::default();
+    let (port, ending) = (watch::Sender::new(None), watch::Sender::new(None));
+    let mut tasks = JoinSet::new();
+    let connection = Connection::new(wish, way.clone(), reach.clone()).await?;
+    tasks.spawn(connection.keep());
+    let telling = Telling {
+        link: link.clone(),
+        store: store.clone(),
+        wish: wish.node.clone(),
+        port: port.subscribe(),
+        ending: ending.subscribe(),
+        reach,
+    };
+    telling.begin(way, &mut tasks);
+    objects.begin(link.clone());
+    pods::begin(&mut tasks, &link, &wish.node.name, store, pods);
+    Ok(Membership { link, port, tasks, ending })
+}
+
+impl Membership {
+    /// Says that the node is not ready any more, for it ends; what cannot be said soon is not.
+    pub async fn ending(&self, why: &str) {
+        let mut node = self.link.node();
+        self.ending.send_replace(Some(why.to_owned()));
+        let said = node.wait_for(|node| node.as_deref().is_some_and(|node| node::is_unready(node, why)));
+        if tokio::time::timeout(FAREWELL, said).await.is_err() {
+            tracing::warn!("the API server was not told that the node ends");
+        }
+    }
 }

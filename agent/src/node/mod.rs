@@ -197,12 +197,19 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let (control, commands) = Control::new();
     // What runs behind another endpoint has its sessions there, too.
     let own = wish.endpoint.is_none().then(|| runtime.clone());
-    let api = serving.begin(serving::api(store, cri_client.clone(), own, control.clone(), &settings))?;
+    let api = serving.begin(serving::api(store.clone(), cri_client.clone(), own, control.clone(), &settings))?;
     let metrics = operations.metrics();
     let working = operations.begin(control.clone(), &engine, wish.endpoint.is_none());
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let (look, looks_at_once) = watch::channel(());
     let mut reconciler = Reconciler::new(engine.clone(), disk, shown, settings.node.name.clone(), look, network);
+    let of_cluster = match &wish.cluster {
+        Some(_) => Some((crate::cluster::pods::Server::new(), cluster::objects(engine)?)),
+        None => None,
+    };
+    if let Some((server, objects)) = &of_cluster {
+        reconciler.follow(server.clone(), objects.clone());
+    }
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let pods = OfAgent {
         registry: reconciler.registry(),
@@ -210,8 +217,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         listener: Box::new(hear(events, metrics)),
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
-    let membership = match &wish.cluster {
-        Some(wish) => Some(cluster::join(wish, engine).await?),
+    let membership = match wish.cluster.as_ref().zip(of_cluster) {
+        Some((wish, (server, objects))) => Some(cluster::join(wish, &store, server, &objects).await?),
         None => None,
     };
     let following: Vec<_> = wish
@@ -235,6 +242,9 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let outcome = reconciler.run(looks, commands, end).await;
     working.stopping(wish.shutdown_pods);
     if wish.shutdown_pods {
+        if let Some(membership) = &membership {
+            membership.ending("node is shutting down").await;
+        }
         let steps = node_settings.borrow().shutdown.clone();
         reconciler.shut_down(&steps, signals.next()).await;
     }

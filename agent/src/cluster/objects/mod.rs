@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use tokio::sync::{Notify, Semaphore, watch};
+use kube::Client;
+use tokio::sync::{Notify, Semaphore, SetOnce, watch};
 use tokio::task::AbortHandle;
 
 use self::disk::{Disk, Key, Recalled};
@@ -59,7 +60,8 @@ pub struct Known {
 
 /// What all that works on it shares.
 struct Shared {
-    link: Link,
+    /// The way to the API server, as soon as there is one.
+    link: SetOnce<Link>,
     engine: Engine,
     disk: Disk,
     state: Mutex<State>,
@@ -89,15 +91,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Following {
-    /// Begins to follow the Services, and whatever pods will refer to. What is recorded below `root` is known from before.
-    pub fn begin(link: Link, engine: Engine, root: &Path) -> io::Result<Self> {
+    /// Knows what is recorded below `root`, and asks nobody yet.
+    pub fn open(engine: Engine, root: &Path) -> io::Result<Self> {
         let disk = Disk::open(root)?;
         let Recalled { objects, tokens, services } = disk.load()?;
         let services_known = services.is_some();
         let services = Arc::new(services.unwrap_or_default());
         engine.set_services(services.clone());
         let shared = Arc::new(Shared {
-            link,
+            link: SetOnce::new(),
             engine,
             disk,
             state: Mutex::new(State::recalled(objects, tokens, services_known)),
@@ -109,10 +111,18 @@ impl Following {
             asking: Semaphore::new(QUESTIONS),
             records: Mutex::default(),
         });
-        let following = tokio::spawn(watching::follow_services(shared.clone())).abort_handle();
-        let recording = tokio::spawn(record_services(shared.clone())).abort_handle();
-        lock(&shared.others).extend([following, recording]);
         Ok(Following { _end: Arc::new(End(shared.clone())), shared })
+    }
+
+    /// Begins to ask: for all Services, and for whatever pods refer to.
+    pub fn begin(&self, link: Link) {
+        let shared = &self.shared;
+        // There is one agent and one cluster: a second way is none.
+        if shared.link.set(link).is_ok() {
+            let following = tokio::spawn(watching::follow_services(shared.clone())).abort_handle();
+            let recording = tokio::spawn(record_services(shared.clone())).abort_handle();
+            lock(&shared.others).extend([following, recording]);
+        }
     }
 
     /// From now on, follows what these pods refer to, and nothing else. To be called before any of them is given a worker,
@@ -147,6 +157,11 @@ impl Known {
 }
 
 impl Shared {
+    /// The client to ask with now; waits until there is one.
+    async fn client(&self) -> Client {
+        self.link.wait().await.client().await
+    }
+
     /// Tells the engine, and those who hold pods back, in this order.
     fn publish(&self, state: &State, given: Given) {
         for (uid, objects) in given {
