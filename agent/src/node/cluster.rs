@@ -24,20 +24,17 @@ pub struct Membership {
     pub link: Link,
     /// The port that kubelet's API is served on, as soon as it is.
     pub port: watch::Sender<Option<u16>>,
+    /// The pods that are bound to it.
+    pub pods: Server,
+    /// What they refer to.
+    pub objects: Following,
     /// What works on it.
     pub tasks: JoinSet<()>,
     ending: watch::Sender<Option<String>>,
 }
 
-/// What pods of a cluster refer to, as it was known last.
-pub fn objects(engine: Engine) -> anyhow::Result<Following> {
-    let root = engine.settings().root_dir.clone();
-    let directory = root.display();
-    Following::open(engine, &root).with_context(|| format!("open the records of the cluster's objects in {directory}"))
-}
-
 /// Becomes a node of the cluster.
-pub async fn join(wish: &Wish, store: &Store, pods: Server, objects: &Following) -> anyhow::Result<Membership> {
+pub async fn join(wish: &Wish, store: &Store, engine: Engine) -> anyhow::Result<Membership> {
     let (way, link) = Way::new();
     let reach = Reach::default();
     let (port, ending) = (watch::Sender::new(None), watch::Sender::new(None));
@@ -53,9 +50,12 @@ pub async fn join(wish: &Wish, store: &Store, pods: Server, objects: &Following)
         reach,
     };
     telling.begin(way, &mut tasks);
-    objects.begin(link.clone());
-    pods::begin(&mut tasks, &link, &wish.node.name, store, pods);
-    Ok(Membership { link, port, tasks, ending })
+    let pods = Server::new();
+    pods::begin(&mut tasks, &link, &wish.node.name, store, pods.clone());
+    let root = engine.settings().root_dir.clone();
+    let objects = Following::begin(link.clone(), engine, &root)
+        .with_context(|| format!("open the records of objects in {}", root.display()))?;
+    Ok(Membership { link, port, pods, objects, tasks, ending })
 }
 
 impl Membership {

@@ -203,12 +203,12 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let (look, looks_at_once) = watch::channel(());
     let mut reconciler = Reconciler::new(engine.clone(), disk, shown, settings.node.name.clone(), look, network);
-    let of_cluster = match &wish.cluster {
-        Some(_) => Some((crate::cluster::pods::Server::new(), cluster::objects(engine)?)),
+    let membership = match &wish.cluster {
+        Some(wish) => Some(cluster::join(wish, &store, engine).await?),
         None => None,
     };
-    if let Some((server, objects)) = &of_cluster {
-        reconciler.follow(server.clone(), objects.clone());
+    if let Some(membership) = &membership {
+        reconciler.follow(membership.pods.clone(), membership.objects.clone());
     }
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let pods = OfAgent {
@@ -217,10 +217,6 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         listener: Box::new(hear(events, metrics)),
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
-    let membership = match wish.cluster.as_ref().zip(of_cluster) {
-        Some((wish, (server, objects))) => Some(cluster::join(wish, &store, server, &objects).await?),
-        None => None,
-    };
     let following: Vec<_> = wish
         .places
         .iter()

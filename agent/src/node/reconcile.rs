@@ -60,7 +60,7 @@ pub struct Reconciler {
     removing: BTreeSet<String>,
     /// What an API server has bound to this node, where there is one.
     server: Option<Server>,
-    /// What its pods refer to.
+    /// What that refers to.
     objects: Option<Following>,
     /// Records that could not be written.
     unwritten: BTreeSet<String>,
@@ -193,24 +193,7 @@ impl Reconciler {
         let mut known = self.objects.as_ref().map(Following::known);
         loop {
             let failed = self.unstarted || !self.unwritten.is_empty() || !self.unwritten_bound.is_empty();
-            let told = async {
-                let told = match &mut bound {
-                    Some(bound) => bound.changed().await.is_ok(),
-                    None => false,
-                };
-                if !told {
-                    std::future::pending::<()>().await;
-                }
-            };
-            let heard = async {
-                let heard = match &mut known {
-                    Some(known) => known.changed().await.is_ok(),
-                    None => false,
-                };
-                if !heard {
-                    std::future::pending::<()>().await;
-                }
-            };
+            let (told, answered) = (changed(&mut bound), changed(&mut known));
             let retry = async { if failed { tokio::time::sleep(RETRY).await } else { std::future::pending().await } };
             let bell = self.bell.clone();
             tokio::select! {
@@ -220,7 +203,7 @@ impl Reconciler {
                 Some(ended) = self.endings.join_next() => self.ended(ended).await,
                 Some(ended) = self.removals.join_next() => self.removed_bound(ended),
                 () = told => self.bound().await,
-                () = heard => self.gate(),
+                () = answered => self.gate(),
                 () = bell.notified() => self.gate(),
                 () = retry => self.retry().await,
             }
@@ -277,7 +260,6 @@ impl Reconciler {
         self.note_leaving();
         self.end_leaving();
         self.unstarted = false;
-        self.want_objects();
         let desired = self.desired.pods();
         let order = Order::of(&*desired);
         // What is wanted of the network is known before anybody begins who has to do with it.
@@ -330,11 +312,8 @@ impl Reconciler {
 
     /// Why a pod may not begin yet.
     fn held(&self, name: &Name, order: &Order, desired: &BTreeMap<Name, Arc<Pod>>, picture: &Picture) -> Option<Gate> {
-        let unsupported = self.desired.bound().find(name).and_then(|bound| bound.unsupported.clone());
         let order = order.gate(name, |target| self.view().state(target, desired));
-        let order = Gate::both(unsupported, order);
-        let unknown = self.objects.as_ref().and_then(|objects| objects.known().borrow().gate(desired.get(name)?));
-        let order = Gate::both(order, unknown);
+        let order = Gate::both(self.held_by_server(name), order);
         Gate::both(order, picture.gate(name, self.network.unsupported().as_ref()))
     }
 
@@ -363,6 +342,17 @@ impl Reconciler {
         let left = std::mem::take(&mut self.pods);
         Shutdown { left, endings: &mut self.endings }.run(steps, hurry).await;
         self.network.end().await;
+    }
+}
+
+/// Until there is something new, which there never is where nothing is followed.
+async fn changed<T>(followed: &mut Option<watch::Receiver<T>>) {
+    let changed = match followed {
+        Some(followed) => followed.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending().await
     }
 }
 

@@ -21,8 +21,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::Client;
-use tokio::sync::{Notify, Semaphore, SetOnce, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use self::disk::{Disk, Key, Recalled};
@@ -60,8 +59,7 @@ pub struct Known {
 
 /// What all that works on it shares.
 struct Shared {
-    /// The way to the API server, as soon as there is one.
-    link: SetOnce<Link>,
+    link: Link,
     engine: Engine,
     disk: Disk,
     state: Mutex<State>,
@@ -91,15 +89,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Following {
-    /// Knows what is recorded below `root`, and asks nobody yet.
-    pub fn open(engine: Engine, root: &Path) -> io::Result<Self> {
+    /// Begins to follow the Services, and whatever pods will refer to. What is recorded below `root` is known from before.
+    pub fn begin(link: Link, engine: Engine, root: &Path) -> io::Result<Self> {
         let disk = Disk::open(root)?;
         let Recalled { objects, tokens, services } = disk.load()?;
         let services_known = services.is_some();
         let services = Arc::new(services.unwrap_or_default());
         engine.set_services(services.clone());
         let shared = Arc::new(Shared {
-            link: SetOnce::new(),
+            link,
             engine,
             disk,
             state: Mutex::new(State::recalled(objects, tokens, services_known)),
@@ -111,18 +109,10 @@ impl Following {
             asking: Semaphore::new(QUESTIONS),
             records: Mutex::default(),
         });
+        let following = tokio::spawn(watching::follow_services(shared.clone())).abort_handle();
+        let recording = tokio::spawn(record_services(shared.clone())).abort_handle();
+        lock(&shared.others).extend([following, recording]);
         Ok(Following { _end: Arc::new(End(shared.clone())), shared })
-    }
-
-    /// Begins to ask: for all Services, and for whatever pods refer to.
-    pub fn begin(&self, link: Link) {
-        let shared = &self.shared;
-        // There is one agent and one cluster: a second way is none.
-        if shared.link.set(link).is_ok() {
-            let following = tokio::spawn(watching::follow_services(shared.clone())).abort_handle();
-            let recording = tokio::spawn(record_services(shared.clone())).abort_handle();
-            lock(&shared.others).extend([following, recording]);
-        }
     }
 
     /// From now on, follows what these pods refer to, and nothing else. To be called before any of them is given a worker,
@@ -157,11 +147,6 @@ impl Known {
 }
 
 impl Shared {
-    /// The client to ask with now; waits until there is one.
-    async fn client(&self) -> Client {
-        self.link.wait().await.client().await
-    }
-
     /// Tells the engine, and those who hold pods back, in this order.
     fn publish(&self, state: &State, given: Given) {
         for (uid, objects) in given {

@@ -40,7 +40,7 @@ pub async fn keep(shared: Arc<Shared>, key: TokenKey, holder: Option<Holder>) {
             tokio::time::sleep(left.min(NAP)).await;
             continue;
         }
-        let client = shared.client().await;
+        let client = shared.link.client().await;
         let permit = shared.asking.acquire().await.ok();
         let answer = request(client, &key, &holder).await;
         drop(permit);

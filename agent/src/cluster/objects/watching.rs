@@ -76,7 +76,7 @@ async fn watch<K>(
 {
     let mut trouble = Trouble::default();
     loop {
-        let client = shared.client().await;
+        let client = shared.link.client().await;
         let permit = shared.asking.acquire().await.ok();
         let mut stream = std::pin::pin!(watcher::watch_object(api(client), name));
         let first = stream.next().await;
@@ -121,7 +121,7 @@ async fn poll<K>(
 {
     let (mut trouble, mut patience) = (Trouble::default(), Pauses::new(Duration::from_secs(1), UNBOUND));
     loop {
-        let client = shared.client().await;
+        let client = shared.link.client().await;
         let permit = shared.asking.acquire().await.ok();
         let answer = api(client).get_opt(name).await;
         drop(permit);
@@ -150,7 +150,7 @@ async fn poll<K>(
 pub async fn follow_services(shared: Arc<Shared>) {
     let mut trouble = Trouble::default();
     loop {
-        let client = shared.client().await;
+        let client = shared.link.client().await;
         let mut stream = std::pin::pin!(watcher::watcher(Api::<Service>::all(client), watcher::Config::default()));
         // What is being listed, until it is known to be all.
         let mut fresh: Option<OfCluster> = None;

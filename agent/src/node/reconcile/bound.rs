@@ -12,9 +12,10 @@ use super::endings::removed;
 use super::{Reconciler, sync, uid};
 use crate::cluster::objects::Following;
 use crate::cluster::pods::{Refusal, Server, refused, unsupported};
+use crate::engine::Gate;
 use crate::net::Surroundings;
-use crate::node::desired::Pods;
 use crate::node::desired::bound::{Role, name_of};
+use crate::node::desired::{Name, Pods};
 use crate::node::live::Live;
 
 impl Reconciler {
@@ -24,13 +25,23 @@ impl Reconciler {
         self.objects = Some(objects);
     }
 
-    /// Has those objects followed that bound pods refer to, to their end.
-    pub(super) fn want_objects(&self) {
+    /// Asks for what the server's pods refer to, before any of them is given a worker.
+    fn want_objects(&self) {
         let Some(objects) = &self.objects else { return };
-        let leaving = self.pods.iter().filter(|(_, live)| self.desired.bound().get(uid(&live.pod)).is_some());
-        let mut pods: Pods = leaving.map(|(name, live)| (name.clone(), live.pod.clone())).collect();
+        let leaving = self.pods.values().filter(|live| live.leaves());
+        let bound = |pod: &Arc<Pod>| self.desired.bound().get(uid(pod)).is_some();
+        // What is being stopped has what it refers to until it is gone.
+        let leaving = leaving.map(|live| &live.pod).filter(|pod| bound(pod)).map(|pod| (name_of(pod), pod.clone()));
+        let mut pods: Pods = leaving.collect();
         pods.extend(self.desired.bound().running().map(|(name, pod)| (name, pod.clone())));
         objects.want(&pods);
+    }
+
+    /// Why a pod may not begin yet, as far as the server has to do with it.
+    pub(super) fn held_by_server(&self, name: &Name) -> Option<Gate> {
+        let bound = self.desired.bound().find(name)?;
+        let known = self.objects.as_ref().and_then(|objects| objects.known().borrow().gate(&bound.pod));
+        bound.unsupported.clone().or(known)
     }
 
     /// Takes in what the server has bound to this node now.
@@ -55,6 +66,7 @@ impl Reconciler {
             self.forget_bound(pod);
         }
         self.announce_gone();
+        self.want_objects();
         self.end_strays();
         self.apply().await;
     }
@@ -74,6 +86,7 @@ impl Reconciler {
                 Role::Gone => {}
             }
         }
+        self.want_objects();
         self.announce_gone();
     }
 
