@@ -174,3 +174,72 @@ fn name_of(key: &Key) -> String {
     let digits: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("{digits}.json")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::config::objects::TokenWish;
+
+    fn secret(name: &str, value: &str) -> (Key, Content) {
+        let secret = json!({"metadata": {"namespace": "ns", "name": name}, "stringData": {"k": value}});
+        let item = Item::Secret(Arc::new(serde_json::from_value(secret).unwrap()));
+        (Key::Object(Reference::Secret(("ns".into(), name.into()))), Content::Object(item))
+    }
+
+    fn token(pod: &str) -> (Key, Content) {
+        let wish = TokenWish { audience: None, seconds: 3607 };
+        let (given, expires) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2026-01-01T01:00:00Z".parse().unwrap());
+        let token = Token { text: "t".into(), given, expires };
+        (Key::Token(TokenKey { pod: pod.into(), wish }), Content::Token(token))
+    }
+
+    #[test]
+    fn what_was_known_is_known_to_the_next_agent_and_to_nobody_else() {
+        let root = tempfile::tempdir().unwrap();
+        let disk = Disk::open(root.path()).unwrap();
+        for (key, content) in [secret("a", "1"), secret("b", "1"), secret("b", "2"), token("u"), token("gone")] {
+            let path = disk.write(&key, &content).unwrap().unwrap();
+            assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&disk.directory), 0o700);
+        disk.write(&secret("a", "").0, &Content::Nothing).unwrap();
+        disk.keep(&[secret("b", "").0, token("u").0].into()).unwrap();
+        let recalled = Disk::open(root.path()).unwrap().load().unwrap();
+        let (Key::Object(reference), Content::Object(item)) = secret("b", "2") else { unreachable!() };
+        assert_eq!(recalled.objects, [(reference, item)]);
+        assert_eq!(recalled.tokens.len(), 1);
+        assert!(recalled.services.is_none(), "they were never listed");
+    }
+
+    #[test]
+    fn services_are_known_even_if_there_are_none() {
+        let root = tempfile::tempdir().unwrap();
+        let disk = Disk::open(root.path()).unwrap();
+        disk.write_services(&OfCluster::new()).unwrap();
+        assert_eq!(disk.load().unwrap().services, Some(OfCluster::new()));
+        let spec = json!({"spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 443}]}});
+        let services: OfCluster =
+            [(("default".into(), "kubernetes".into()), serde_json::from_value(spec).unwrap())].into();
+        disk.write_services(&services).unwrap();
+        disk.keep(&BTreeSet::new()).unwrap();
+        assert_eq!(disk.load().unwrap().services, Some(services));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_takes_nothing_else_along() {
+        let root = tempfile::tempdir().unwrap();
+        let disk = Disk::open(root.path()).unwrap();
+        let (key, content) = secret("a", "1");
+        disk.write(&key, &content).unwrap();
+        std::fs::write(disk.directory.join("broken.json"), "{").unwrap();
+        let newer = json!({"version": VERSION + 1, "key": secret("b", "").0, "content": {}});
+        std::fs::write(disk.directory.join("newer.json"), newer.to_string()).unwrap();
+        assert_eq!(disk.load().unwrap().objects.len(), 1);
+    }
+}

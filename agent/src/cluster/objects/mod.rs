@@ -96,13 +96,11 @@ impl Following {
         let services_known = services.is_some();
         let services = Arc::new(services.unwrap_or_default());
         engine.set_services(services.clone());
-        let mut state = State::recalled(objects, tokens);
-        state.services_known = services_known;
         let shared = Arc::new(Shared {
             link,
             engine,
             disk,
-            state: Mutex::new(state),
+            state: Mutex::new(State::recalled(objects, tokens, services_known)),
             services: Mutex::new(services),
             services_changed: Notify::new(),
             tasks: Mutex::default(),

@@ -142,3 +142,55 @@ impl fmt::Display for Reference {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// What a pod with this spec refers to, in words.
+    fn referred(spec: Value) -> (Vec<String>, usize) {
+        let mut whole = json!({"containers": [{"name": "c"}]});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let pod = json!({"metadata": {"namespace": "ns", "name": "p", "uid": "u"}, "spec": whole});
+        let references = References::of(&serde_json::from_value(pod).unwrap());
+        (references.objects.iter().map(ToString::to_string).collect(), references.tokens.len())
+    }
+
+    fn container(fields: Value) -> Value {
+        let mut container = json!({"name": "c"});
+        container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        container
+    }
+
+    #[test]
+    fn everything_that_a_pod_refers_to_is_found() {
+        let env = json!({"env": [
+            {"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}},
+            {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}},
+            {"name": "C", "value": "x"}]});
+        let from = json!({"envFrom": [{"configMapRef": {"name": "n"}}, {"secretRef": {"name": "t"}}]});
+        let volume = |kind: &str, source: Value| json!({"volumes": [{"name": "v", kind: source}]});
+        let projected = json!({"sources": [
+            {"configMap": {"name": "m"}}, {"secret": {"name": "s"}}, {"downwardAPI": {}},
+            {"serviceAccountToken": {"path": "token"}},
+            {"serviceAccountToken": {"path": "other", "audience": "vault", "expirationSeconds": 600}}]});
+        for (spec, objects, tokens) in [
+            (json!({}), vec![], 0),
+            (json!({"containers": [container(env.clone())]}), vec!["ConfigMap ns/m", "Secret ns/s"], 0),
+            (json!({"initContainers": [container(from.clone())]}), vec!["ConfigMap ns/n", "Secret ns/t"], 0),
+            (json!({"ephemeralContainers": [container(from)]}), vec!["ConfigMap ns/n", "Secret ns/t"], 0),
+            (volume("configMap", json!({"name": "m"})), vec!["ConfigMap ns/m"], 0),
+            (volume("secret", json!({"secretName": "s"})), vec!["Secret ns/s"], 0),
+            (volume("projected", projected), vec!["ConfigMap ns/m", "Secret ns/s"], 2),
+            (volume("persistentVolumeClaim", json!({"claimName": "c"})), vec!["PersistentVolumeClaim ns/c"], 0),
+            (volume("ephemeral", json!({})), vec!["PersistentVolumeClaim ns/p-v"], 0),
+            (volume("emptyDir", json!({})), vec![], 0),
+            (json!({"imagePullSecrets": [{"name": "r"}, {"name": ""}]}), vec!["Secret ns/r"], 0),
+            (json!({"runtimeClassName": "kata"}), vec!["RuntimeClass kata"], 0),
+        ] {
+            assert_eq!(referred(spec.clone()), (objects.into_iter().map(str::to_owned).collect(), tokens), "{spec}");
+        }
+    }
+}

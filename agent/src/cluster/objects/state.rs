@@ -98,11 +98,12 @@ pub type Given = Vec<(String, Arc<Objects>)>;
 
 impl State {
     /// A state that knows what was known before.
-    pub fn recalled(objects: Vec<(Reference, Item)>, tokens: Vec<(TokenKey, Token)>) -> Self {
+    pub fn recalled(objects: Vec<(Reference, Item)>, tokens: Vec<(TokenKey, Token)>, services_known: bool) -> Self {
         State {
             answers: objects.into_iter().map(|(reference, item)| (reference, Answer::Is(item))).collect(),
             tokens: tokens.into_iter().map(|(key, token)| (key, Answer::Is(token))).collect(),
-            ..State::default()
+            services_known,
+            pods: BTreeMap::new(),
         }
     }
 
@@ -267,3 +268,6 @@ fn holder_of(pod: &Pod) -> Holder {
     let account = account.filter(|account| !account.is_empty()).unwrap_or_else(|| "default".to_owned());
     Holder { pod: PodKey::of(pod), account }
 }
+
+#[cfg(test)]
+mod tests;

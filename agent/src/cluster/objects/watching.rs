@@ -10,10 +10,13 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeCl
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
-use kube::runtime::watcher::{self, DefaultBackoff, Event};
+use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
+use super::super::client::chain;
+use super::super::pace::Pauses;
 use super::Shared;
 use super::references::Reference;
 use super::state::{Answer, Item};
@@ -26,6 +29,9 @@ const REFUSALS: u32 = 3;
 
 /// How often at least a claim is asked for that is not bound.
 const UNBOUND: Duration = Duration::from_secs(10);
+
+/// After so long without a failure the pauses are short again.
+const RECOVERED: Duration = Duration::from_secs(120);
 
 /// Follows one reference until nobody refers to it any more, or it cannot change.
 pub async fn follow(shared: Arc<Shared>, reference: Reference) {
@@ -113,7 +119,7 @@ async fn poll<K>(
 ) where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    let (mut trouble, mut patience) = (Trouble::default(), DefaultBackoff::default());
+    let (mut trouble, mut patience) = (Trouble::default(), Pauses::new(Duration::from_secs(1), UNBOUND));
     loop {
         let client = shared.link.client().await;
         let permit = shared.asking.acquire().await.ok();
@@ -136,7 +142,7 @@ async fn poll<K>(
             }
         }
         trouble.refusals = 0;
-        tokio::time::sleep(patience.next().map_or(UNBOUND, |pause| pause.min(UNBOUND))).await;
+        patience.wait().await;
     }
 }
 
@@ -209,11 +215,18 @@ fn cause(error: watcher::Error) -> Option<kube::Error> {
     }
 }
 
-/// Failures in a row. The pauses between tries grow as client-go's do, and are forgotten after two minutes without any.
-#[derive(Default)]
+/// Failures in a row.
 pub struct Trouble {
+    /// How often in a row the API server refused.
     pub(super) refusals: u32,
-    backoff: DefaultBackoff,
+    pauses: Pauses,
+    rested: Instant,
+}
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Trouble { refusals: 0, pauses: Pauses::of_watch(), rested: Instant::now() }
+    }
 }
 
 impl Trouble {
@@ -237,24 +250,19 @@ impl Trouble {
             Some(kube::Error::Api(status)) => status.details.as_ref().map_or(0, |details| details.retry_after_seconds),
             _ => 0,
         };
-        let pause = self.backoff.next().unwrap_or_default();
-        tokio::time::sleep(pause.max(Duration::from_secs(asked.into()))).await;
+        // A server that lists, and then breaks off at once, has not recovered.
+        if self.rested.elapsed() > RECOVERED {
+            self.pauses.reset();
+        }
+        tokio::time::sleep(self.pauses.next().max(Duration::from_secs(asked.into()))).await;
+        self.rested = Instant::now();
     }
 }
 
-/// An error in full: what the client says is often only that there is one.
+/// What an error says.
 pub fn said(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return status.message.clone();
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => chain(error),
     }
-    let mut all = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        let text = error.to_string();
-        if !all.contains(&text) {
-            all = format!("{all}: {text}");
-        }
-        source = error.source();
-    }
-    all
 }

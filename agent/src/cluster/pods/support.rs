@@ -22,7 +22,7 @@ pub fn unsupported(pod: &Pod) -> Option<Gate> {
         Err(error) => return Some(gate(error.to_string())),
     };
     let PodKey { namespace, name, .. } = PodKey::of(pod);
-    let read = manifests::read(&[Source { name: format!("pod {namespace}/{name}"), text }]);
+    let read = manifests::read_of_cluster(&[Source { name: format!("pod {namespace}/{name}"), text }]);
     let errors = read.diagnostics.iter().filter(|it| it.severity == Severity::Error);
     let said: Vec<String> = errors.map(|it| format!("{}: {}", it.path, it.message)).collect();
     (!said.is_empty()).then(|| gate(said.join("; ")))

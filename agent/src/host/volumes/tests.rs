@@ -397,3 +397,5 @@ fn an_image_is_mounted_by_the_runtime() {
     assert_eq!(mounting("v"), ["files:1"]);
     assert!(mounting("other").is_empty());
 }
+
+mod cluster;
