@@ -202,7 +202,14 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let working = operations.begin(control.clone(), &engine, wish.endpoint.is_none());
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let (look, looks_at_once) = watch::channel(());
-    let mut reconciler = Reconciler::new(engine, disk, shown, settings.node.name.clone(), look, network);
+    let mut reconciler = Reconciler::new(engine.clone(), disk, shown, settings.node.name.clone(), look, network);
+    let membership = match &wish.cluster {
+        Some(wish) => Some(cluster::join(wish, &store, events.clone(), &settings.node, cri_client.clone(), engine).await?),
+        None => None,
+    };
+    if let Some(membership) = &membership {
+        reconciler.follow(membership.pods.clone(), membership.objects.clone());
+    }
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let pods = OfAgent {
         registry: reconciler.registry(),
@@ -210,10 +217,6 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         listener: Box::new(hear(events.clone(), metrics)),
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
-    let membership = match &wish.cluster {
-        Some(wish) => Some(cluster::join(wish, &store, events.clone(), &settings.node, cri_client.clone()).await?),
-        None => None,
-    };
     let following: Vec<_> = wish
         .places
         .iter()
