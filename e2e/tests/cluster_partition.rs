@@ -16,7 +16,6 @@ const NAME: &str = "worker";
 
 /// A node with its API server and its agent.
 struct World<'n> {
-    node: &'n Node,
     server: ApiServer,
     agent: Agent<'n>,
 }
@@ -28,7 +27,7 @@ impl<'n> World<'n> {
         let args = ["--kubeconfig", kubeconfig.to_str().unwrap(), "--hostname-override", NAME];
         let agent = Agent::start_with(node, args.into_iter().chain(["--restart-backoff", "initial=100ms,max=500ms"]));
         server.wait_for("nodes", NAME, "ready", |node| condition(node, "Ready") == Some(true));
-        Self { node, server, agent }
+        Self { server, agent }
     }
 
     /// Binds a pod to the node.
@@ -100,9 +99,8 @@ fn pods_run_on_and_restart_while_the_server_is_away_and_it_is_told_when_it_is_ba
     inspect::wait_until("a restart", || node.pod("web").is_some_and(|pod| restarts(&pod, "c") == Some(1)));
     assert_eq!(world.server.get("pods", "default/web").unwrap()["status"], before["status"], "nobody could tell it");
     world.server.come_back();
-    let after = world.wait_for("web", "restarted", |pod| {
-        restarts(pod, "c") == Some(1) && condition(pod, "Ready") == Some(true)
-    });
+    let after = world
+        .wait_for("web", "restarted", |pod| restarts(pod, "c") == Some(1) && condition(pod, "Ready") == Some(true));
     assert_ne!(container_id(&before, "c"), container_id(&after, "c"));
     world.delete("web");
     world.agent.stop_with_nothing_left();
@@ -161,7 +159,8 @@ fn a_status_that_is_refused_or_whose_answer_is_lost_is_told_again() {
     world.running("web");
     world.server.fail(Which::of("DELETE", "/pods/web"), Fault::Lost, 1);
     world.delete("web");
-    let statuses: Vec<u16> = world.server.requests().iter().filter(|it| is_status_of(it, "web")).map(|it| it.status).collect();
+    let statuses: Vec<u16> =
+        world.server.requests().iter().filter(|it| is_status_of(it, "web")).map(|it| it.status).collect();
     assert!(statuses.contains(&429) && statuses.contains(&500) && statuses.contains(&200), "{statuses:?}");
     world.agent.stop_with_nothing_left();
 }

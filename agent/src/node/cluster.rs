@@ -45,7 +45,14 @@ pub struct Membership {
 }
 
 /// Becomes a node of the cluster.
-pub async fn join(wish: &Wish, store: &Store, events: Events, node: &Node, cri: Cri, engine: Engine) -> anyhow::Result<Membership> {
+pub async fn join(
+    wish: &Wish,
+    store: &Store,
+    events: Events,
+    node: &Node,
+    cri: Cri,
+    engine: Engine,
+) -> anyhow::Result<Membership> {
     let (way, link) = Way::new();
     let reach = Reach::default();
     let (port, ending) = (watch::Sender::new(None), watch::Sender::new(None));

@@ -204,7 +204,9 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let (look, looks_at_once) = watch::channel(());
     let mut reconciler = Reconciler::new(engine.clone(), disk, shown, settings.node.name.clone(), look, network);
     let membership = match &wish.cluster {
-        Some(wish) => Some(cluster::join(wish, &store, events.clone(), &settings.node, cri_client.clone(), engine).await?),
+        Some(wish) => {
+            Some(cluster::join(wish, &store, events.clone(), &settings.node, cri_client.clone(), engine).await?)
+        }
         None => None,
     };
     if let Some(membership) = &membership {
