@@ -197,23 +197,28 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let (control, commands) = Control::new();
     // What runs behind another endpoint has its sessions there, too.
     let own = wish.endpoint.is_none().then(|| runtime.clone());
-    let api = serving.begin(serving::api(store, cri_client.clone(), own, control.clone(), &settings))?;
+    let api = serving.begin(serving::api(store.clone(), cri_client.clone(), own, control.clone(), &settings))?;
     let metrics = operations.metrics();
     let working = operations.begin(control.clone(), &engine, wish.endpoint.is_none());
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let (look, looks_at_once) = watch::channel(());
-    let mut reconciler = Reconciler::new(engine, disk, shown, settings.node.name.clone(), look, network);
+    let mut reconciler = Reconciler::new(engine.clone(), disk, shown, settings.node.name.clone(), look, network);
+    let membership = match &wish.cluster {
+        Some(wish) => {
+            Some(cluster::join(wish, &store, events.clone(), &settings.node, cri_client.clone(), engine).await?)
+        }
+        None => None,
+    };
+    if let Some(membership) = &membership {
+        reconciler.follow(membership.pods.clone(), membership.objects.clone());
+    }
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let pods = OfAgent {
         registry: reconciler.registry(),
         control: control.clone(),
-        listener: Box::new(hear(events, metrics)),
+        listener: Box::new(hear(events.clone(), metrics)),
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
-    let membership = match &wish.cluster {
-        Some(wish) => Some(cluster::join(wish).await?),
-        None => None,
-    };
     let following: Vec<_> = wish
         .places
         .iter()
@@ -235,6 +240,9 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let outcome = reconciler.run(looks, commands, end).await;
     working.stopping(wish.shutdown_pods);
     if wish.shutdown_pods {
+        if let Some(membership) = &membership {
+            membership.ending("node is shutting down").await;
+        }
         let steps = node_settings.borrow().shutdown.clone();
         reconciler.shut_down(&steps, signals.next()).await;
     }

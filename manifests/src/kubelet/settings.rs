@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::types::{KubeletConfiguration, LoggingConfiguration};
 use super::{Config, ContainerLogs, Health, ImageGc, LogFormat, Logging, Pulls, Reserved, Resources};
-use super::{eviction, shutdown, types};
+use super::{cluster, eviction, shutdown, types};
 use crate::diagnostic::Severity::Error;
 use crate::duration;
 use crate::path::Path;
@@ -73,6 +73,7 @@ pub(super) fn of(raw: &KubeletConfiguration, root: &Node, report: &mut Report<'_
         health: health(raw, &mut checker),
         oom_score_adj: oom_score_adj(raw, &mut checker),
         logging: raw.logging.as_ref().map_or_else(Logging::default, |it| logging(it, &mut checker)),
+        cluster: cluster::of(raw, &mut checker),
     }
 }
 
