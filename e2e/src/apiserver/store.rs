@@ -29,6 +29,7 @@ struct Watcher {
     namespace: Option<String>,
     selector: Selector,
     bookmarks: bool,
+    after: u64,
     to: UnboundedSender<Value>,
 }
 
@@ -112,19 +113,20 @@ impl Store {
             namespace: wish.namespace,
             selector: wish.selector,
             bookmarks: wish.bookmarks,
+            // A watch from what is still to come waits for it, and says nothing of what is before: so does the real one.
+            after: wish.since.unwrap_or_default(),
             to,
         };
         // A receiver that is here takes everything.
         let send = |event| drop(watcher.to.send(event));
         match wish.since {
-            Some(since) if since > self.revision => return Err(Refusal::too_large(since, self.revision)),
             Some(since) if since < self.compacted => {
                 let message = format!("too old resource version: {since} ({})", self.compacted);
                 send(json!({"type": "ERROR", "object": Refusal::expired(message).status()}));
                 return Ok(events);
             }
-            Some(since) => {
-                self.changes.iter().filter(|it| it.revision > since).filter_map(|it| watcher.event(it)).for_each(send);
+            Some(_) => {
+                self.changes.iter().filter_map(|it| watcher.event(it)).for_each(send);
             }
             None => {
                 let there = self.list(kind, watcher.namespace.as_deref(), &watcher.selector);
@@ -212,7 +214,10 @@ pub struct Wish {
 impl Watcher {
     /// What a change is to this watch: an object may begin or cease to be one that it asks for.
     fn event(&self, change: &Change) -> Option<Value> {
-        if change.kind != self.kind || self.namespace.as_ref().is_some_and(|it| *it != change.namespace) {
+        if change.revision <= self.after
+            || change.kind != self.kind
+            || self.namespace.as_ref().is_some_and(|it| *it != change.namespace)
+        {
             return None;
         }
         let matches = |object: &Option<Arc<Value>>| object.clone().filter(|it| self.selector.matches(it));
