@@ -154,13 +154,13 @@ impl Reconciler {
         others.into_values().collect()
     }
 
-    /// The node: what it has, as it is seen here, and what others wrote on it, as far as the server has told.
+    /// The node: what it has, as it is seen here, or was when it was registered, and what others wrote on it.
     fn node(&self) -> Option<Node> {
-        let mut node = Node::clone(&*self.shown.node(&self.node_name)?);
-        if let Some(registered) = &self.registration {
-            node.metadata.labels.clone_from(&registered.metadata.labels);
-            node.spec.clone_from(&registered.spec);
-        }
+        let registered = self.registration.as_deref()?;
+        let Some(here) = self.shown.node(&self.node_name) else { return Some(registered.clone()) };
+        let mut node = Node::clone(&here);
+        node.metadata.labels.clone_from(&registered.metadata.labels);
+        node.spec.clone_from(&registered.spec);
         Some(node)
     }
 
