@@ -76,6 +76,12 @@ pub fn sweep(global: &Global, all: bool, claims: bool) -> anyhow::Result<Swept> 
             std::fs::remove_dir_all(&desired).with_context(|| format!("remove {}", desired.display()))
         });
     }
+    let objects = global.root_dir.join("cluster");
+    if all && objects.exists() {
+        swept.note("what pods of a cluster referred to".into(), || {
+            std::fs::remove_dir_all(&objects).with_context(|| format!("remove {}", objects.display()))
+        });
+    }
     if claims {
         sweep_claims(global, &mounted, &mut swept)?;
     }

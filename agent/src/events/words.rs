@@ -24,6 +24,8 @@ pub fn of(notice: &Notice, pod: Option<&Pod>) -> Vec<Happening> {
             normal("Created", "Container created".into()).of(container),
             normal("Started", "Container started".into()).of(container),
         ],
+        // As every container is before it begins: no event of kubelet's.
+        Event::Held { reason, .. } if reason == "ContainerCreating" => vec![],
         Event::Held { reason, message } => vec![normal(reason, message.clone())],
         Event::Waiting { container, reason, .. } => waiting(notice, pod, container, reason),
         Event::Failed { container: Some(container), reason, message, .. } => {

@@ -210,7 +210,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         None => None,
     };
     if let Some(membership) = &membership {
-        reconciler.follow(membership.pods.clone(), membership.objects.clone());
+        reconciler.follow(membership.pods.clone(), membership.objects.clone(), membership.link.node());
     }
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let pods = OfAgent {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use manifests::kubelet::ShutdownStep;
 use tokio::sync::{Notify, mpsc, watch};
@@ -60,6 +60,11 @@ pub struct Reconciler {
     removing: BTreeSet<String>,
     /// What an API server has bound to this node, where there is one.
     server: Option<Server>,
+    /// Bound pods of which nobody has said yet whether the node takes them.
+    unjudged: BTreeSet<String>,
+    /// The node as the server has it.
+    registered: Option<watch::Receiver<Option<Arc<Node>>>>,
+    registration: Option<Arc<Node>>,
     /// What that refers to.
     objects: Option<Following>,
     /// Records that could not be written.
@@ -129,6 +134,9 @@ impl Reconciler {
             removals: JoinSet::new(),
             removing: BTreeSet::new(),
             server: None,
+            unjudged: BTreeSet::new(),
+            registered: None,
+            registration: None,
             objects: None,
             unwritten: BTreeSet::new(),
             unwritten_bound: BTreeSet::new(),
@@ -190,10 +198,12 @@ impl Reconciler {
         tokio::pin!(end);
         let mut bound = self.server.as_ref().map(Server::bound);
         bound.iter_mut().for_each(watch::Receiver::mark_changed);
+        let mut registered = self.registered.clone();
         let mut known = self.objects.as_ref().map(Following::known);
         loop {
             let failed = self.unstarted || !self.unwritten.is_empty() || !self.unwritten_bound.is_empty();
             let (told, answered) = (changed(&mut bound), changed(&mut known));
+            let first = changed(&mut registered);
             let retry = async { if failed { tokio::time::sleep(RETRY).await } else { std::future::pending().await } };
             let bell = self.bell.clone();
             tokio::select! {
@@ -204,6 +214,7 @@ impl Reconciler {
                 Some(ended) = self.removals.join_next() => self.removed_bound(ended),
                 () = told => self.bound().await,
                 () = answered => self.gate(),
+                () = first, if self.registration.is_none() => self.bound().await,
                 () = bell.notified() => self.gate(),
                 () = retry => self.retry().await,
             }
@@ -276,6 +287,7 @@ impl Reconciler {
             }
         }
         self.guide(&desired, &order, &picture);
+        self.tell_own(&desired);
     }
 
     /// What the network shall be, now.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, PodSpec, PodStatus, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod, PodSpec, PodStatus, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -124,6 +124,11 @@ impl Shown {
         if let Err(error) = record::remove(&settings.state_dir, &key.uid) {
             tracing::warn!(%error, "the record of a manifest that was invalid cannot be removed");
         }
+    }
+
+    /// The node as it is here.
+    pub fn node(&self, name: &str) -> Option<Arc<Node>> {
+        self.store.get::<Node>("", name)
     }
 
     /// Shows a pod that has no worker.

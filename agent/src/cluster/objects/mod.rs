@@ -34,8 +34,8 @@ use crate::net::services::OfCluster;
 use crate::node::desired::disk::sync;
 use crate::node::desired::{Name, Pods};
 
-/// One word for why a pod waits for the API server.
-const REASON: &str = "WaitingForObjects";
+/// What kubelet calls it when a pod waits for what it refers to.
+const REASON: &str = "ContainerCreating";
 
 /// How many questions are asked at a time: many pods come at once when a node, or its API server, comes back.
 const QUESTIONS: usize = 16;

@@ -7,8 +7,10 @@
 //!        └──PATCH, DELETE── status <────────────────────────────────────────┘
 //! ```
 
+mod admit;
 mod answer;
 mod merge;
+mod mirror;
 mod patch;
 mod refusal;
 mod server;
@@ -17,6 +19,7 @@ mod support;
 mod wanted;
 mod watch;
 
+pub use self::admit::admit;
 pub use self::refusal::{Refusal, refused};
 pub use self::server::Server;
 pub use self::support::unsupported;
@@ -30,5 +33,6 @@ use crate::store::Store;
 /// Begins to follow what the API server binds to the node `node`, and to tell it what becomes of that.
 pub fn begin(tasks: &mut JoinSet<()>, link: &Link, node: &str, store: &Store, server: Server) {
     tasks.spawn(watch::follow(link.clone(), node.to_owned(), server.clone()));
+    tasks.spawn(mirror::keep(link.clone(), node.to_owned(), server.clone()));
     tasks.spawn(status::report(link.clone(), store.clone(), server));
 }

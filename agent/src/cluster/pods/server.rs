@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
+use super::mirror::mirrored;
 use super::wanted::{is_mirror, wanted};
 use crate::engine::config::names::PodKey;
 
@@ -27,6 +28,8 @@ struct Inner {
     changes: watch::Sender<u64>,
     /// The pods of which nothing is left here, with their last status.
     gone: watch::Sender<Arc<Bound>>,
+    /// This node's own pods; none until every manifest was read.
+    own: watch::Sender<Option<Arc<Bound>>>,
 }
 
 #[derive(Default)]
@@ -44,6 +47,7 @@ impl Server {
             bound: watch::Sender::new(None),
             changes: watch::Sender::new(0),
             gone: watch::Sender::new(Arc::default()),
+            own: watch::Sender::new(None),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -74,22 +78,32 @@ impl Server {
         self.inner.gone.subscribe()
     }
 
+    /// These are this node's own pods, by uid: those of manifests.
+    pub fn set_own(&self, own: Bound) {
+        self.inner.own.send_if_modified(|before| {
+            let changed = before.as_deref() != Some(&own);
+            if changed {
+                *before = Some(Arc::new(own));
+            }
+            changed
+        });
+    }
+
+    /// This node's own pods, whenever that changes; none until every manifest was read.
+    pub fn own(&self) -> watch::Receiver<Option<Arc<Bound>>> {
+        self.inner.own.subscribe()
+    }
+
     /// Whether all pods of this node were told once.
     pub fn is_complete(&self) -> bool {
         self.lock().complete
     }
 
-    /// The pod of this uid.
-    pub fn get(&self, uid: &str) -> Option<Arc<Pod>> {
-        self.lock().pods.get(uid).cloned()
-    }
-
-    /// The pod of this name.
-    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        let is_it = |pod: &&Arc<Pod>| {
-            pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.name.as_deref() == Some(name)
-        };
-        self.lock().pods.values().find(is_it).cloned()
+    /// What the server has of a pod: the pod itself, or the mirror of one of this node's own.
+    pub fn shown(&self, uid: &str) -> Option<Arc<Pod>> {
+        let state = self.lock();
+        let mirror = || state.pods.values().find(|pod| mirrored(pod) == Some(uid)).cloned();
+        state.pods.get(uid).cloned().or_else(mirror)
     }
 
     /// The mirrors of this node's own pods.

@@ -44,10 +44,10 @@ struct Written {
 }
 
 enum Done {
-    /// The server has this status of it, in this version.
-    Has(PodStatus, Option<String>),
-    /// The pod is gone, or about to be: there is nothing more to say of it.
-    Deleted,
+    /// The server has this of it.
+    Has(Known),
+    /// The pod of this uid is gone, or about to be: there is nothing more to say of it.
+    Deleted(String),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,17 +60,34 @@ enum Failure {
     Json(#[from] serde_json::Error),
 }
 
+/// What the server has of a pod.
+#[derive(Clone, Debug, PartialEq)]
+struct Known {
+    /// The pod's uid at the server.
+    of: String,
+    /// Its version.
+    version: Option<String>,
+    status: PodStatus,
+}
+
+impl Known {
+    fn of(pod: &Pod, status: &PodStatus) -> Self {
+        let version = pod.metadata.resource_version.clone();
+        Self { of: PodKey::of(pod).uid, version, status: status.clone() }
+    }
+}
+
 /// What is to be said of one pod.
 #[derive(Default)]
 struct Entry {
     /// Its newest status, as it is seen here.
     local: Option<Arc<Pod>>,
-    /// What was written last, and the version that came of it: nothing is to be done while both are the same.
-    written: Option<(PodStatus, Option<String>)>,
+    /// What was written last: nothing is to be done while that is so.
+    written: Option<Known>,
     /// The last refusal, so that it is said once.
     refused: Option<String>,
-    /// Its DELETE was answered.
-    deleted: bool,
+    /// The uid that is there no more, or whose DELETE was answered.
+    deleted: Option<String>,
 }
 
 /// Writes the statuses of the pods in `store` to the API server, for ever.
@@ -158,14 +175,9 @@ impl Reporter {
         if what == What::Deleted {
             return;
         }
-        let uid = self.uid_of(&pod);
+        let uid = PodKey::of(&pod).uid;
         self.pods.entry(uid.clone()).or_default().local = Some(pod);
         self.due.insert(uid);
-    }
-
-    /// The uid of a pod at the server.
-    fn uid_of(&self, pod: &Pod) -> String {
-        PodKey::of(pod).uid
     }
 
     fn note_gone(&mut self) {
@@ -182,22 +194,23 @@ impl Reporter {
             store.get::<Pod>(&key.namespace, &key.name).is_some_and(|shown| PodKey::of(&shown) == key)
         };
         self.pods.retain(|uid, entry| {
-            let there = self.server.get(uid).is_some();
+            let there = self.server.shown(uid);
             let here = entry.local.as_deref().is_some_and(known);
-            if there && entry.written.is_none() {
+            // The first sight of it, or of another mirror.
+            let written = entry.written.as_ref().map(|written| written.of.as_str());
+            if there.as_ref().is_some_and(|there| there.metadata.uid.as_deref() != written) {
                 self.due.insert(uid.clone());
             }
-            there || here || !complete || self.under_way.contains(uid)
+            there.is_some() || here || !complete || self.under_way.contains(uid)
         });
     }
 
     /// Has everything written that somebody else has changed at the server.
     fn compare(&mut self) {
         for (uid, entry) in &self.pods {
-            let there = self.server.get(uid);
-            let version = there.and_then(|pod| pod.metadata.resource_version.clone());
-            let same = entry.written.as_ref().is_some_and(|(_, written)| *written == version);
-            if version.is_some() && !same && !entry.deleted {
+            let version = self.server.shown(uid).and_then(|pod| pod.metadata.resource_version.clone());
+            let same = entry.written.as_ref().is_some_and(|written| written.version == version);
+            if version.is_some() && !same {
                 self.due.insert(uid.clone());
             }
         }
@@ -224,9 +237,9 @@ impl Reporter {
 
     /// What there is to do for a pod; none when the server has it as it is, or has it not.
     fn work(&self, uid: &str) -> Option<Work> {
-        let there = self.server.get(uid)?;
+        let there = self.server.shown(uid)?;
         let entry = self.pods.get(uid);
-        if entry.is_some_and(|entry| entry.deleted) {
+        if entry.is_some_and(|entry| entry.deleted.is_some() && entry.deleted == there.metadata.uid) {
             return None;
         }
         let gone = self.gone.borrow().get(uid).cloned();
@@ -236,7 +249,7 @@ impl Reporter {
             None => local?,
         };
         let status = merged(&there, &status);
-        let known = (status.clone(), there.metadata.resource_version.clone());
+        let known = Known::of(&there, &status);
         if gone.is_none() && entry.is_some_and(|entry| entry.written.as_ref() == Some(&known)) {
             return None;
         }
@@ -251,8 +264,8 @@ impl Reporter {
                 let entry = self.pods.entry(uid).or_default();
                 entry.refused = None;
                 match done {
-                    Done::Has(status, version) => entry.written = Some((status, version)),
-                    Done::Deleted => entry.deleted = true,
+                    Done::Has(known) => entry.written = Some(known),
+                    Done::Deleted(uid) => entry.deleted = Some(uid),
                 }
             }
             Err(failure) => self.failed(uid, failure),
@@ -295,7 +308,7 @@ impl Work {
         let key = PodKey::of(&self.there);
         let api: Api<Pod> = Api::namespaced(client, &key.namespace);
         match self.write(&api, &key).await {
-            Err(Failure::Server(error)) if is_gone(&error) => Ok(Done::Deleted),
+            Err(Failure::Server(error)) if is_gone(&error) => Ok(Done::Deleted(key.uid)),
             other => other,
         }
     }
@@ -316,9 +329,9 @@ impl Work {
             let uid = Preconditions { uid: Some(key.uid.clone()), ..Preconditions::default() };
             let params = DeleteParams { grace_period_seconds: Some(0), preconditions: Some(uid), ..Default::default() };
             answered(api.delete(&key.name, &params)).await?;
-            return Ok(Done::Deleted);
+            return Ok(Done::Deleted(key.uid.clone()));
         }
-        Ok(Done::Has(self.status.clone(), there.metadata.resource_version))
+        Ok(Done::Has(Known::of(&there, &self.status)))
     }
 }
 

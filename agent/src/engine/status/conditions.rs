@@ -83,12 +83,20 @@ fn unready(input: &Input<'_>, init: &[ContainerStatus], main: &[ContainerStatus]
     (!names.is_empty()).then(|| ("ContainersNotReady".into(), message()))
 }
 
-/// Conditions that somebody else was to give the pod. Nobody does so on a node by itself.
+/// Conditions that somebody else gives the pod; on a node by itself nobody does.
 fn gates(input: &Input<'_>) -> Option<Why> {
     let gates = spec_of(input.pod).readiness_gates.iter().flatten();
+    let given = input.pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let missing: Vec<String> = gates
-        .map(|gate| {
-            format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type)
+        .filter_map(|gate| {
+            let name = &gate.condition_type;
+            match given.into_iter().flatten().find(|it| it.type_ == *name).map(|it| it.status.as_str()) {
+                Some("True") => None,
+                Some(status) => {
+                    Some(format!("the status of pod readiness gate \"{name}\" is not \"True\", but {status}"))
+                }
+                None => Some(format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")),
+            }
         })
         .collect();
     (!missing.is_empty()).then(|| ("ReadinessGatesNotReady".into(), missing.join(", ")))

@@ -8,7 +8,7 @@
 
 mod allocatable;
 mod carer;
-mod comeback;
+pub mod comeback;
 pub mod containers;
 mod images;
 mod limits;
@@ -20,7 +20,7 @@ pub mod registry;
 mod signals;
 mod stalls;
 mod system;
-mod threshold;
+pub mod threshold;
 mod usage;
 
 use std::path::PathBuf;

@@ -1,17 +1,18 @@
 //! Pods that an API server has bound to this node: begun, changed and ended as it says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
+use tokio::sync::watch;
 use tokio::task::JoinError;
 
 use super::endings::removed;
 use super::{Reconciler, sync, uid};
 use crate::cluster::objects::Following;
-use crate::cluster::pods::{Refusal, Server, refused, unsupported};
+use crate::cluster::pods::{Refusal, Server, admit, refused, unsupported};
 use crate::engine::Gate;
 use crate::net::Surroundings;
 use crate::node::desired::bound::{Role, name_of};
@@ -20,7 +21,8 @@ use crate::node::live::Live;
 
 impl Reconciler {
     /// From now on runs what an API server binds to this node, too.
-    pub fn follow(&mut self, server: Server, objects: Following) {
+    pub fn follow(&mut self, server: Server, objects: Following, registered: watch::Receiver<Option<Arc<Node>>>) {
+        self.registered = Some(registered);
         self.server = Some(server);
         self.objects = Some(objects);
     }
@@ -47,9 +49,18 @@ impl Reconciler {
     /// Takes in what the server has bound to this node now.
     pub(super) async fn bound(&mut self) {
         let Some(told) = self.server.as_ref().and_then(|server| server.bound().borrow().clone()) else { return };
+        if let Some(now) = self.registered.as_ref().and_then(|it| it.borrow().clone()) {
+            self.registration = Some(now);
+        }
+        // Whether a pod may be here depends on what others have written on the node; it is told as soon as the pods are.
+        if self.registration.is_none() {
+            return;
+        }
         let changes = self.desired.merge_bound(&told);
+        self.unjudged = changes.new.iter().cloned().collect();
         for uid in &changes.new {
             self.judge(uid);
+            self.unjudged.remove(uid);
         }
         let named: BTreeSet<String> = changes.new.iter().chain(&changes.changed).cloned().collect();
         for uid in &named {
@@ -120,9 +131,37 @@ impl Reconciler {
             reason: "NameTaken".into(),
             message: format!("a manifest of this node has a pod {}/{} already; rename one of them", name.0, name.1),
         });
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = refusal.or_else(|| admit(&pod, &self.others(uid), &self.node()?)) {
             self.refuse(uid, &pod, &refusal);
         }
+    }
+
+    /// The pods that hold something of the node, but for one; those that are new, and not judged yet, come after it.
+    fn others(&self, than: &str) -> Vec<Arc<Pod>> {
+        let over = |live: &Live| live.seen().pod.as_deref().is_some_and(crate::cluster::pods::is_terminal);
+        let mut others: BTreeMap<String, Arc<Pod>> = BTreeMap::new();
+        for pod in self.desired.pods().values().filter(|pod| !self.unjudged.contains(uid(pod))) {
+            others.insert(uid(pod).to_owned(), pod.clone());
+        }
+        for live in self.pods.values() {
+            if over(live) {
+                others.remove(uid(&live.pod));
+            } else {
+                others.insert(uid(&live.pod).to_owned(), live.pod.clone());
+            }
+        }
+        others.remove(than);
+        others.into_values().collect()
+    }
+
+    /// The node: what it has, as it is seen here, or was when it was registered, and what others wrote on it.
+    fn node(&self) -> Option<Node> {
+        let registered = self.registration.as_deref()?;
+        let Some(here) = self.shown.node(&self.node_name) else { return Some(registered.clone()) };
+        let mut node = Node::clone(&here);
+        node.metadata.labels.clone_from(&registered.metadata.labels);
+        node.spec.clone_from(&registered.spec);
+        Some(node)
     }
 
     fn refuse(&mut self, uid: &str, pod: &Pod, refusal: &Refusal) {
@@ -214,6 +253,14 @@ impl Reconciler {
         if let Some(server) = &self.server {
             server.set_gone(self.desired.bound().gone());
         }
+    }
+
+    /// Tells which pods are this node's own, for the server to show them.
+    pub(super) fn tell_own(&self, desired: &Pods) {
+        let Some(server) = self.server.as_ref().filter(|_| self.desired.knows_all()) else { return };
+        let all = desired.values().chain(self.pods.values().map(|live| &live.pod));
+        let own = all.filter(|pod| crate::node::file_of(pod).is_some() && self.desired.bound().get(uid(pod)).is_none());
+        server.set_own(own.map(|pod| (uid(pod).to_owned(), pod.clone())).collect());
     }
 
     /// Shows a pod that has no worker.

@@ -1,0 +1,181 @@
+//! Whether this node takes a pod: pure, by kubelet's rules and in its words. The scheduler has asked the same; but a pod may
+//! be bound by hand, or the node may have changed since.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::refusal::Refusal;
+use crate::engine::config::resources::pod_request;
+use crate::engine::config::{ports, quantity};
+use crate::engine::plan::spec_of;
+use crate::node::care::comeback::admits;
+use crate::node::care::threshold::Condition;
+
+#[cfg(test)]
+mod tests;
+
+/// The operating system that pods run on.
+const OS: &str = "linux";
+
+/// How an amount is read.
+type Read = fn(&Quantity) -> Option<i64>;
+
+/// Why `node`, on which `others` are, does not take a pod; none when it does.
+pub fn admit(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> Option<Refusal> {
+    pressure(pod, node)
+        .or_else(|| os(pod))
+        .or_else(|| resources(pod, others, node))
+        .or_else(|| affinity(pod, node))
+        .or_else(|| host_ports(pod, others))
+        .or_else(|| taints(pod, node))
+}
+
+fn refusal(reason: &str, message: String) -> Option<Refusal> {
+    Some(Refusal { reason: reason.to_owned(), message })
+}
+
+fn failed(predicate: &str, why: &str) -> Option<Refusal> {
+    refusal(predicate, format!("Predicate {predicate} failed: {why}"))
+}
+
+/// A node that runs short takes no more than those it would not evict.
+fn pressure(pod: &Pod, node: &Node) -> Option<Refusal> {
+    let all = [Condition::Memory, Condition::Disk, Condition::Pid];
+    let holds = |condition: &Condition| {
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+        conditions.into_iter().flatten().any(|it| it.type_ == condition.as_str() && it.status == "True")
+    };
+    let now: BTreeSet<Condition> = all.into_iter().filter(holds).collect();
+    if admits(spec_of(pod), &now) {
+        return None;
+    }
+    let names: Vec<&str> = now.iter().map(|condition| condition.as_str()).collect();
+    refusal("Evicted", format!("The node had condition: [{}]. ", names.join(" ")))
+}
+
+fn os(pod: &Pod) -> Option<Refusal> {
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
+    if label.is_some_and(|os| os != OS) {
+        let message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        return refusal("PodOSSelectorNodeLabelDoesNotMatch", message.to_owned());
+    }
+    if spec_of(pod).os.as_ref().is_some_and(|os| os.name != OS) {
+        return refusal("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS".to_owned());
+    }
+    None
+}
+
+/// The resources that a pod asks for of those that the node has to give.
+fn resources(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> Option<Refusal> {
+    let none = BTreeMap::new();
+    let has = node.status.as_ref().and_then(|status| status.allocatable.as_ref()).unwrap_or(&none);
+    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
+    if let Some(most) = has.get("pods").and_then(quantity::value)
+        && count >= most
+    {
+        return out_of("pods", 1, count, most);
+    }
+    for (name, capacity) in has.iter().filter(|(name, _)| *name != "pods") {
+        let read: Read = if name == "cpu" { quantity::milli } else { quantity::value };
+        let requested = asked(pod, name, read);
+        let used = others.iter().map(|other| asked(other, name, read)).fold(0, i64::saturating_add);
+        let Some(capacity) = read(capacity) else { continue };
+        if requested > 0 && requested > capacity.saturating_sub(used) {
+            return out_of(name, requested, used, capacity);
+        }
+    }
+    None
+}
+
+fn out_of(resource: &str, requested: i64, used: i64, capacity: i64) -> Option<Refusal> {
+    let message = format!(
+        "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+    );
+    refusal(&format!("OutOf{resource}"), message)
+}
+
+/// What a pod asks for, with what its runtime class adds.
+pub fn asked(pod: &Pod, resource: &str, read: Read) -> i64 {
+    let overhead = spec_of(pod).overhead.as_ref().and_then(|overhead| overhead.get(resource)).and_then(read);
+    pod_request(spec_of(pod), resource, read).saturating_add(overhead.unwrap_or(0))
+}
+
+fn affinity(pod: &Pod, node: &Node) -> Option<Refusal> {
+    let none = BTreeMap::new();
+    let labels = node.metadata.labels.as_ref().unwrap_or(&none);
+    let spec = spec_of(pod);
+    let selected = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let affinity = spec.affinity.as_ref().and_then(|it| it.node_affinity.as_ref());
+    let required = affinity.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let fits = required.is_none_or(|it| it.node_selector_terms.iter().any(|term| term_fits(term, labels, name)));
+    if selected && fits {
+        return None;
+    }
+    failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+}
+
+/// Whether a node is one of a term's; a term that says nothing is no node's.
+fn term_fits(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
+    let expressions = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    let of_name = |it: &NodeSelectorRequirement| fits(it, (it.key == "metadata.name").then_some(name));
+    !(expressions.is_empty() && fields.is_empty())
+        && expressions.iter().all(|it| fits(it, labels.get(&it.key).map(String::as_str)))
+        && fields.iter().all(of_name)
+}
+
+fn fits(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let listed = value.is_some_and(|value| values.iter().any(|it| it == value));
+    let numbers = || Some((value?.parse::<i64>().ok()?, values.first()?.parse::<i64>().ok()?));
+    match requirement.operator.as_str() {
+        "In" => listed,
+        "NotIn" => !listed,
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => numbers().is_some_and(|(has, than)| has > than),
+        "Lt" => numbers().is_some_and(|(has, than)| has < than),
+        _ => false,
+    }
+}
+
+fn host_ports(pod: &Pod, others: &[Arc<Pod>]) -> Option<Refusal> {
+    let taken = |port: &ports::HostPort| {
+        let mut all = others.iter().flat_map(|other| ports::of_host(other));
+        all.any(|other| other.clashes(port))
+    };
+    if ports::of_host(pod).any(|port| taken(&port)) {
+        return failed("NodePorts", "node(s) didn't have free ports for the requested pod ports");
+    }
+    None
+}
+
+fn taints(pod: &Pod, node: &Node) -> Option<Refusal> {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    let tolerations = spec_of(pod).tolerations.as_deref().unwrap_or_default();
+    let mut bad = taints.into_iter().flatten().filter(|taint| taint.effect == "NoExecute");
+    if bad.any(|taint| !tolerations.iter().any(|it| tolerates(it, taint))) {
+        return failed("TaintToleration", "node(s) had taints that the pod didn't tolerate");
+    }
+    None
+}
+
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
+    if !empty(&toleration.effect) && toleration.effect.as_deref() != Some(&taint.effect) {
+        return false;
+    }
+    if !empty(&toleration.key) && toleration.key.as_deref() != Some(&taint.key) {
+        return false;
+    }
+    let value = toleration.value.as_deref().unwrap_or_default();
+    match toleration.operator.as_deref() {
+        Some("Exists") => true,
+        Some("Equal" | "") | None => value == taint.value.as_deref().unwrap_or_default(),
+        _ => false,
+    }
+}
