@@ -1,5 +1,6 @@
 //! The `coracle` binary: applets first, for they start inside containers and carry nothing else; then the verbs.
 
+mod access;
 mod api;
 mod channel;
 mod cli;

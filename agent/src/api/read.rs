@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Inner;
-use super::body::{self, Body};
-use super::error::Error;
-use super::query::Query;
+use crate::access::body::{self, Body};
+use super::Error;
+use super::Query;
 use super::selector::Selector;
 use super::table::{self, Form};
 use crate::store::{Kind, Object};

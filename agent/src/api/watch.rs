@@ -14,9 +14,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Inner;
-use super::body::{self, Body};
-use super::error::Error;
-use super::query::Query;
+use crate::access::body::{self, Body};
+use super::Error;
+use super::Query;
 use super::read::Wanted;
 use crate::store::{Change, Object, Watch, What};
 
@@ -45,7 +45,7 @@ struct Serving {
 
 /// Begins a watch.
 pub fn answer(api: &Arc<Inner>, wanted: Wanted, query: &Query) -> Result<Response<Body>, Error> {
-    let place = api.watcher()?;
+    let place = api.access.watcher()?;
     let initial = query.switch("sendInitialEvents")?;
     let bookmarks = query.switch("allowWatchBookmarks")?;
     let limit = query.seconds("timeoutSeconds")?.filter(|it| !it.is_zero()).unwrap_or(USUAL).min(USUAL);

@@ -12,9 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::json;
 
 use super::Inner;
-use super::body::{self, Body};
-use super::error::Error;
-use super::query::Query;
+use crate::access::body::{self, Body};
+use super::Error;
+use super::Query;
 use super::route::Route;
 use crate::store::{Kind, Store};
 

@@ -53,6 +53,8 @@ pub use self::serving::Listen;
 use self::serving::Serving;
 use self::shown::Shown;
 use self::sources::{Pace, Place};
+use crate::access::Access;
+use crate::api::Api;
 use crate::channel::{self, Cri};
 use crate::cli::Global;
 use crate::cri_socket::Server;
@@ -197,7 +199,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let (control, commands) = Control::new();
     // What runs behind another endpoint has its sessions there, too.
     let own = wish.endpoint.is_none().then(|| runtime.clone());
-    let api = serving.begin(serving::api(store, cri_client.clone(), own, control.clone(), &settings))?;
+    let access = Access::new(store, cri_client.clone(), own, settings.log_dir.clone());
+    let api = serving.begin(Api::new(access.clone(), Arc::new(control.clone())))?;
     let metrics = operations.metrics();
     let working = operations.begin(control.clone(), &engine, wish.endpoint.is_none());
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
