@@ -7,6 +7,7 @@
 //! Workers know nothing of this: they get pods, and what they see of them is in the store, from where it is brought to the
 //! API server. So the loss of the server stops nothing that runs.
 
+pub mod certificates;
 mod flags;
 mod link;
 
