@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::server::Server;
+
 /// The settings of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -51,6 +53,8 @@ pub struct Config {
     pub shutdown: Vec<ShutdownStep>,
     /// `healthzBindAddress` and `healthzPort`.
     pub health: Health,
+    /// kubelet's own API.
+    pub server: Server,
     /// `oomScoreAdj` of the agent.
     pub oom_score_adj: i32,
     /// `logging`: the agent's own messages.
@@ -82,6 +86,7 @@ impl Default for Config {
             max_container_restart_period: Duration::from_secs(300),
             shutdown: Vec::new(),
             health: Health::default(),
+            server: Server::default(),
             oom_score_adj: -999,
             logging: Logging::default(),
         }

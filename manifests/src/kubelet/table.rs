@@ -3,7 +3,6 @@
 use crate::schema::support::{Fields, Support, not_yet_unless};
 use Support::{Ignored, Runs};
 
-const SERVER: Support = Ignored("there is no kubelet API to serve; `--api-listen` serves the Kubernetes API");
 const CLUSTER: Support = Ignored("there is no API server that this node reports to");
 const NETWORK: Support = Ignored("the network is Coracle's own");
 const DEBUG: Support = Ignored("there is no such endpoint");
@@ -17,7 +16,10 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
             (
                 Runs,
                 &[
+                    "address",
                     "apiVersion",
+                    "authentication",
+                    "authorization",
                     "clusterDomain",
                     "containerLogMaxFiles",
                     "containerLogMaxSize",
@@ -25,6 +27,9 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                     "containerLogMonitorInterval",
                     "containerRuntimeEndpoint",
                     "crashLoopBackOff",
+                    "enableDebuggingHandlers",
+                    "enableServer",
+                    "enableSystemLogHandler",
                     "evictionHard",
                     "evictionMaxPodGracePeriod",
                     "evictionMinimumReclaim",
@@ -52,6 +57,8 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                     "oomScoreAdj",
                     "podPidsLimit",
                     "podsPerCore",
+                    "port",
+                    "readOnlyPort",
                     "registryBurst",
                     "registryPullQPS",
                     "resolvConf",
@@ -63,27 +70,15 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                     "staticPodPath",
                     "staticPodURL",
                     "staticPodURLHeader",
+                    "streamingConnectionIdleTimeout",
                     "systemReserved",
-                ],
-            ),
-            (
-                SERVER,
-                &[
-                    "address",
-                    "authentication",
-                    "authorization",
-                    "enableServer",
-                    "port",
-                    "readOnlyPort",
-                    "rotateCertificates",
-                    "serverTLSBootstrap",
                     "tlsCertFile",
-                    "tlsCipherSuites",
-                    "tlsCurvePreferences",
                     "tlsMinVersion",
                     "tlsPrivateKeyFile",
                 ],
             ),
+            (Ignored("no certificate is asked for from anybody"), &["rotateCertificates", "serverTLSBootstrap"]),
+            (Ignored("those that are known to be good are used"), &["tlsCipherSuites", "tlsCurvePreferences"]),
             (
                 CLUSTER,
                 &[
@@ -105,9 +100,7 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                 &[
                     "enableContentionProfiling",
                     "enableDebugFlagsHandler",
-                    "enableDebuggingHandlers",
                     "enableProfilingHandler",
-                    "enableSystemLogHandler",
                     "enableSystemLogQuery",
                     "showHiddenMetricsForVersion",
                 ],
@@ -118,7 +111,6 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
             (Ignored("the node is looked at when something happens to it"), &["nodeStatusUpdateFrequency"]),
             (Ignored("both cgroup versions are as good"), &["failCgroupV1"]),
             (Ignored("swap does no harm: pods get none"), &["failSwapOn"]),
-            (Ignored("no stream is cut off for being idle"), &["streamingConnectionIdleTimeout"]),
             (Ignored("sizes are taken when they are asked for"), &["volumeStatsAggPeriod"]),
             (Ignored("no volume plugin is called"), &["volumePluginDir"]),
             (Ignored("the kernel tells of memory pressure by itself"), &["kernelMemcgNotification"]),
@@ -172,6 +164,12 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
     ),
     ("MemorySwapConfiguration", &[(not_yet_unless(&["NoSwap", ""]), &["swapBehavior"])]),
     ("ShutdownGracePeriodByPodPriority", &[(Runs, &["priority", "shutdownGracePeriodSeconds"])]),
+    ("AuthenticationConfiguration", &[(Runs, &["anonymous", "webhook", "x509"])]),
+    ("X509Authentication", &[(Runs, &["clientCAFile"])]),
+    ("WebhookAuthentication", &[(Runs, &["cacheTTL", "enabled"])]),
+    ("AnonymousAuthentication", &[(Runs, &["enabled"])]),
+    ("AuthorizationConfiguration", &[(Runs, &["mode", "webhook"])]),
+    ("WebhookAuthorization", &[(Runs, &["cacheAuthorizedTTL", "cacheUnauthorizedTTL"])]),
     ("CrashLoopBackOffConfig", &[(Runs, &["maxContainerRestartPeriod"])]),
     (
         "LoggingConfiguration",
