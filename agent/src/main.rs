@@ -12,6 +12,7 @@ mod failure;
 mod grpc_health;
 mod host;
 mod identity;
+mod kubelet;
 mod leftovers;
 mod local;
 mod logging;

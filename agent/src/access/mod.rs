@@ -18,13 +18,16 @@ mod target;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use runtime::Runtime;
+use rustix::net::sockopt;
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::error::Error;
 pub use self::query::Query;
-pub use self::sessions::{MOST_WORDS, Session, Streams};
+pub use self::sessions::{Session, Streams};
 pub use self::target::{choose, running};
 use crate::channel::Cri;
 use crate::store::Store;
@@ -75,8 +78,20 @@ impl Access {
     }
 
     /// A place for one more session.
-    fn session_place(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub fn session_place(&self) -> Result<OwnedSemaphorePermit, Error> {
         let many = Error::TooMany("exec, attach and port-forward");
         Arc::clone(&self.inner.sessions).try_acquire_owned().map_err(|_| many)
+    }
+}
+
+/// A machine that vanishes says nothing: after half a minute its connections, watches and sessions are known to be dead.
+pub fn keep_alive(stream: &TcpStream) {
+    let set = sockopt::set_socket_keepalive(stream, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(stream, Duration::from_secs(10)))
+        .and_then(|()| sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5)))
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, 3))
+        .and_then(|()| sockopt::set_tcp_nodelay(stream, true));
+    if let Err(error) = set {
+        tracing::debug!(%error, "an API client's connection cannot be kept alive");
     }
 }

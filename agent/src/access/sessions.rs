@@ -14,7 +14,7 @@ use super::{Access, relay, target};
 use crate::engine::config::names::{POD_UID, PodKey};
 
 /// The most words of a command: what is longer no header would have carried either.
-pub const MOST_WORDS: usize = 4096;
+const MOST_WORDS: usize = 4096;
 
 /// What a client wants to talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
