@@ -38,6 +38,9 @@ pub const WATCHERS: usize = 256;
 /// Execs, attaches and port-forwards at a time.
 const SESSIONS: usize = 256;
 
+/// Without a byte in either direction for so long, a session is over: kubelet's.
+pub const IDLE: Duration = Duration::from_secs(4 * 3600);
+
 /// The ways into the pods of this node. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct Access {

@@ -2,6 +2,7 @@
 //! whoever serves that.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use cri_proto::cri;
 use hyper::body::Incoming;
@@ -56,17 +57,19 @@ pub struct Streams {
 }
 
 impl Access {
-    /// Answers with the upgrade that the client asks for.
+    /// Answers with the upgrade that the client asks for. A session without a byte in either direction for `idle` is over;
+    /// of another runtime's sessions that runtime decides.
     pub async fn session(
         &self,
         pod: &Pod,
         session: Session,
         request: Request<Incoming>,
+        idle: Option<Duration>,
     ) -> Result<Response<Body>, Error> {
         let place = self.session_place()?;
         let address = self.address(pod, session).await?;
         match &self.inner.runtime {
-            Some(runtime) => Ok(runtime.join_session(&address, place, request).map(body::whole)),
+            Some(runtime) => Ok(runtime.join_session(&address, place, request, idle).map(body::whole)),
             None => relay::relay(&address, request, place).await,
         }
     }

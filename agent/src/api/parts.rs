@@ -8,13 +8,13 @@ use super::route::Part;
 use super::{Error, Inner, Query};
 use crate::access::body::Body;
 use crate::access::logs::Options;
-use crate::access::{Session, Streams, choose};
+use crate::access::{IDLE, Session, Streams, choose};
 use crate::store::Kind;
 
 /// Answers with a container's log.
 pub fn log(api: &Inner, query: &Query, namespace: &str, name: &str) -> Result<Response<Body>, Error> {
     let options = Options::parse(query)?;
-    api.access.log(&*pod(api, namespace, name)?, query.text("container"), options)
+    api.access.log(&pod(api, namespace, name)?, query.text("container"), options)
 }
 
 /// Answers with the upgrade that the client asks for.
@@ -39,7 +39,7 @@ pub async fn session(
             }
         }
     };
-    api.access.session(&pod, session, request).await
+    api.access.session(&pod, session, request, Some(IDLE)).await
 }
 
 fn pod(api: &Inner, namespace: &str, name: &str) -> Result<std::sync::Arc<Pod>, Error> {

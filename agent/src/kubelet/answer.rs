@@ -237,7 +237,8 @@ async fn session(
         }
         _ => return Err(Refusal::not_found("404: Page Not Found")),
     };
-    Ok(kubelet.access.session(&pod, session, request).await?)
+    let idle = kubelet.settings.borrow().server.idle;
+    Ok(kubelet.access.session(&pod, session, request, idle).await?)
 }
 
 fn in_pod(pod: &Pod, named: &Named) -> Result<String, Refusal> {

@@ -7,6 +7,7 @@ use manifests::kubelet::{Authorization, Server};
 
 /// Flags of `agent` about kubelet's API, called as kubelet's.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[group(id = "kubelet")]
 pub struct Flags {
     /// Address to serve kubelet's API on [default: 0.0.0.0]
     #[arg(long, value_name = "IP")]

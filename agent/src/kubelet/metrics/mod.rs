@@ -15,7 +15,7 @@ use crate::access::body::Body;
 use crate::node::metrics::{Page, process};
 
 /// A page.
-pub async fn answer(kubelet: &Inner, which: Which) -> Response<Body> {
+pub(super) async fn answer(kubelet: &Inner, which: Which) -> Response<Body> {
     let (served, mut page) = (&kubelet.served, Page::default());
     match which {
         Which::Own => {
