@@ -14,7 +14,8 @@ use crate::store::Kind;
 /// Answers with a container's log.
 pub fn log(api: &Inner, query: &Query, namespace: &str, name: &str) -> Result<Response<Body>, Error> {
     let options = Options::parse(query)?;
-    api.access.log(&pod(api, namespace, name)?, query.text("container"), options)
+    let pod = pod(api, namespace, name)?;
+    api.access.log(&pod, query.text("container"), options)
 }
 
 /// Answers with the upgrade that the client asks for.

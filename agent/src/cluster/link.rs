@@ -1,39 +1,72 @@
 //! The way to the API server.
 
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use tokio::sync::watch;
+
+use super::client::Clients;
 
 /// The way to the API server, which may not be known yet, and may become another: a certificate is renewed. Cheap to clone.
 #[derive(Clone)]
 pub struct Link {
-    client: watch::Receiver<Option<Client>>,
+    clients: watch::Receiver<Option<Clients>>,
+    node: watch::Receiver<Option<Arc<Node>>>,
 }
 
-/// The other end of a [`Link`]: what makes the way known.
+/// The other end of a [`Link`]: what makes the way known. All clones are one.
+#[derive(Clone)]
 pub struct Way {
-    client: watch::Sender<Option<Client>>,
+    clients: watch::Sender<Option<Clients>>,
+    node: watch::Sender<Option<Arc<Node>>>,
 }
 
 impl Way {
     /// A way that is not known yet.
     pub fn new() -> (Self, Link) {
-        let (sender, client) = watch::channel(None);
-        (Self { client: sender }, Link { client })
+        let (clients, node) = (watch::Sender::new(None), watch::Sender::new(None));
+        let link = Link { clients: clients.subscribe(), node: node.subscribe() };
+        (Self { clients, node }, link)
     }
 
     /// From now on it is this one.
-    pub fn set(&self, client: Client) {
-        self.client.send_replace(Some(client));
+    pub fn set(&self, clients: Clients) {
+        self.clients.send_replace(Some(clients));
+    }
+
+    /// The node is known to be this by the API server, or not at all.
+    pub fn set_node(&self, node: Option<Arc<Node>>) {
+        self.node.send_replace(node);
     }
 }
 
 impl Link {
     /// The client to ask with now; waits until there is one. Never ends when there will be none: then the agent ends.
     pub async fn client(&self) -> Client {
-        let mut receiver = self.client.clone();
-        match receiver.wait_for(Option::is_some).await.map(|client| client.clone()) {
-            Ok(Some(client)) => client,
+        self.clients().await.ordinary
+    }
+
+    /// All of them; waits as [`Link::client`] does.
+    pub(super) async fn clients(&self) -> Clients {
+        let mut receiver = self.clients.clone();
+        match receiver.wait_for(Option::is_some).await.map(|clients| clients.clone()) {
+            Ok(Some(clients)) => clients,
             Ok(None) | Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Waits until the way is another one than when `self` was made, or this was asked last: the certificate was renewed,
+    /// or the server did not answer. Who watches something may go on with the old one until that ends by itself.
+    pub async fn changed(&mut self) {
+        if self.clients.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// The node as the API server knows it, with its taints, its labels and whether it is cordoned; none until it was seen,
+    /// and when it was deleted.
+    pub fn node(&self) -> watch::Receiver<Option<Arc<Node>>> {
+        self.node.clone()
     }
 }

@@ -7,9 +7,19 @@
 //! Workers know nothing of this: they get pods, and what they see of them is in the store, from where it is brought to the
 //! API server. So the loss of the server stops nothing that runs.
 
+mod bootstrap;
 pub mod certificates;
+pub mod client;
+pub mod connection;
+pub mod credentials;
+pub mod events;
 mod flags;
+mod label;
 mod link;
+pub mod node;
+pub mod pace;
+pub mod reach;
+pub mod serving;
 
-pub use self::flags::{Flags, Wish};
+pub use self::flags::{Flags, NodeWish, Wish};
 pub use self::link::{Link, Way};

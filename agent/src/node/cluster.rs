@@ -1,28 +1,81 @@
 //! Makes the node one of a cluster: begins what brings the API server's wishes here, and what tells it how things are.
 
-use anyhow::Context as _;
-use kube::Client;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::cluster::certificates::ServerCertificate;
+use crate::cluster::client::Making;
+use crate::cluster::connection::Connection;
+use crate::cluster::credentials::Credentials;
+use crate::cluster::events::Sink;
+use crate::cluster::node::{self, Telling};
+use crate::cluster::reach::Reach;
+use crate::cluster::serving::Serving;
 use crate::cluster::{Link, Way, Wish};
+use crate::store::Store;
+
+/// How long the API server may take to hear that the node ends.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What goes on while the node is one of a cluster; it ends when this is dropped.
 pub struct Membership {
     /// The way to the API server.
     pub link: Link,
+    /// The port that kubelet's API is served on, as soon as it is.
+    pub port: watch::Sender<Option<u16>>,
     /// What works on it.
     pub tasks: JoinSet<()>,
+    /// By what others know the node, if its server is not told of another one.
+    pub certificate: ServerCertificate,
+    ending: watch::Sender<Option<String>>,
 }
 
 /// Becomes a node of the cluster.
-pub async fn join(wish: &Wish) -> anyhow::Result<Membership> {
+pub async fn join(wish: &Wish, store: &Store, addresses: &[String]) -> anyhow::Result<Membership> {
     let (way, link) = Way::new();
-    let path = wish.kubeconfig.display();
-    let kubeconfig = Kubeconfig::read_from(&wish.kubeconfig).with_context(|| format!("read the kubeconfig {path}"))?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .with_context(|| format!("use the kubeconfig {path}"))?;
-    way.set(Client::try_from(config).with_context(|| format!("use the kubeconfig {path}"))?);
-    Ok(Membership { link, tasks: JoinSet::new() })
+    let reach = Reach::default();
+    let (port, ending) = (watch::Sender::new(None), watch::Sender::new(None));
+    let mut tasks = JoinSet::new();
+    let making = Making { ordinary: wish.limits.ordinary, events: wish.limits.events, reach: reach.clone() };
+    let bell = Arc::<Notify>::default();
+    let connection = Connection::new(wish, making.clone(), way.clone(), bell.clone()).await?;
+    tasks.spawn(connection.keep());
+    if let Some(credentials) = Credentials::new(wish, making, link.clone(), bell) {
+        tasks.spawn(credentials.keep());
+    }
+    let telling = Telling {
+        link: link.clone(),
+        store: store.clone(),
+        wish: wish.node.clone(),
+        port: port.subscribe(),
+        ending: ending.subscribe(),
+        reach,
+    };
+    telling.begin(way, &mut tasks);
+    Sink::new(link.clone(), store.clone(), &wish.node.name).begin(&mut tasks);
+    let certificate = if wish.server_bootstrap {
+        let serving = Serving::new(&wish.cert_dir, &wish.node.name, link.clone(), store.clone());
+        let certificate = serving.certificate();
+        tasks.spawn(serving.keep());
+        certificate
+    } else {
+        let addresses: Vec<_> = addresses.iter().filter_map(|it| it.parse().ok()).collect();
+        ServerCertificate::self_signed(&wish.cert_dir, &wish.node.name, &addresses)?
+    };
+    Ok(Membership { link, port, tasks, certificate, ending })
+}
+
+impl Membership {
+    /// Says that the node is not ready any more, for it ends; what cannot be said soon is not.
+    pub async fn ending(&self, why: &str) {
+        let mut node = self.link.node();
+        self.ending.send_replace(Some(why.to_owned()));
+        let said = node.wait_for(|node| node.as_deref().is_some_and(|node| node::is_unready(node, why)));
+        if tokio::time::timeout(FAREWELL, said).await.is_err() {
+            tracing::warn!("the API server was not told that the node ends");
+        }
+    }
 }

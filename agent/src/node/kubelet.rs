@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::cluster::Membership;
 use super::config::Config;
 use super::health::Served;
 use crate::access::Access;
-use crate::cluster::Link;
 use crate::cluster::certificates::{self, Pair, ServerCertificate};
 use crate::engine::config::Settings;
 use crate::kubelet::pods::Names;
@@ -41,19 +41,16 @@ pub struct Around<'a> {
     pub settings: &'a Settings,
 }
 
-/// Serves it, if anybody wants it, until the answer is dropped. `link` is the way to the API server, in a cluster, and
-/// `certificate` the one that was got there.
-pub fn begin(
-    around: Around<'_>,
-    link: Option<Link>,
-    certificate: Option<ServerCertificate>,
-) -> anyhow::Result<JoinSet<()>> {
+/// Serves it, if anybody wants it, until the answer is dropped.
+pub fn begin(around: Around<'_>, membership: Option<&Membership>) -> anyhow::Result<JoinSet<()>> {
+    let link = membership.map(|it| it.link.clone());
+    let told = membership.map(|it| it.port.clone());
     let mut tasks = JoinSet::new();
     let Around { access, served, config, statistics, names, settings } = around;
     let now = config.borrow().clone();
     let Some(port) = kubelet::port(&now, link.is_some()) else { return Ok(tasks) };
     let address = SocketAddr::new(now.server.address, port);
-    let certificate = match (&now.server.certificate, certificate) {
+    let certificate = match (&now.server.certificate, membership.map(|it| it.certificate.clone())) {
         (Some((certificate, key)), _) => {
             let shown = ServerCertificate::of_files(certificate, key).context("prepare kubelet's API")?;
             tasks.spawn(follow(shown.clone(), certificate.clone(), key.clone()));
@@ -72,6 +69,9 @@ pub fn begin(
     tasks.spawn(async move {
         let listener = listen(address, &certificate, now.server.modern_tls).await;
         tracing::info!(address = %listener.address(), "kubelet's API is served");
+        if let Some(told) = told {
+            told.send_replace(Some(listener.address().port()));
+        }
         listener.serve(kubelet).await;
     });
     Ok(tasks)

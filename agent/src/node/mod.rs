@@ -211,7 +211,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let (control, commands) = Control::new();
     // What runs behind another endpoint has its sessions there, too.
     let own = wish.endpoint.is_none().then(|| runtime.clone());
-    let access = Access::new(store, cri_client.clone(), own, settings.log_dir.clone());
+    let access = Access::new(store.clone(), cri_client.clone(), own, settings.log_dir.clone());
     let api = serving.begin(Api::new(access.clone(), Arc::new(control.clone())))?;
     let metrics = operations.metrics();
     let served = operations.served(control.clone(), &engine, statistics.clone());
@@ -228,12 +228,11 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
     let membership = match &wish.cluster {
-        Some(wish) => Some(cluster::join(wish).await?),
+        Some(wish) => Some(cluster::join(wish, &store, &settings.node.ips).await?),
         None => None,
     };
-    let link = membership.as_ref().map(|it| it.link.clone());
     let around = kubelet::Around { access, served, config, statistics, names, settings: &settings };
-    let asked = kubelet::begin(around, link, None)?;
+    let asked = kubelet::begin(around, membership.as_ref())?;
     let following: Vec<_> = wish
         .places
         .iter()
@@ -255,6 +254,9 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let outcome = reconciler.run(looks, commands, end).await;
     working.stopping(wish.shutdown_pods);
     if wish.shutdown_pods {
+        if let Some(membership) = &membership {
+            membership.ending("node is shutting down").await;
+        }
         let steps = node_settings.borrow().shutdown.clone();
         reconciler.shut_down(&steps, signals.next()).await;
     }

@@ -94,7 +94,8 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     logging::of_agent(args.flags.format(&config), config.logging.verbosity).context("begin to log")?;
     config::tell(&warnings);
     let places = places(&args, &config)?;
-    let cluster = args.cluster.wish();
+    let node = args.cluster.facts(facts());
+    let cluster = args.cluster.wish(&config, &global.root_dir, &node).transpose()?;
     if places.is_empty() && cluster.is_none() {
         bail!(
             "there is nothing to run pods from; give a directory of manifests with --pod-manifest-path or as staticPodPath in --config, an address with --manifest-url, or a cluster with --kubeconfig"
@@ -108,7 +109,7 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     let mut global = global.clone();
     global.cluster_domain = global.cluster_domain.or_else(|| config.cluster_domain.clone());
     global.resolv_conf = global.resolv_conf.or_else(|| config.resolv_conf.clone());
-    let mut settings = Settings::of(&global, facts())?;
+    let mut settings = Settings::of(&global, node)?;
     settings.serves_names = endpoint.is_none();
     let wish = Wish {
         settings,

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Taint;
+
 use super::server::Server;
 
 /// The settings of a node.
@@ -59,6 +61,8 @@ pub struct Config {
     pub oom_score_adj: i32,
     /// `logging`: the agent's own messages.
     pub logging: Logging,
+    /// What the node is in its cluster, if it is in one.
+    pub cluster: Cluster,
 }
 
 impl Default for Config {
@@ -89,6 +93,50 @@ impl Default for Config {
             server: Server::default(),
             oom_score_adj: -999,
             logging: Logging::default(),
+            cluster: Cluster::default(),
+        }
+    }
+}
+
+/// What the node is in a cluster, and how it deals with the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// `registerNode`: the node is made if it is not there.
+    pub register: bool,
+    /// `registerWithTaints`: its taints when it is made.
+    pub taints: Vec<Taint>,
+    /// `providerID`: what the cloud calls it.
+    pub provider_id: Option<String>,
+    /// `nodeStatusUpdateFrequency`: how often its status is looked at.
+    pub status_update_frequency: Duration,
+    /// `nodeStatusReportFrequency`: how often its status is told although it has not changed.
+    pub status_report_frequency: Duration,
+    /// `nodeLeaseDurationSeconds`: how long a sign of life counts.
+    pub lease_duration: Duration,
+    /// `kubeAPIQPS` and `kubeAPIBurst`: requests a second, 0 for no limit, and at once.
+    pub requests: (u32, u32),
+    /// `eventRecordQPS` and `eventBurst`: events a second, 0 for no limit, and at once.
+    pub events: (u32, u32),
+    /// `rotateCertificates`: the certificate by which the API server knows the node is renewed; if it was got by bootstrap
+    /// when nothing is said.
+    pub rotate_certificates: Option<bool>,
+    /// `serverTLSBootstrap`: the certificate by which others know the node is the API server's, too.
+    pub server_tls_bootstrap: bool,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            register: true,
+            taints: Vec::new(),
+            provider_id: None,
+            status_update_frequency: Duration::from_secs(10),
+            status_report_frequency: Duration::from_secs(300),
+            lease_duration: Duration::from_secs(40),
+            requests: (50, 100),
+            events: (50, 100),
+            rotate_certificates: None,
+            server_tls_bootstrap: false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A `KubeletConfiguration` file: text in, settings out, everything that is wrong with it located.
 
+mod cluster;
 mod config;
 mod eviction;
 mod read;
@@ -10,7 +11,7 @@ pub(crate) mod table;
 pub(crate) mod types;
 
 pub use config::{
-    Amount, Config, ContainerLogs, Eviction, Health, ImageGc, LogFormat, Logging, Pulls, Reserved, Resources,
+    Amount, Cluster, Config, ContainerLogs, Eviction, Health, ImageGc, LogFormat, Logging, Pulls, Reserved, Resources,
     ShutdownStep, Signal, Threshold,
 };
 pub use read::read;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::types::{KubeletConfiguration, LoggingConfiguration};
 use super::{Config, ContainerLogs, Health, ImageGc, LogFormat, Logging, Pulls, Reserved, Resources};
-use super::{eviction, server, shutdown, types};
+use super::{cluster, eviction, server, shutdown, types};
 use crate::diagnostic::Severity::Error;
 use crate::duration;
 use crate::path::Path;
@@ -74,6 +74,7 @@ pub(super) fn of(raw: &KubeletConfiguration, root: &Node, report: &mut Report<'_
         server: server::of(raw, &mut checker),
         oom_score_adj: oom_score_adj(raw, &mut checker),
         logging: raw.logging.as_ref().map_or_else(Logging::default, |it| logging(it, &mut checker)),
+        cluster: cluster::of(raw, &mut checker),
     }
 }
 

@@ -45,7 +45,8 @@ fn what_kubeadm_writes_is_accepted_with_warnings() {
     let errors: Vec<_> = diagnostics.iter().filter(|it| it.severity == Severity::Error).collect();
     assert!(errors.is_empty(), "{errors:#?}");
     let warned: Vec<_> = diagnostics.iter().map(|it| it.path.as_str()).collect();
-    assert_eq!(warned, ["cgroupDriver", "logging.options", "rotateCertificates"]);
+    assert_eq!(warned, ["cgroupDriver", "logging.options"]);
+    assert_eq!(config.as_ref().unwrap().cluster.rotate_certificates, Some(true));
     assert_eq!(config.unwrap().static_pod_path.unwrap().to_str(), Some("/etc/kubernetes/manifests"));
 }
 
@@ -65,6 +66,17 @@ fn settings_are_read_with_their_units() {
     assert_eq!(config.health.port, None);
     assert_eq!(config.reserved.system, Resources { cpu_milli: 500, memory: 1 << 30, ..Resources::default() });
     assert_eq!(config.logging, Logging { format: Some(LogFormat::Json), verbosity: 2 });
+    let cluster = self::config(
+        "registerNode: false\nregisterWithTaints: [{key: a, value: b, effect: NoSchedule}]\nproviderID: x://1\n\
+         nodeStatusUpdateFrequency: 4s\nnodeStatusReportFrequency: 1m\nnodeLeaseDurationSeconds: 20\nkubeAPIQPS: 5\n\
+         kubeAPIBurst: 6\neventRecordQPS: 0\neventBurst: 7\nserverTLSBootstrap: true\n",
+    )
+    .cluster;
+    assert_eq!((cluster.register, cluster.provider_id.as_deref()), (false, Some("x://1")));
+    assert_eq!((cluster.taints[0].key.as_str(), cluster.taints[0].effect.as_str()), ("a", "NoSchedule"));
+    assert_eq!((cluster.status_update_frequency.as_secs(), cluster.status_report_frequency.as_secs()), (4, 60));
+    assert_eq!((cluster.lease_duration.as_secs(), cluster.requests, cluster.events), (20, (5, 6), (0, 7)));
+    assert!(cluster.server_tls_bootstrap && cluster.rotate_certificates.is_none());
     assert_eq!(self::config("containerLogMaxSize: \"-1\"").logs.max_size, None);
 }
 

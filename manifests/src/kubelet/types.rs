@@ -60,7 +60,7 @@ pub(crate) struct KubeletConfiguration {
     pub(super) max_pods: Option<i32>,
     pub(super) pods_per_core: Option<i32>,
     pub(super) pod_pids_limit: Option<i64>,
-    node_status_update_frequency: Option<String>,
+    pub(super) node_status_update_frequency: Option<String>,
     pub(super) node_status_max_images: Option<i32>,
     pub(super) local_storage_capacity_isolation: Option<bool>,
     pub(super) crash_loop_back_off: Option<CrashLoopBackOffConfig>,
@@ -83,24 +83,24 @@ pub(crate) struct KubeletConfiguration {
     tls_cipher_suites: Option<Vec<String>>,
     tls_curve_preferences: Option<Vec<i32>>,
     pub(super) tls_min_version: Option<String>,
-    rotate_certificates: Option<bool>,
+    pub(super) rotate_certificates: Option<bool>,
     #[serde(rename = "serverTLSBootstrap")]
-    server_tls_bootstrap: Option<bool>,
+    pub(super) server_tls_bootstrap: Option<bool>,
     pub(super) authentication: Option<AuthenticationConfiguration>,
     pub(super) authorization: Option<AuthorizationConfiguration>,
     image_pull_credentials_verification_policy: Option<String>,
     preloaded_images_verification_allowlist: Option<Vec<String>>,
     #[serde(rename = "eventRecordQPS")]
-    event_record_qps: Option<i32>,
-    event_burst: Option<i32>,
+    pub(super) event_record_qps: Option<i32>,
+    pub(super) event_burst: Option<i32>,
     pub(super) enable_debugging_handlers: Option<bool>,
     enable_contention_profiling: Option<bool>,
     pub(super) cluster_domain: Option<String>,
     #[serde(rename = "clusterDNS")]
     cluster_dns: Option<Vec<String>>,
     pub(super) streaming_connection_idle_timeout: Option<String>,
-    node_status_report_frequency: Option<String>,
-    node_lease_duration_seconds: Option<i32>,
+    pub(super) node_status_report_frequency: Option<String>,
+    pub(super) node_lease_duration_seconds: Option<i32>,
     volume_stats_agg_period: Option<String>,
     kubelet_cgroups: Option<String>,
     system_cgroups: Option<String>,
@@ -130,9 +130,9 @@ pub(crate) struct KubeletConfiguration {
     max_open_files: Option<i64>,
     content_type: Option<String>,
     #[serde(rename = "kubeAPIQPS")]
-    kube_api_qps: Option<i32>,
+    pub(super) kube_api_qps: Option<i32>,
     #[serde(rename = "kubeAPIBurst")]
-    kube_api_burst: Option<i32>,
+    pub(super) kube_api_burst: Option<i32>,
     enable_controller_attach_detach: Option<bool>,
     protect_kernel_defaults: Option<bool>,
     #[serde(rename = "makeIPTablesUtilChains")]
@@ -151,7 +151,7 @@ pub(crate) struct KubeletConfiguration {
     allowed_unsafe_sysctls: Option<Vec<String>>,
     volume_plugin_dir: Option<String>,
     #[serde(rename = "providerID")]
-    provider_id: Option<String>,
+    pub(super) provider_id: Option<String>,
     kernel_memcg_notification: Option<bool>,
     pub(super) enable_system_log_handler: Option<bool>,
     enable_system_log_query: Option<bool>,
@@ -162,8 +162,8 @@ pub(crate) struct KubeletConfiguration {
     seccomp_default: Option<bool>,
     memory_throttling_factor: Option<f64>,
     memory_reservation_policy: Option<String>,
-    register_with_taints: Option<Vec<Opaque>>,
-    register_node: Option<bool>,
+    pub(super) register_with_taints: Option<Vec<Taint>>,
+    pub(super) register_node: Option<bool>,
     tracing: Option<Opaque>,
     fail_cgroup_v1: Option<bool>,
     user_namespaces: Option<UserNamespaces>,
@@ -182,6 +182,17 @@ pub(crate) struct CrashLoopBackOffConfig {
 pub(crate) struct ShutdownGracePeriodByPodPriority {
     pub(super) priority: i32,
     pub(super) shutdown_grace_period_seconds: i64,
+}
+
+/// An item of `registerWithTaints`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[allow(dead_code, reason = "what is not read is here to be known by name")]
+pub(crate) struct Taint {
+    pub(super) key: String,
+    pub(super) value: Option<String>,
+    pub(super) effect: String,
+    time_added: Option<String>,
 }
 
 /// `memorySwap`

@@ -3,13 +3,18 @@
 //!
 //! Both lie, with their keys, in the directory of certificates, under kubelet's names.
 
+mod files;
 mod pair;
+mod request;
+pub mod rotation;
 mod self_signed;
 mod server;
 
 use std::path::{Path, PathBuf};
 
-pub use self::pair::Pair;
+pub use self::files::Files;
+pub use self::pair::{Pair, valid_until};
+pub use self::request::{Purpose, Refused, ask};
 pub use self::server::ServerCertificate;
 
 /// Where certificates are, below a root directory, if nothing else is said.
@@ -58,6 +63,18 @@ pub enum Unusable {
     /// It is another one's.
     #[error("the private key is not the certificate's: {0}")]
     Mismatch(rustls::Error),
+}
+
+/// Writes a file for its owner alone, whole or not at all.
+pub fn write(path: &Path, text: &str) -> Result<(), Error> {
+    self_signed::write(path, text)
+}
+
+/// A certificate and its key, as PEM, for tests.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub fn made(host: &str, now: jiff::Timestamp) -> (String, String) {
+    self_signed::make(host, &[], now).unwrap()
 }
 
 /// For `map_err`: what was tried with which file.

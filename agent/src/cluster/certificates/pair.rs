@@ -27,7 +27,7 @@ impl Pair {
     pub fn of_pem(certificate: &[u8], key: &[u8]) -> Result<Self, Unusable> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
         let chain = chain.map_err(|error| Unusable::Certificate(error.to_string()))?;
-        let (not_before, not_after) = validity(chain.first().ok_or(Unusable::NoCertificate)?)?;
+        let (not_before, not_after) = validity_of(chain.first().ok_or(Unusable::NoCertificate)?)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| Unusable::Key(error.to_string()))?;
         let key = any_supported_type(&key).map_err(|error| Unusable::Key(error.to_string()))?;
         let certified = CertifiedKey::new(chain, key);
@@ -47,7 +47,8 @@ impl Pair {
     }
 }
 
-fn validity(certificate: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), Unusable> {
+/// From when on and until when a certificate counts.
+fn validity_of(certificate: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), Unusable> {
     let wrong = |error: &dyn std::fmt::Display| Unusable::Certificate(error.to_string());
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|error| wrong(&error))?;
     let validity = parsed.validity();
@@ -56,4 +57,15 @@ fn validity(certificate: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), 
         time(validity.not_before).map_err(|error| wrong(&error))?,
         time(validity.not_after).map_err(|error| wrong(&error))?,
     ))
+}
+
+/// Until when all certificates of a PEM text count.
+pub fn valid_until(text: &[u8]) -> Result<Timestamp, Unusable> {
+    let mut earliest = None;
+    for certificate in CertificateDer::pem_slice_iter(text) {
+        let certificate = certificate.map_err(|error| Unusable::Certificate(error.to_string()))?;
+        let (_, until) = validity_of(&certificate)?;
+        earliest = Some(earliest.map_or(until, |earliest: Timestamp| earliest.min(until)));
+    }
+    earliest.ok_or(Unusable::NoCertificate)
 }

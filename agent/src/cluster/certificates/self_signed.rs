@@ -37,7 +37,7 @@ pub(super) fn open(dir: &Path, host: &str, addresses: &[IpAddr]) -> Result<Pair,
     Pair::read(&certificate, &key)
 }
 
-fn make(host: &str, addresses: &[IpAddr], now: Timestamp) -> Result<(String, String), Error> {
+pub(super) fn make(host: &str, addresses: &[IpAddr], now: Timestamp) -> Result<(String, String), Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::OrganizationName, "coracle");
     params.distinguished_name.push(DnType::CommonName, format!("{host}@{}", now.as_second()));

@@ -1,0 +1,122 @@
+//! Tells the API server how the node is: at once when it has changed, else now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Patch, PatchParams};
+use tokio::time::Instant;
+
+use super::{Failed, Telling, object, patch, register};
+use crate::cluster::Way;
+use crate::cluster::client::chain;
+use crate::cluster::pace::{Pauses, chance};
+use crate::store::{Kind, Store, Watch};
+
+/// How often a status is tried to be told at a time, as kubelet does.
+const TRIES: u32 = 5;
+
+/// Registers the node, then tells how it is.
+pub(super) async fn report(telling: Telling, way: Way) {
+    let mut ending = telling.ending.clone();
+    let mut changes = Changes::of(telling.store.clone());
+    let name = telling.wish.name.clone();
+    let mine = loop {
+        match telling.store.get::<Node>("", &name) {
+            Some(node) => break node,
+            None => changes.next().await,
+        }
+    };
+    let node = register::register(&telling, &mine).await;
+    let mut reporter = Reporter { due: Instant::now(), telling: telling.clone(), way };
+    reporter.way.set_node(Some(node));
+    let mut port = telling.port.clone();
+    loop {
+        let why = ending.borrow_and_update().clone();
+        reporter.tell(why.as_deref()).await;
+        tokio::select! {
+            () = changes.next() => {}
+            Ok(()) = ending.changed() => {}
+            Ok(()) = port.changed() => {}
+            () = tokio::time::sleep(telling.wish.update_frequency) => {}
+        }
+    }
+}
+
+struct Reporter {
+    telling: Telling,
+    way: Way,
+    /// When it is told although it has not changed.
+    due: Instant,
+}
+
+impl Reporter {
+    async fn tell(&mut self, ending: Option<&str>) {
+        let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(1));
+        for attempt in 0..TRIES {
+            match self.attempt(ending, attempt > 0).await {
+                Ok(()) => return,
+                Err(error) => {
+                    let error = chain(&error);
+                    if attempt + 1 == TRIES || self.telling.reach.since().is_some() {
+                        // Whoever cannot reach the server has said so.
+                        return tracing::debug!(error, "the node's status is not told; it is tried again");
+                    }
+                    tracing::debug!(error, "the node's status is told again");
+                }
+            }
+            pauses.wait().await;
+        }
+    }
+
+    async fn attempt(&mut self, ending: Option<&str>, anew: bool) -> Result<(), Failed> {
+        let name = self.telling.wish.name.clone();
+        let Some(mine) = self.telling.store.get::<Node>("", &name) else { return Ok(()) };
+        let known = self.telling.link.node().borrow().clone().filter(|_| !anew);
+        let nodes = self.telling.nodes().await;
+        let theirs = match known {
+            Some(node) => node,
+            None => Arc::new(self.telling.answer("get node", &name, nodes.get(&name)).await?),
+        };
+        let own = object::Own { wish: self.telling.wish.clone(), port: *self.telling.port.borrow(), ending };
+        let wanted = object::reported(&mine, &theirs, &own, Timestamp::now());
+        let changed = patch::differ(&theirs, &wanted);
+        if !changed && Instant::now() < self.due {
+            return Ok(());
+        }
+        let Some(patch) = patch::between(&theirs, &wanted) else { return Ok(()) };
+        let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+        let request = nodes.patch_status(&name, &params, &patch);
+        let node = self.telling.answer("tell the status of node", &name, request).await?;
+        self.way.set_node(Some(Arc::new(node)));
+        // After a change by chance, so that many nodes which change at once do not go on at once.
+        let period = self.telling.wish.report_frequency;
+        self.due = Instant::now() + if changed { period.mul_f64(0.5 + chance()) } else { period };
+        Ok(())
+    }
+}
+
+/// Says when the node's object in the store may have changed.
+struct Changes {
+    store: Store,
+    watch: Option<Watch>,
+}
+
+impl Changes {
+    fn of(store: Store) -> Self {
+        let watch = store.watch(Kind::Node, store.version()).ok();
+        Self { store, watch }
+    }
+
+    /// Cancel safe.
+    async fn next(&mut self) {
+        let fell_behind = match &mut self.watch {
+            Some(watch) => watch.next().await.is_err(),
+            None => true,
+        };
+        if fell_behind {
+            *self = Self::of(self.store.clone());
+        }
+    }
+}
