@@ -35,7 +35,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use network::Network;
-pub use read::read;
+pub use read::{read, read_of_cluster};
 pub use support_table::{configuration_table, support_table};
 
 /// The one label that namespaces have here: their name.

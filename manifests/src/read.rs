@@ -16,11 +16,12 @@ use std::collections::HashMap;
 /// Objects with an error are left out, so an object that is there is valid. A caller that creates anything while
 /// [`Manifest::has_errors`] holds would run a part of what was written.
 pub fn read(sources: &[Source]) -> Manifest {
-    let mut reader = Reader::default();
-    for source in sources {
-        reader.source(source);
-    }
-    reader.manifest
+    Reader::default().all(sources)
+}
+
+/// Reads what the API server of a cluster wants: as [`read`], and what only such a server can give runs, too.
+pub fn read_of_cluster(sources: &[Source]) -> Manifest {
+    Reader { of_cluster: true, ..Reader::default() }.all(sources)
 }
 
 #[derive(Default)]
@@ -28,6 +29,7 @@ struct Reader {
     manifest: Manifest,
     /// Where each object was first defined, by kind, namespace and name.
     seen: HashMap<(&'static str, String, String), (String, usize)>,
+    of_cluster: bool,
 }
 
 /// One object in the text: its tree, and the path to it from the root of its document (`items[0]` in a list).
@@ -40,8 +42,13 @@ struct Candidate<'a> {
 }
 
 impl Reader {
+    fn all(mut self, sources: &[Source]) -> Manifest {
+        sources.iter().for_each(|source| self.source(source));
+        self.manifest
+    }
+
     fn source(&mut self, source: &Source) {
-        let mut report = Report::new(&source.name, &source.text);
+        let mut report = Report::new(&source.name, &source.text).of_cluster(self.of_cluster);
         let (documents, faults) = yaml::parse(&source.text);
         let broken = faults.iter().any(|fault| !fault.warning);
         for fault in faults {

@@ -16,12 +16,23 @@ pub(crate) struct Report<'a> {
     left_out: usize,
     /// Fields already known to be wrong: what follows from that is not worth a second message.
     settled: HashSet<Path>,
+    /// An API server says it, not a manifest.
+    of_cluster: bool,
 }
 
 impl<'a> Report<'a> {
     pub(crate) fn new(file: &'a str, text: &'a str) -> Report<'a> {
         let lines = text.trim_start_matches('\u{feff}').lines().collect();
-        Report { file, lines, found: Vec::new(), left_out: 0, settled: HashSet::new() }
+        Report { file, lines, found: Vec::new(), left_out: 0, settled: HashSet::new(), of_cluster: false }
+    }
+
+    /// The report of what an API server says, which has checked it.
+    pub(crate) fn of_cluster(self, of_cluster: bool) -> Self {
+        Report { of_cluster, ..self }
+    }
+
+    pub(crate) fn is_of_cluster(&self) -> bool {
+        self.of_cluster
     }
 
     pub(crate) fn add(

@@ -141,6 +141,7 @@ pub(crate) fn describe(support: Option<Support>) -> String {
             }
         }
         Some(Support::Never(instead)) => format!("error: {instead}"),
+        Some(Support::InCluster(instead)) => format!("runs in a cluster; in a manifest an error: {instead}"),
         None => "error: not run".to_owned(),
     }
 }

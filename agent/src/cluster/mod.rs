@@ -17,7 +17,9 @@ mod flags;
 mod label;
 mod link;
 pub mod node;
+pub mod objects;
 pub mod pace;
+pub mod pods;
 pub mod reach;
 pub mod serving;
 

@@ -42,7 +42,8 @@ impl Hub {
         self.ring(None);
     }
 
-    fn ring(&self, uid: Option<&str>) {
+    /// Has one worker look, or every one.
+    pub fn ring(&self, uid: Option<&str>) {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         match uid {
             Some(uid) => workers.get(uid).into_iter().for_each(|bell| bell.notify_one()),

@@ -11,14 +11,16 @@ use super::config::env::{self, Environment};
 use super::config::names::PodKey;
 use super::plan::spec_of;
 use crate::net::env as variables;
-use crate::net::{Linked, Surroundings, pod_ref};
+use crate::net::{Linked, Surroundings, pod_ref, services};
 
 /// The variables that come before a container's own.
-pub async fn environment(engine: &Engine, pod: &PodKey, around: &Surroundings) -> Environment {
+pub async fn environment(engine: &Engine, pod: &Pod, around: &Surroundings) -> Environment {
     let mut made = Environment::default();
-    for (name, value) in &around.variables {
+    let of_cluster = services::variables_of_cluster(&engine.services(), pod);
+    for (name, value) in of_cluster.iter().chain(&around.variables) {
         made.set(name, value.clone().into_bytes());
     }
+    let pod = PodKey::of(pod);
     for link in &around.links {
         let address = match link.addresses.first() {
             Some(address) => Some(address.clone()),
@@ -61,7 +63,7 @@ async fn lease(engine: &Engine, link: &Linked, made: &mut Environment) -> Option
 
 /// Passes on what the containers of a source have in their environment; of one name the first counts.
 fn pass_on(engine: &Engine, source: &Pod, alias: &str, made: &mut Environment) {
-    let (objects, node) = (engine.objects(), &engine.settings().node);
+    let (objects, node) = (engine.objects_of(&PodKey::of(source).uid), &engine.settings().node);
     let status = source.status.as_ref().and_then(|status| status.pod_ips.as_ref());
     let ips: Vec<String> = status.into_iter().flatten().map(|it| it.ip.clone()).collect();
     let sources = env::Sources { pod: source, objects: &objects, node, ips: &ips, dir: None };

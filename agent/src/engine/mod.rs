@@ -61,6 +61,7 @@ use crate::channel::Cri;
 use crate::host::qos::PodCgroups;
 use crate::host::{HostError, teardown};
 use crate::net::sender::{Sender, Trouble};
+use crate::net::services::OfCluster;
 use crate::net::{Surroundings, networks};
 use crate::store::Store;
 
@@ -102,6 +103,10 @@ struct Inner {
     cri: Cri,
     options: Options,
     objects: RwLock<Arc<Objects>>,
+    /// What pods of a cluster refer to, by their uids.
+    given: RwLock<HashMap<String, Arc<Objects>>>,
+    /// The Services of the cluster.
+    services: RwLock<Arc<OfCluster>>,
     backoff: RwLock<Policy>,
     runtime_name: String,
     creations: Semaphore,
@@ -140,6 +145,8 @@ impl Engine {
             cri,
             options,
             objects,
+            given: RwLock::default(),
+            services: RwLock::default(),
             backoff,
             runtime_name,
             creations,
@@ -182,6 +189,18 @@ impl Engine {
         }
     }
 
+    /// Gives a pod of a cluster what it refers to: from now on it has nothing of what manifests declare. Its worker looks
+    /// what that means.
+    pub fn set_objects_of(&self, uid: &str, objects: Arc<Objects>) {
+        self.inner.given.write().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), objects);
+        self.inner.hub.ring(Some(uid));
+    }
+
+    /// Replaces the Services of the cluster, of which containers are told when they start.
+    pub fn set_services(&self, services: Arc<OfCluster>) {
+        *self.inner.services.write().unwrap_or_else(PoisonError::into_inner) = services;
+    }
+
     /// Changes the restart back-off, for waits that are worked out from now on.
     pub fn set_backoff(&self, policy: Policy) {
         *self.inner.backoff.write().unwrap_or_else(PoisonError::into_inner) = policy;
@@ -222,6 +241,9 @@ impl Engine {
         {
             store.remove::<Pod>(&key.namespace, &key.name);
         }
+        if problems.is_empty() {
+            self.inner.given.write().unwrap_or_else(PoisonError::into_inner).remove(&key.uid);
+        }
         problems
     }
 
@@ -258,8 +280,14 @@ impl Engine {
         &self.inner.options.settings
     }
 
-    pub(crate) fn objects(&self) -> Arc<Objects> {
-        self.inner.objects.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What a pod may refer to.
+    pub(crate) fn objects_of(&self, uid: &str) -> Arc<Objects> {
+        let given = self.inner.given.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
+        given.unwrap_or_else(|| self.inner.objects.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn services(&self) -> Arc<OfCluster> {
+        self.inner.services.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn pod_cgroups(&self) -> Option<&PodCgroups> {

@@ -121,19 +121,23 @@ impl Steps {
     pub async fn create_sandbox(&self, attempt: u32) -> Result<(), Problem> {
         let mut config = config::sandbox::config(&self.pod, attempt, self.engine.settings())
             .map_err(|error| Problem::new("CreatePodSandboxError", error))?;
+        let runtime_handler = match spec_of(&self.pod).runtime_class_name.as_deref().filter(|class| !class.is_empty()) {
+            Some(class) => self.engine.objects_of(&self.key.uid).handler(class),
+            None => Ok(String::new()),
+        };
+        let runtime_handler = runtime_handler.map_err(|error| Problem::new("CreatePodSandboxError", error))?;
         config.annotations.insert(change::DEFINITION.to_owned(), Definition::of(&self.pod).sandbox);
         let (steps, logs) = (self.clone(), self.log_directory());
         blocking(move || {
             steps.dir.create()?;
             make_dir(&logs, 0o755)?;
-            volumes::prepare(&steps.sources(&steps.engine.objects())).map(drop)
+            volumes::prepare(&steps.sources(&steps.engine.objects_of(&steps.key.uid))).map(drop)
         })
         .await
         .map_err(|error| Problem::new("FailedMount", error))?;
         let _permit = self.engine.creation().await;
         self.bound(false).await?;
-        let handler = spec_of(&self.pod).runtime_class_name.clone().unwrap_or_default();
-        let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: handler };
+        let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler };
         let answer = self.engine.cri().runtime.clone().run_pod_sandbox(request).await;
         answer.map(drop).map_err(|status| Problem::of_sandbox(&status))
     }
@@ -221,7 +225,7 @@ impl Steps {
             if hosts.exists() {
                 steps.write_hosts(&ips, &hosts)?;
             }
-            volumes::refresh(&steps.sources(&steps.engine.objects())).map(drop)
+            volumes::refresh(&steps.sources(&steps.engine.objects_of(&steps.key.uid))).map(drop)
         })
         .await;
         done.map_err(|error| Problem::new("FailedMount", error))

@@ -9,6 +9,8 @@ pub mod shown;
 mod tests;
 mod variables;
 
+pub use variables::{cluster_ip, of_cluster as variables_of_cluster};
+
 use std::collections::BTreeMap;
 
 use cri_proto::node;
@@ -56,6 +58,9 @@ pub fn wanted(inputs: &Inputs) -> Services {
     }
     services
 }
+
+/// The Services of a cluster.
+pub type OfCluster = BTreeMap<Name, Service>;
 
 /// The variables that tell a pod of the Services of its namespace, as kubelet makes them.
 pub fn variables(inputs: &Inputs, pod: &Name) -> Vec<(String, String)> {
@@ -109,8 +114,11 @@ fn affinity(spec: &ServiceSpec) -> u32 {
     }
 }
 
+/// Services of one namespace by name, with their addresses.
+type Addressed<'a> = BTreeMap<&'a str, (&'a Service, &'a str)>;
+
 /// The Services of a namespace that have an address, with it.
-fn addressed<'a>(inputs: &'a Inputs, namespace: &str) -> BTreeMap<&'a str, (&'a Service, &'a str)> {
+fn addressed<'a>(inputs: &'a Inputs, namespace: &str) -> Addressed<'a> {
     let services = inputs.declared.services.iter().filter(|((its, _), _)| its == namespace);
     let addressed = services.filter_map(|(name, service)| {
         let address = inputs.service_addresses.get(name)?.first()?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -12,9 +13,12 @@ use crate::cluster::connection::Connection;
 use crate::cluster::credentials::Credentials;
 use crate::cluster::events::Sink;
 use crate::cluster::node::{self, Telling};
+use crate::cluster::objects::Following;
+use crate::cluster::pods::{self, Server};
 use crate::cluster::reach::Reach;
 use crate::cluster::serving::Serving;
 use crate::cluster::{Link, Way, Wish};
+use crate::engine::Engine;
 use crate::store::Store;
 
 /// How long the API server may take to hear that the node ends.
@@ -26,6 +30,10 @@ pub struct Membership {
     pub link: Link,
     /// The port that kubelet's API is served on, as soon as it is.
     pub port: watch::Sender<Option<u16>>,
+    /// The pods that are bound to it.
+    pub pods: Server,
+    /// What they refer to.
+    pub objects: Following,
     /// What works on it.
     pub tasks: JoinSet<()>,
     /// By what others know the node, if its server is not told of another one.
@@ -34,7 +42,7 @@ pub struct Membership {
 }
 
 /// Becomes a node of the cluster.
-pub async fn join(wish: &Wish, store: &Store, addresses: &[String]) -> anyhow::Result<Membership> {
+pub async fn join(wish: &Wish, store: &Store, engine: Engine) -> anyhow::Result<Membership> {
     let (way, link) = Way::new();
     let reach = Reach::default();
     let (port, ending) = (watch::Sender::new(None), watch::Sender::new(None));
@@ -62,10 +70,15 @@ pub async fn join(wish: &Wish, store: &Store, addresses: &[String]) -> anyhow::R
         tasks.spawn(serving.keep());
         certificate
     } else {
-        let addresses: Vec<_> = addresses.iter().filter_map(|it| it.parse().ok()).collect();
+        let addresses: Vec<_> = engine.settings().node.ips.iter().filter_map(|it| it.parse().ok()).collect();
         ServerCertificate::self_signed(&wish.cert_dir, &wish.node.name, &addresses)?
     };
-    Ok(Membership { link, port, tasks, certificate, ending })
+    let pods = Server::new();
+    pods::begin(&mut tasks, &link, &wish.node.name, store, pods.clone());
+    let root = engine.settings().root_dir.clone();
+    let objects = Following::begin(link.clone(), engine, &root)
+        .with_context(|| format!("open the records of objects in {}", root.display()))?;
+    Ok(Membership { link, port, pods, objects, tasks, certificate, ending })
 }
 
 impl Membership {

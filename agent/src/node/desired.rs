@@ -4,6 +4,7 @@
 //! mistake stops nothing. A pod belongs to the file that had it first; it keeps its uid as long as some file has it,
 //! through every change and when it moves to another file.
 
+pub mod bound;
 pub mod disk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use manifests::{Located, Manifest, Object, Severity, Source};
 
+use self::bound::{BoundChanges, BoundPods};
 use super::sources::{Content, Snapshot};
 use crate::engine::config::Objects;
 use crate::net::ambassador;
@@ -32,7 +34,9 @@ pub struct Desired {
     faults: BTreeMap<String, String>,
     /// The sources that have been looked at, since the agent runs.
     looked: BTreeSet<String>,
-    /// The pods of the files, made when they are asked for.
+    /// The pods that an API server has bound to this node.
+    bound: BoundPods,
+    /// The pods of the files, and those that are bound, made when they are asked for.
     pods: OnceLock<Arc<Pods>>,
 }
 
@@ -171,6 +175,14 @@ impl Desired {
             let others =
                 self.files.iter().filter(|(other, file)| *other != name && self.sources.contains(&file.source));
             let mut others = others.flat_map(|(_, file)| &file.good);
+            let object = name_of(&located.object);
+            if matches!(located.object, Object::Pod(_)) && self.bound.runs(&object) {
+                let (namespace, object) = object;
+                problems.push(format!(
+                    "error: Pod {namespace}/{object} is one of the cluster's already; give this one another name\n --> {name}:{}\n",
+                    located.line
+                ));
+            }
             if let Some(other) = others.find(|it| is_same(&it.object, &located.object)) {
                 let (kind, (namespace, object)) = (located.object.kind(), name_of(&located.object));
                 problems.push(format!(
@@ -190,9 +202,34 @@ impl Desired {
                 Object::Pod(pod) => Some((name_of(&located.object), Arc::new(Pod::clone(pod)))),
                 _ => None,
             };
-            Arc::new(objects.filter_map(pod).collect())
+            let mut pods = objects.filter_map(pod).collect();
+            self.bound.extend(&mut pods);
+            Arc::new(pods)
         };
         Arc::clone(self.pods.get_or_init(make))
+    }
+
+    /// The pods that an API server has bound to this node.
+    pub fn bound(&self) -> &BoundPods {
+        &self.bound
+    }
+
+    /// The same, to say what they are to do.
+    pub fn bound_mut(&mut self) -> &mut BoundPods {
+        self.pods.take();
+        &mut self.bound
+    }
+
+    /// Takes in what the API server has bound to this node.
+    pub fn merge_bound(&mut self, server: &BTreeMap<String, Arc<Pod>>) -> BoundChanges {
+        self.pods.take();
+        self.bound.merge(server)
+    }
+
+    /// Whether a manifest has a pod of that name.
+    pub fn has_manifest(&self, name: &Name) -> bool {
+        let objects = self.files.values().flat_map(|file| &file.good).map(|located| &located.object);
+        objects.into_iter().any(|object| matches!(object, Object::Pod(_)) && name_of(object) == *name)
     }
 
     /// One object.
@@ -217,10 +254,10 @@ impl Desired {
                 | Object::NetworkPolicy(_)
                 | Object::Network(_)
                 | Object::Ambassador(_) => {}
-                Object::ConfigMap(map) => drop(objects.config_maps.insert(name, ConfigMap::clone(map))),
-                Object::Secret(secret) => drop(objects.secrets.insert(name, Secret::clone(secret))),
+                Object::ConfigMap(map) => drop(objects.config_maps.insert(name, Arc::new(ConfigMap::clone(map)))),
+                Object::Secret(secret) => drop(objects.secrets.insert(name, Arc::new(Secret::clone(secret)))),
                 Object::PersistentVolumeClaim(claim) => {
-                    drop(objects.claims.insert(name, PersistentVolumeClaim::clone(claim)));
+                    drop(objects.claims.insert(name, Arc::new(PersistentVolumeClaim::clone(claim))));
                 }
             }
         }

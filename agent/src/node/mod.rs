@@ -219,7 +219,14 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let working = operations.begin(control.clone(), &engine, served.clone(), wish.endpoint.is_none());
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let (look, looks_at_once) = watch::channel(());
-    let mut reconciler = Reconciler::new(engine, disk, shown, settings.node.name.clone(), look, network);
+    let mut reconciler = Reconciler::new(engine.clone(), disk, shown, settings.node.name.clone(), look, network);
+    let membership = match &wish.cluster {
+        Some(wish) => Some(cluster::join(wish, &store, engine).await?),
+        None => None,
+    };
+    if let Some(membership) = &membership {
+        reconciler.follow(membership.pods.clone(), membership.objects.clone());
+    }
     reconciler.resume(wish.places.iter().map(Place::name).collect()).await?;
     let pods = OfAgent {
         registry: reconciler.registry(),
@@ -227,10 +234,6 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         listener: Box::new(hear(events, metrics)),
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
-    let membership = match &wish.cluster {
-        Some(wish) => Some(cluster::join(wish, &store, &settings.node.ips).await?),
-        None => None,
-    };
     let around = kubelet::Around { access, served, config, statistics, names, settings: &settings };
     let asked = kubelet::begin(around, membership.as_ref())?;
     let following: Vec<_> = wish

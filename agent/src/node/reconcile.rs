@@ -7,6 +7,7 @@
 //!                              └────┘ changed: the worker is told     └─────> with a new uid
 //! ```
 
+mod bound;
 mod endings;
 mod obey;
 
@@ -33,6 +34,8 @@ use super::shown::Shown;
 use super::shutdown::Shutdown;
 use super::sources::Snapshot;
 use super::strays::Strays;
+use crate::cluster::objects::Following;
+use crate::cluster::pods::Server;
 use crate::engine::time::Monotonic;
 use crate::engine::{Engine, Gate};
 use crate::identity::new_uid;
@@ -52,8 +55,17 @@ pub struct Reconciler {
     pods: BTreeMap<Name, Live>,
     /// Pods that are being stopped for good; each answers with its name when nothing of it is left.
     endings: JoinSet<Name>,
+    /// Pods without a worker, of which what there is is being removed; each answers with its uid.
+    removals: JoinSet<String>,
+    removing: BTreeSet<String>,
+    /// What an API server has bound to this node, where there is one.
+    server: Option<Server>,
+    /// What that refers to.
+    objects: Option<Following>,
     /// Records that could not be written.
     unwritten: BTreeSet<String>,
+    /// The same, of bound pods.
+    unwritten_bound: BTreeSet<String>,
     /// A pod could not be given a worker.
     unstarted: bool,
     /// What runs and is in no record.
@@ -114,7 +126,12 @@ impl Reconciler {
             node_name,
             pods: BTreeMap::new(),
             endings: JoinSet::new(),
+            removals: JoinSet::new(),
+            removing: BTreeSet::new(),
+            server: None,
+            objects: None,
             unwritten: BTreeSet::new(),
+            unwritten_bound: BTreeSet::new(),
             unstarted: false,
             strays: Strays::default(),
             look,
@@ -138,12 +155,14 @@ impl Reconciler {
         self.desired.set_sources(sources);
         let mut known: BTreeSet<String> = self.desired.pods().values().map(|pod| uid(pod).to_owned()).collect();
         known.extend(ending.iter().map(|pod| uid(pod).to_owned()));
+        known.extend(self.desired.bound().all().map(|(uid, _)| uid.clone()));
         self.strays = Strays::find(&self.engine, &known).await.context("look for pods that run already")?;
         self.strays.unusable = unusable.into_iter().map(|record| record.path).collect();
         self.engine.set_objects(self.desired.objects());
         for pod in ending {
             self.resume_ending(Arc::new(pod));
         }
+        self.resume_bound();
         self.apply().await;
         self.tell_when_known();
         Ok(())
@@ -169,8 +188,12 @@ impl Reconciler {
         end: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
         tokio::pin!(end);
+        let mut bound = self.server.as_ref().map(Server::bound);
+        bound.iter_mut().for_each(watch::Receiver::mark_changed);
+        let mut known = self.objects.as_ref().map(Following::known);
         loop {
-            let failed = self.unstarted || !self.unwritten.is_empty();
+            let failed = self.unstarted || !self.unwritten.is_empty() || !self.unwritten_bound.is_empty();
+            let (told, answered) = (changed(&mut bound), changed(&mut known));
             let retry = async { if failed { tokio::time::sleep(RETRY).await } else { std::future::pending().await } };
             let bell = self.bell.clone();
             tokio::select! {
@@ -178,6 +201,9 @@ impl Reconciler {
                 Some(snapshot) = looks.recv() => self.merge(snapshot).await,
                 Some(command) = commands.recv() => self.obey(command).await,
                 Some(ended) = self.endings.join_next() => self.ended(ended).await,
+                Some(ended) = self.removals.join_next() => self.removed_bound(ended),
+                () = told => self.bound().await,
+                () = answered => self.gate(),
                 () = bell.notified() => self.gate(),
                 () = retry => self.retry().await,
             }
@@ -187,6 +213,8 @@ impl Reconciler {
     async fn retry(&mut self) {
         let files = std::mem::take(&mut self.unwritten);
         self.write(files);
+        let bound = std::mem::take(&mut self.unwritten_bound);
+        self.write_bound(bound);
         self.apply().await;
     }
 
@@ -285,6 +313,7 @@ impl Reconciler {
     /// Why a pod may not begin yet.
     fn held(&self, name: &Name, order: &Order, desired: &BTreeMap<Name, Arc<Pod>>, picture: &Picture) -> Option<Gate> {
         let order = order.gate(name, |target| self.view().state(target, desired));
+        let order = Gate::both(self.held_by_server(name), order);
         Gate::both(order, picture.gate(name, self.network.unsupported().as_ref()))
     }
 
@@ -313,6 +342,17 @@ impl Reconciler {
         let left = std::mem::take(&mut self.pods);
         Shutdown { left, endings: &mut self.endings }.run(steps, hurry).await;
         self.network.end().await;
+    }
+}
+
+/// Until there is something new, which there never is where nothing is followed.
+async fn changed<T>(followed: &mut Option<watch::Receiver<T>>) {
+    let changed = match followed {
+        Some(followed) => followed.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending().await
     }
 }
 

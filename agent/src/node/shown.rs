@@ -126,6 +126,11 @@ impl Shown {
         }
     }
 
+    /// Shows a pod that has no worker.
+    pub fn put(&self, pod: Pod) {
+        self.store.put(pod);
+    }
+
     /// The object of that name.
     pub fn find(&self, name: &Name) -> Option<&Pod> {
         self.invalid.values().find(|pod| {

@@ -110,9 +110,9 @@ fn choose(
         let meta = located.object.metadata();
         let key = (meta.namespace.clone().unwrap_or_else(|| "default".into()), meta.name.clone().unwrap_or_default());
         match located.object {
-            Object::ConfigMap(map) => drop(objects.config_maps.insert(key, *map)),
-            Object::Secret(secret) => drop(objects.secrets.insert(key, *secret)),
-            Object::PersistentVolumeClaim(claim) => drop(objects.claims.insert(key, *claim)),
+            Object::ConfigMap(map) => drop(objects.config_maps.insert(key, Arc::new(*map))),
+            Object::Secret(secret) => drop(objects.secrets.insert(key, Arc::new(*secret))),
+            Object::PersistentVolumeClaim(claim) => drop(objects.claims.insert(key, Arc::new(*claim))),
             Object::Service(_) | Object::NetworkPolicy(_) | Object::Network(_) => {}
             // The pod that it means stands in its place.
             Object::Ambassador(_) => {}

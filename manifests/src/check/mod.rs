@@ -211,8 +211,9 @@ fn supported(
         }
         Some(Support::NotYet { harmless })
             if harmless.contains(&text.as_str()) || (empty && harmless.contains(&"")) => {}
-        Some(Support::Never(_)) if matches!(text.as_str(), "" | "[]" | "false" | "0") => {}
-        Some(Support::Never(instead)) => {
+        Some(Support::InCluster(_)) if report.is_of_cluster() => {}
+        Some(Support::Never(_) | Support::InCluster(_)) if matches!(text.as_str(), "" | "[]" | "false" | "0") => {}
+        Some(Support::Never(instead) | Support::InCluster(instead)) => {
             report.add(
                 Error,
                 entry.at,

@@ -19,9 +19,11 @@ pub(crate) enum Support {
     NotYet { harmless: &'static [&'static str] },
     /// The same, of what will not come: with what to do instead.
     Never(&'static str),
+    /// It runs where an API server asks for it, who has checked it; in a manifest it is as [`Support::Never`].
+    InCluster(&'static str),
 }
 
-use Support::{Ignored, Never, Runs};
+use Support::{Ignored, InCluster, Never, Runs};
 
 const NOT_YET: Support = Support::NotYet { harmless: &["", "false", "0"] };
 pub(crate) const fn not_yet_unless(harmless: &'static [&'static str]) -> Support {
@@ -322,7 +324,7 @@ const ALL: &[(&str, Fields)] = &[
                     "secret",
                 ],
             ),
-            (Never("use a `persistentVolumeClaim`, or an `emptyDir`"), &["ephemeral"]),
+            (InCluster("use a `persistentVolumeClaim`, or an `emptyDir`"), &["ephemeral"]),
             (Never("fetch it in an init container, into an `emptyDir`"), &["gitRepo"]),
             (
                 ON_THE_HOST,

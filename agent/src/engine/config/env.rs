@@ -86,10 +86,7 @@ fn import(sources: &Sources<'_>, from: &EnvFromSource, environment: &mut Environ
         (None, None) => return Ok(()),
     };
     let Some(data) = data else {
-        if optional == Some(true) {
-            return Ok(());
-        }
-        return Err(ConfigError::MissingObject { kind, namespace, name: name.clone() });
+        return sources.objects.without(kind, &namespace, name, optional == Some(true));
     };
     let prefix = from.prefix.as_deref().unwrap_or_default();
     for (key, value) in data {
@@ -177,8 +174,7 @@ fn key_value(sources: &Sources<'_>, from: &EnvVarSource) -> Result<Option<Vec<u8
             None if optional == Some(true) => Ok(None),
             None => Err(ConfigError::MissingKey { kind, name: name.clone(), key: key.clone() }),
         },
-        None if optional == Some(true) => Ok(None),
-        None => Err(ConfigError::MissingObject { kind, namespace, name: name.clone() }),
+        None => sources.objects.without(kind, &namespace, name, optional == Some(true)).map(|()| None),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod env_file;
 pub mod expand;
 mod logs;
 pub mod names;
+pub mod objects;
 pub mod ports;
 pub mod quantity;
 pub mod resources;
@@ -19,26 +20,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::Pod;
 
 pub use logs::LogLimits;
+pub use objects::Objects;
 
 use self::resources::Qos;
 use super::image::PullLimits;
 use super::plan::spec_of;
 use crate::cli::Global;
 use crate::net::services::ledger;
-
-/// What pods refer to, by namespace and name.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Objects {
-    /// ConfigMaps.
-    pub config_maps: BTreeMap<(String, String), ConfigMap>,
-    /// Secrets.
-    pub secrets: BTreeMap<(String, String), Secret>,
-    /// PersistentVolumeClaims.
-    pub claims: BTreeMap<(String, String), PersistentVolumeClaim>,
-}
 
 /// What configurations need to know about the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -269,6 +260,38 @@ pub enum ConfigError {
         /// Its name.
         name: String,
     },
+    /// An object of a cluster that is not there, as kubelet says it.
+    #[error("{kind} \"{name}\" not found")]
+    NotFound {
+        /// `configmap`, `secret`, `persistentvolumeclaim` or `runtimeclass`.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// An object of a cluster that may not be read, in the API server's words.
+    #[error("{0}")]
+    Refused(String),
+    /// An object of a cluster that nobody could ask for yet.
+    #[error("the API server has not told of {kind} \"{name}\" yet")]
+    NotTold {
+        /// As in manifests.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A claim of a cluster that has no volume, as kubelet says it.
+    #[error("error processing PVC {namespace}/{name}: {problem}")]
+    Claim {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is no token of the pod's service account.
+    #[error("failed to fetch token: {0}")]
+    Token(String),
     /// The object has no such key.
     #[error("{kind} \"{name}\" has no key \"{key}\"")]
     MissingKey {
@@ -325,22 +348,4 @@ pub enum ConfigError {
         /// What would do.
         expected: &'static str,
     },
-}
-
-impl Objects {
-    /// Data of a ConfigMap, text and binary, by key; `None` when there is no such object.
-    pub fn config_map(&self, namespace: &str, name: &str) -> Option<BTreeMap<&str, &[u8]>> {
-        let object = self.config_maps.get(&(namespace.to_owned(), name.to_owned()))?;
-        let text = object.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
-        let binary = object.binary_data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
-        Some(text.chain(binary).collect())
-    }
-
-    /// Data of a Secret by key; `stringData` wins, as the API server merges it.
-    pub fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<&str, &[u8]>> {
-        let object = self.secrets.get(&(namespace.to_owned(), name.to_owned()))?;
-        let data = object.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
-        let strings = object.string_data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
-        Some(data.chain(strings).collect())
-    }
 }

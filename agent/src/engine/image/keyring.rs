@@ -84,10 +84,11 @@ impl Keyring {
                     Ok(entries) => keyring.entries.extend(entries),
                     Err(why) => keyring.problems.push(format!("Secret \"{name}\" of imagePullSecrets {why}")),
                 },
-                None => keyring.problems.push(format!(
-                    "Secret \"{name}\" of imagePullSecrets is not there in namespace \"{namespace}\"; put it into the \
-                     same manifests"
-                )),
+                None => {
+                    let problem = objects.without("Secret", namespace, name, false).err();
+                    let problem = problem.map(|error| format!("imagePullSecrets: {error}"));
+                    keyring.problems.extend(problem);
+                }
             }
         }
         // Stable: among equal ones the pod's own order stays.
@@ -192,7 +193,7 @@ mod tests {
         for (name, key, data) in secrets {
             let secret = json!({"metadata": {"name": name}, "stringData": {*key: data.to_string()}});
             let key = ("default".to_owned(), (*name).to_owned());
-            objects.secrets.insert(key, serde_json::from_value(secret).unwrap());
+            objects.secrets.insert(key, std::sync::Arc::new(serde_json::from_value(secret).unwrap()));
         }
         let names: Vec<Value> = wanted.iter().map(|name| json!({"name": name})).collect();
         let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [], "imagePullSecrets": names}});
@@ -249,7 +250,7 @@ mod tests {
         let ring = keyring(&secrets, &["text", "auth", "other", "absent"]);
         assert_eq!(ring.problems.len(), 4, "{:?}", ring.problems);
         assert!(ring.problems.iter().all(|problem| !problem.contains("hunter2")), "{:?}", ring.problems);
-        assert!(ring.problems[3].contains("\"absent\" of imagePullSecrets is not there"), "{:?}", ring.problems);
+        assert!(ring.problems[3].contains("imagePullSecrets: Secret \"absent\" is not there"), "{:?}", ring.problems);
     }
 
     #[test]

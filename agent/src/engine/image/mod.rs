@@ -79,7 +79,7 @@ pub(super) async fn ensure(wish: &Wish<'_>) -> Result<Image, ImageProblem> {
         }
         _ => {}
     }
-    let keyring = Keyring::of(wish.pod, &wish.engine.objects());
+    let keyring = Keyring::of(wish.pod, &wish.engine.objects_of(&wish.key.uid));
     let permit = wish.engine.settings().pull_limits.enter(&name).await;
     let pulled = wish.pull(&spec, &keyring, present.is_some()).await;
     drop(permit);

@@ -31,7 +31,7 @@ impl Steps {
         let sandbox_config = self.sandbox_config(sandbox)?;
         security::check_non_root(&self.pod, container, &image.user)
             .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
-        let before = links::environment(&self.engine, &self.key, &self.around).await;
+        let before = links::environment(&self.engine, &self.pod, &self.around).await;
         let environment = self
             .environment(container, sandbox, before)
             .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
@@ -57,7 +57,7 @@ impl Steps {
     /// What says later what a container was made from.
     fn annotations(&self, container: &Container) -> impl Iterator<Item = (String, String)> {
         let definition = Definition::of(&self.pod).containers.remove(&container.name).map(|it| it.hash);
-        let objects = follow::hashes(&self.pod, &self.engine.objects()).remove(&container.name);
+        let objects = follow::hashes(&self.pod, &self.engine.objects_of(&self.key.uid)).remove(&container.name);
         let resources = serde_json::to_string(&container.resources.clone().unwrap_or_default()).ok();
         let named = [(change::DEFINITION, definition), (change::OBJECTS, objects), (change::RESOURCES, resources)];
         named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
@@ -70,7 +70,7 @@ impl Steps {
         before: Environment,
     ) -> Result<Environment, ConfigError> {
         let settings = self.engine.settings();
-        let (objects, node) = (self.engine.objects(), &settings.node);
+        let (objects, node) = (self.engine.objects_of(&self.key.uid), &settings.node);
         let (ips, dir) = (&sandbox.ips[..], Some(&self.dir));
         env::on_top_of(before, &env::Sources { pod: &self.pod, objects: &objects, node, ips, dir }, container)
     }
@@ -91,7 +91,8 @@ impl Steps {
         blocking(move || {
             let logs = steps.log_directory().join(&container.name);
             make_dir(&logs, 0o755)?;
-            let volumes: BTreeMap<String, Ready> = volumes::prepare(&steps.sources(&steps.engine.objects()))?;
+            let volumes: BTreeMap<String, Ready> =
+                volumes::prepare(&steps.sources(&steps.engine.objects_of(&steps.key.uid)))?;
             let mut mounts = volumes::mounts(&container, &volumes, &environment, &steps.dir)?;
             let mut add = |container_path: &str, host_path: PathBuf| {
                 if mounts.iter().all(|mount| mount.container_path != container_path) {

@@ -203,7 +203,7 @@ async fn followed_objects_restart_what_refers_to_them() {
     let objects = |value: &str| {
         let map = json!({"metadata": {"name": "settings"}, "data": {"KEY": value}});
         let key = ("default".to_owned(), "settings".to_owned());
-        let config_maps = [(key, serde_json::from_value(map).unwrap())].into();
+        let config_maps = [(key, Arc::new(serde_json::from_value(map).unwrap()))].into();
         Objects { config_maps, ..Objects::default() }
     };
     for follow in [true, false] {

@@ -138,7 +138,7 @@ async fn the_pods_secrets_are_tried_in_turn_and_then_the_hosts_own() {
     ] {
         let bench = bench_with(|options| {
             for name in ["first", "second"] {
-                options.objects.secrets.insert(("default".into(), name.into()), secret(name));
+                options.objects.secrets.insert(("default".into(), name.into()), Arc::new(secret(name)));
             }
         })
         .await;

@@ -130,7 +130,7 @@ impl Worker {
             self.hosts_stale |= self.steps.around().hosts() != orders.around.hosts();
             self.steps = self.steps.among(orders.around.clone());
         }
-        let objects = self.engine.objects();
+        let objects = self.engine.objects_of(&self.key.uid);
         if redefined || !Arc::ptr_eq(&self.objects, &objects) {
             self.followed = follow::hashes(&self.pod, &objects);
             self.objects = objects;

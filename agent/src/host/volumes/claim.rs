@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, Volume};
 
@@ -31,7 +32,8 @@ pub(super) fn find<'a>(
 ) -> Result<&'a PersistentVolumeClaim, ConfigError> {
     let (namespace, name) = (PodKey::of(pod).namespace, source.claim_name.clone());
     let found = objects.claims.get(&(namespace.clone(), name.clone()));
-    found.ok_or(ConfigError::MissingObject { kind: "PersistentVolumeClaim", namespace, name })
+    let missing = ConfigError::MissingObject { kind: "PersistentVolumeClaim", namespace, name };
+    found.map(Arc::as_ref).ok_or(missing)
 }
 
 /// Finds the directory of a claim, or makes it where the file system has the room that is asked for.
@@ -48,18 +50,24 @@ pub(super) fn prepare(
         make(claim, &namespace, &path)?;
     }
     if let Some(group) = group {
-        let security = spec_of(sources.pod).security_context.as_ref();
-        let policy = security.and_then(|security| security.fs_group_change_policy.as_deref());
-        // A claim may be large: it is gone through once a pod, not for each of its containers.
-        let done = sources.dir.volume("claim", &volume.name);
-        if policy == Some("OnRootMismatch") {
-            ownership::hand_over_once(&path, group)?;
-        } else if !done.exists() {
-            ownership::hand_over(&path, group, false)?;
-            make_dir(&done, 0o750)?;
-        }
+        hand_over(sources, volume, &path, group)?;
     }
     Ok(Ready::Host { path, read_only: source.read_only == Some(true) })
+}
+
+/// Hands what is in a claim over to the pod's group.
+pub(super) fn hand_over(sources: &Sources<'_>, volume: &Volume, path: &Path, group: u32) -> Result<(), HostError> {
+    let security = spec_of(sources.pod).security_context.as_ref();
+    let policy = security.and_then(|security| security.fs_group_change_policy.as_deref());
+    // A claim may be large: it is gone through once a pod, not for each of its containers.
+    let done = sources.dir.volume("claim", &volume.name);
+    if policy == Some("OnRootMismatch") {
+        ownership::hand_over_once(path, group)?;
+    } else if !done.exists() {
+        ownership::hand_over(path, group, false)?;
+        make_dir(&done, 0o750)?;
+    }
+    Ok(())
 }
 
 fn make(claim: &PersistentVolumeClaim, namespace: &str, path: &Path) -> Result<(), HostError> {

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, KeyToPath, Pod, PodSpec, ServiceAccountTokenProjection, Volume, VolumeProjection,
+};
 
 use super::super::atomic::{Entry, Payload};
 use super::quote;
 use crate::engine::config::container::is_local;
 use crate::engine::config::names::PodKey;
+use crate::engine::config::objects::TokenWish;
 use crate::engine::config::{ConfigError, Objects, Settings, env};
-use crate::engine::plan::spec_of;
+use crate::engine::plan::{init_of, spec_of};
 
 /// What a pod's files can come from.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +52,8 @@ impl Kind {
 /// The kind of a volume that is made of files; `None` for another one.
 pub(super) fn kind(volume: &Volume) -> Option<Kind> {
     let projected = volume.projected.as_ref().map(|projected| {
-        let secret = projected.sources.iter().flatten().any(|source| source.secret.is_some());
+        let mut sources = projected.sources.iter().flatten();
+        let secret = sources.any(|source| source.secret.is_some() || source.service_account_token.is_some());
         Kind::Projected { secret }
     });
     let config_map = volume.config_map.as_ref().map(|_| Kind::ConfigMap);
@@ -96,11 +100,15 @@ impl Files<'_> {
     }
 
     fn projection(&mut self, source: &VolumeProjection, volume: &str) -> Result<(), ConfigError> {
-        let foreign = source.service_account_token.is_some()
-            || source.cluster_trust_bundle.is_some()
-            || source.pod_certificate.is_some();
-        if foreign {
-            return Err(ConfigError::Unsupported(format!("a source of volume \"{volume}\"")));
+        let unsupported = [
+            ("clusterTrustBundle", source.cluster_trust_bundle.is_some()),
+            ("podCertificate", source.pod_certificate.is_some()),
+        ];
+        if let Some((name, _)) = unsupported.iter().find(|(_, is)| *is) {
+            return Err(ConfigError::Unsupported(format!("the source {name} of volume \"{volume}\"")));
+        }
+        if let Some(token) = &source.service_account_token {
+            self.token(token)?;
         }
         if let Some(map) = &source.config_map {
             self.config_map(&map.name, map.items.as_deref(), map.optional)?;
@@ -110,6 +118,16 @@ impl Files<'_> {
         }
         let fields = source.downward_api.as_ref();
         self.downward(fields.and_then(|fields| fields.items.as_deref()))
+    }
+
+    /// A token is for the one user of the pod, if there is one, or for its group; else whoever is in it reads it.
+    fn token(&mut self, projection: &ServiceAccountTokenProjection) -> Result<(), ConfigError> {
+        let token = self.origin.objects.token(&TokenWish::of(projection))?;
+        let security = spec_of(self.origin.pod).security_context.as_ref();
+        let group = security.and_then(|security| security.fs_group);
+        let user = only_user(spec_of(self.origin.pod)).map(user_of).transpose()?;
+        let shut = (user.is_some() || group.is_some()).then_some(0o600);
+        self.payload_entry(&projection.path, token.text.clone().into_bytes(), shut, user)
     }
 
     fn config_map(
@@ -133,8 +151,7 @@ impl Files<'_> {
     fn object(&mut self, wanted: Wanted<'_>, data: Option<BTreeMap<&str, &[u8]>>) -> Result<(), ConfigError> {
         let Wanted { kind, namespace, name, items, optional } = wanted;
         let Some(data) = data else {
-            let missing = ConfigError::MissingObject { kind, namespace, name: name.to_owned() };
-            return if optional { Ok(()) } else { Err(missing) };
+            return self.origin.objects.without(kind, &namespace, name, optional);
         };
         let Some(items) = items.filter(|items| !items.is_empty()) else {
             return data.iter().try_for_each(|(key, value)| self.add(key, value.to_vec(), None, None));
@@ -182,11 +199,22 @@ impl Files<'_> {
     }
 
     fn add(&mut self, path: &str, data: Vec<u8>, mode: Option<i32>, user: Option<i64>) -> Result<(), ConfigError> {
+        let mode = mode.map(mode_of).transpose()?;
+        let user = user.map(user_of).transpose()?;
+        self.payload_entry(path, data, mode, user)
+    }
+
+    fn payload_entry(
+        &mut self,
+        path: &str,
+        data: Vec<u8>,
+        mode: Option<u32>,
+        user: Option<u32>,
+    ) -> Result<(), ConfigError> {
         if path.is_empty() || !is_local(path) || path.starts_with("..") {
             return Err(ConfigError::Path { what: "items.path", path: path.to_owned() });
         }
-        let mode = mode.map_or(Ok(self.mode), mode_of)?;
-        let user = user.map(user_of).transpose()?.or(self.user);
+        let (mode, user) = (mode.unwrap_or(self.mode), user.or(self.user));
         self.payload.insert(path.to_owned(), Entry { data, mode, user });
         Ok(())
     }
@@ -203,6 +231,16 @@ struct Wanted<'a> {
 fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a k8s_openapi::api::core::v1::Container> {
     let spec = spec_of(pod);
     spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)
+}
+
+/// The user of every container, where all of them name one and the same.
+fn only_user(spec: &PodSpec) -> Option<i64> {
+    let of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| container.security_context.as_ref());
+    let contexts = init_of(spec).iter().chain(&spec.containers).map(|container| container.security_context.as_ref());
+    let mut users = contexts.chain(ephemeral).map(|context| context.and_then(|it| it.run_as_user).or(of_pod));
+    let first = users.next().flatten()?;
+    users.all(|user| user == Some(first)).then_some(first)
 }
 
 fn mode_of(mode: i32) -> Result<u32, ConfigError> {

@@ -1,5 +1,6 @@
 //! Volumes: made when the pod begins, brought up to date while it runs, mounted by each container.
 
+mod bound;
 mod claim;
 mod empty_dir;
 mod files;
@@ -7,6 +8,7 @@ mod host_path;
 mod mounts;
 mod quote;
 
+pub use bound::bound_to;
 pub use claim::{claims_of, list as claims, remove as remove_claim};
 pub use mounts::{images, mounts};
 
@@ -17,6 +19,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
 
 use super::atomic;
 use super::{HostError, PodDir, io_error, make_dir, mount, ownership};
+use crate::engine::config::objects::Origin;
 use crate::engine::config::{ConfigError, Objects, Settings};
 use crate::engine::plan::spec_of;
 
@@ -94,6 +97,10 @@ fn refresh_one(sources: &Sources<'_>, volume: &Volume, group: Option<u32>) -> Re
 /// Whether a volume can be made with these objects: nothing is made.
 pub fn check(pod: &Pod, volume: &Volume, objects: &Objects, settings: &Settings) -> Result<(), ConfigError> {
     files::payload(&files::Origin { pod, objects, settings }, volume)?;
+    if objects.origin == Origin::Cluster {
+        let claim = bound::claim_of(pod, volume);
+        return claim.map_or(Ok(()), |(name, _)| bound::place(bound::find(pod, objects, volume, &name)?).map(drop));
+    }
     match &volume.persistent_volume_claim {
         Some(source) => claim::find(pod, objects, source).map(drop),
         None => Ok(()),
@@ -116,6 +123,11 @@ fn prepare_one(sources: &Sources<'_>, volume: &Volume, group: Option<u32>) -> Re
     if let Some(source) = &volume.empty_dir {
         let path = sources.dir.volume("empty-dir", &volume.name);
         return empty_dir::prepare(spec_of(sources.pod), source, &path, group);
+    }
+    if sources.objects.origin == Origin::Cluster
+        && let Some((name, read_only)) = bound::claim_of(sources.pod, volume)
+    {
+        return bound::prepare(sources, volume, (&name, read_only), group);
     }
     if let Some(source) = &volume.persistent_volume_claim {
         return claim::prepare(sources, volume, source, group);

@@ -46,8 +46,12 @@ fn bench() -> Option<Bench> {
     let mut objects = Objects::default();
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "1", "b": "2"}});
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"pw": "x"}});
-    objects.config_maps.insert(("default".into(), "m".into()), serde_json::from_value(map).unwrap());
-    objects.secrets.insert(("default".into(), "s".into()), serde_json::from_value(secret).unwrap());
+    objects
+        .config_maps
+        .insert(("default".into(), "m".into()), std::sync::Arc::new(serde_json::from_value(map).unwrap()));
+    objects
+        .secrets
+        .insert(("default".into(), "s".into()), std::sync::Arc::new(serde_json::from_value(secret).unwrap()));
     let root = tempfile::tempdir().unwrap();
     let settings = Settings { root_dir: root.path().to_owned(), ..Settings::default() };
     Some(Bench { root, objects, settings })
@@ -70,14 +74,18 @@ impl Bench {
 
     fn config_map(&mut self, name: &str, data: Value) {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
-        self.objects.config_maps.insert(("default".into(), name.into()), serde_json::from_value(map).unwrap());
+        self.objects
+            .config_maps
+            .insert(("default".into(), name.into()), std::sync::Arc::new(serde_json::from_value(map).unwrap()));
     }
 
     fn claim(&mut self, storage: &str) {
         let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}});
         let claim =
             json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec});
-        self.objects.claims.insert(("default".into(), "data".into()), serde_json::from_value(claim).unwrap());
+        self.objects
+            .claims
+            .insert(("default".into(), "data".into()), std::sync::Arc::new(serde_json::from_value(claim).unwrap()));
     }
 }
 
@@ -389,3 +397,5 @@ fn an_image_is_mounted_by_the_runtime() {
     assert_eq!(mounting("v"), ["files:1"]);
     assert!(mounting("other").is_empty());
 }
+
+mod cluster;

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 
-use super::addressed;
+use super::{Addressed, OfCluster, addressed};
+use crate::engine::config::names::PodKey;
 use crate::engine::plan::spec_of;
 use crate::net::Inputs;
 use crate::node::desired::Name;
@@ -14,9 +15,32 @@ const EVERYBODYS: (&str, &str) = ("default", "kubernetes");
 
 /// The variables of the Services of a pod's namespace; none where it says `enableServiceLinks: false`.
 pub fn of_pod(inputs: &Inputs, pod: &Name) -> Vec<(String, String)> {
-    let told = inputs.pod(pod).is_none_or(|pod| spec_of(pod).enable_service_links != Some(false));
-    let mut services = if told { addressed(inputs, &pod.0) } else { Default::default() };
-    if let Some(it) = addressed(inputs, EVERYBODYS.0).get(EVERYBODYS.1) {
+    let told = inputs.pod(pod).is_none_or(|pod| is_told(pod));
+    all(told.then(|| addressed(inputs, &pod.0)), &addressed(inputs, EVERYBODYS.0))
+}
+
+/// The same of a cluster's Services, whose addresses the cluster gives.
+pub fn of_cluster(services: &OfCluster, pod: &Pod) -> Vec<(String, String)> {
+    let namespace = PodKey::of(pod).namespace;
+    let addressed = |namespace: &str| -> Addressed<'_> {
+        let services = services.iter().filter(|((its, _), _)| its == namespace);
+        services.filter_map(|(name, service)| Some((name.1.as_str(), (service, cluster_ip(service)?)))).collect()
+    };
+    all(is_told(pod).then(|| addressed(&namespace)), &addressed(EVERYBODYS.0))
+}
+
+/// The address that a cluster gave a Service.
+pub fn cluster_ip(service: &Service) -> Option<&str> {
+    service.spec.as_ref()?.cluster_ip.as_deref().filter(|address| !matches!(*address, "" | "None"))
+}
+
+fn is_told(pod: &Pod) -> bool {
+    spec_of(pod).enable_service_links != Some(false)
+}
+
+fn all<'a>(own: Option<Addressed<'a>>, everybodys: &Addressed<'a>) -> Vec<(String, String)> {
+    let mut services = own.unwrap_or_default();
+    if let Some(it) = everybodys.get(EVERYBODYS.1) {
         services.insert(EVERYBODYS.1, *it);
     }
     services.into_iter().flat_map(|(name, (service, address))| of(name, service, address)).collect()

@@ -1,5 +1,5 @@
-//! The desired state on disk: `ROOT/desired/files/DIGEST.json`, one a manifest, and `ROOT/desired/ending/UID.json`, one a
-//! pod that is being stopped for good.
+//! The desired state on disk: `ROOT/desired/files/DIGEST.json`, one a manifest, `ROOT/desired/bound/UID.json`, one a pod that
+//! an API server has bound to this node, and `ROOT/desired/ending/UID.json`, one a pod that is being stopped for good.
 //!
 //! A record is written before what it says is begun, so that an agent that was killed knows afterwards what it had
 //! started; it is synced beside that, for only a power cut loses what is not synced, and that ends the pods too.
@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::bound::{BoundPod, BoundPods, Role};
 use super::{Desired, File};
 
 /// The file of the container runtimes that were used.
@@ -34,7 +36,16 @@ pub fn directory(root: &Path) -> PathBuf {
 pub struct Disk {
     directory: PathBuf,
     files: PathBuf,
+    bound: PathBuf,
     ending: PathBuf,
+}
+
+/// One pod of an API server's as it is recorded.
+#[derive(Debug, Serialize, Deserialize)]
+struct BoundRecord {
+    version: u32,
+    role: Role,
+    pod: Pod,
 }
 
 /// One manifest as it is recorded.
@@ -67,7 +78,7 @@ impl Disk {
     pub fn open(root: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let disk = Self::at(root);
-        for dir in [&disk.files, &disk.ending] {
+        for dir in [&disk.files, &disk.bound, &disk.ending] {
             // Secrets lie in there.
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
             store::sweep_temporaries(dir)?;
@@ -78,7 +89,8 @@ impl Disk {
     /// The records, to be read only: there may be none.
     pub fn at(root: &Path) -> Self {
         let directory = directory(root);
-        Disk { files: directory.join("files"), ending: directory.join("ending"), directory }
+        let (files, bound, ending) = ("files", "bound", "ending");
+        Disk { files: directory.join(files), bound: directory.join(bound), ending: directory.join(ending), directory }
     }
 
     /// Where they are.
@@ -117,6 +129,14 @@ impl Disk {
                 Err(source) => unusable.push(Unusable { path, source }),
             }
         }
+        let mut bound = Vec::new();
+        for path in records_in(&self.bound)? {
+            match read_bound(&path) {
+                Ok(pod) => bound.push(pod),
+                Err(source) => unusable.push(Unusable { path, source }),
+            }
+        }
+        desired.bound = BoundPods::recorded(bound);
         let mut ending = Vec::new();
         for path in records_in(&self.ending)? {
             match store::read_json::<Pod>(&path) {
@@ -134,6 +154,20 @@ impl Disk {
         match desired.files.get(name).filter(|file| !file.good.is_empty()) {
             Some(file) => {
                 store::write_json(&self.files, &record, &show(name, file)?, Durability::Deferred)?;
+            }
+            None => discard(&path)?,
+        }
+        Ok(path)
+    }
+
+    /// Records a pod of an API server's as it is desired now; one that is not has no record.
+    pub fn write_bound(&self, uid: &str, desired: &Desired) -> io::Result<PathBuf> {
+        let name = format!("{uid}.json");
+        let path = self.bound.join(&name);
+        match desired.bound.get(uid) {
+            Some(bound) => {
+                let record = BoundRecord { version: VERSION, role: bound.role, pod: Pod::clone(&bound.pod) };
+                store::write_json(&self.bound, &name, &record, Durability::Deferred)?;
             }
             None => discard(&path)?,
         }
@@ -219,12 +253,26 @@ fn show(name: &str, file: &File) -> io::Result<FileRecord> {
     Ok(FileRecord { version: VERSION, source: file.source.clone(), file: name.to_owned(), objects })
 }
 
-fn read_file(path: &Path) -> io::Result<(String, File)> {
-    let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
-    let record: FileRecord = store::read_json(path)?.ok_or(io::ErrorKind::NotFound)?;
-    if record.version != VERSION {
-        return Err(invalid(format!("it has version {}, and this coracle knows version {VERSION}", record.version)));
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+fn check(version: u32) -> io::Result<()> {
+    match version {
+        VERSION => Ok(()),
+        version => Err(invalid(format!("it has version {version}, and this coracle knows version {VERSION}"))),
     }
+}
+
+fn read_bound(path: &Path) -> io::Result<BoundPod> {
+    let record: BoundRecord = store::read_json(path)?.ok_or(io::ErrorKind::NotFound)?;
+    check(record.version)?;
+    Ok(BoundPod { pod: Arc::new(record.pod), role: record.role, unsupported: None })
+}
+
+fn read_file(path: &Path) -> io::Result<(String, File)> {
+    let record: FileRecord = store::read_json(path)?.ok_or(io::ErrorKind::NotFound)?;
+    check(record.version)?;
     let mut good = Vec::new();
     for ObjectRecord { line, object } in record.objects {
         let object = match object.get("kind").and_then(Value::as_str) {

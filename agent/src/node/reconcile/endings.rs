@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::task::JoinError;
 
 use super::{RETRY, Reconciler, sync, uid};
+use crate::cluster::pods::Server;
 use crate::engine::Engine;
 use crate::engine::config::names::PodKey;
 use crate::net::Surroundings;
@@ -17,7 +18,8 @@ use crate::node::order::Order;
 impl Reconciler {
     /// What runs and is in no manifest goes, once every manifest is known.
     pub(super) fn end_strays(&mut self) {
-        let certain = self.desired.knows_all() && self.desired.faults().is_empty();
+        let told = self.server.as_ref().is_none_or(Server::is_complete);
+        let certain = told && self.desired.knows_all() && self.desired.faults().is_empty();
         let unclear = self.desired.files().values().any(|file| file.invalid.is_some() && file.good.is_empty());
         if !certain || unclear {
             return;
@@ -29,7 +31,8 @@ impl Reconciler {
         }
         let desired = self.desired.pods();
         for pod in self.strays.take() {
-            let kept = desired.values().any(|wanted| uid(wanted) == uid(&pod));
+            let kept = desired.values().any(|wanted| uid(wanted) == uid(&pod))
+                || self.desired.bound().get(uid(&pod)).is_some();
             if !kept {
                 self.note_ending(&pod);
                 self.resume_ending(Arc::new(pod));
@@ -105,12 +108,13 @@ impl Reconciler {
         let Some(live) = self.pods.remove(&name) else { return };
         self.registry.remove(&live.pod);
         forget(&self.disk, &live.pod, &name);
+        self.ended_bound(&live);
         self.apply().await;
     }
 }
 
 /// Removes a pod, however often it takes.
-async fn removed(engine: &Engine, pod: &Pod, name: &Name) {
+pub(super) async fn removed(engine: &Engine, pod: &Pod, name: &Name) {
     loop {
         let problems = engine.remove(pod).await;
         if problems.is_empty() {

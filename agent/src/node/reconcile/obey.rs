@@ -33,6 +33,12 @@ impl Reconciler {
     /// Stops a pod and starts it anew.
     async fn delete(&mut self, name: &Name, grace: Option<Duration>) -> Result<Deleted, Refusal> {
         let live = self.pods.get(name).ok_or_else(|| not_found(name))?;
+        if self.desired.bound().get(uid(&live.pod)).is_some() {
+            let (namespace, name) = name;
+            return Err(Refusal::Failed(format!(
+                "pod {name} is the cluster's: delete it there, with kubectl -n {namespace} delete pod {name}"
+            )));
+        }
         let (old, leaves, grace) = (live.pod.clone(), live.leaves(), grace.unwrap_or_else(|| live.grace()));
         let mut file = None;
         if !leaves && let Some(pod) = self.desired.pods().get(name) {

@@ -1,7 +1,9 @@
 //! Volumes, and the claims that some are of.
 
-use super::Support::{Ignored, Never, Runs};
-use super::{Fields, NOT_YET, SERVER, not_yet_unless};
+use super::Support::{Ignored, InCluster, Never, Runs};
+use super::{Fields, NOT_YET, SERVER, Support, not_yet_unless};
+
+const FROM_A_SERVER: Support = InCluster("it comes from an API server; put what you have into a `secret`");
 
 pub(super) const ROWS: &[(&str, Fields)] = &[
     ("ConfigMapVolumeSource", &[(Runs, &["defaultMode", "defaultUser", "items", "name", "optional"])]),
@@ -14,9 +16,10 @@ pub(super) const ROWS: &[(&str, Fields)] = &[
         "VolumeProjection",
         &[
             (Runs, &["configMap", "downwardAPI", "secret"]),
+            (FROM_A_SERVER, &["serviceAccountToken"]),
             (
                 Never("it comes from an API server; put what you have into a `secret`"),
-                &["clusterTrustBundle", "podCertificate", "serviceAccountToken"],
+                &["clusterTrustBundle", "podCertificate"],
             ),
         ],
     ),

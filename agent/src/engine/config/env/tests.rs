@@ -18,8 +18,8 @@ fn objects() -> Objects {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"},
         "data": {"pw": "c2VjcmV0", "both": "b2xk"}, "stringData": {"both": "new"}});
     let mut objects = Objects::default();
-    objects.config_maps.insert(("ns".into(), "m".into()), serde_json::from_value(map).unwrap());
-    objects.secrets.insert(("ns".into(), "s".into()), serde_json::from_value(secret).unwrap());
+    objects.config_maps.insert(("ns".into(), "m".into()), std::sync::Arc::new(serde_json::from_value(map).unwrap()));
+    objects.secrets.insert(("ns".into(), "s".into()), std::sync::Arc::new(serde_json::from_value(secret).unwrap()));
     objects
 }
 

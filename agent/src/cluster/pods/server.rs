@@ -1,0 +1,188 @@
+//! The pods of this node as the API server has them, as far as they are known here.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::watch;
+
+use super::wanted::{is_mirror, wanted};
+use crate::engine::config::names::PodKey;
+
+/// The pods that the API server has bound to this node, by uid, each as this node is to run it. Mirrors of this node's own
+/// pods are none of them.
+pub type Bound = BTreeMap<String, Arc<Pod>>;
+
+/// The pods of this node as the API server has them. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Server {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    /// None until the server has told all of them once.
+    bound: watch::Sender<Option<Arc<Bound>>>,
+    /// Counts changes.
+    changes: watch::Sender<u64>,
+    /// The pods of which nothing is left here, with their last status.
+    gone: watch::Sender<Arc<Bound>>,
+}
+
+#[derive(Default)]
+struct State {
+    pods: BTreeMap<String, Arc<Pod>>,
+    bound: Arc<Bound>,
+    complete: bool,
+}
+
+impl Server {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        let inner = Inner {
+            state: Mutex::default(),
+            bound: watch::Sender::new(None),
+            changes: watch::Sender::new(0),
+            gone: watch::Sender::new(Arc::default()),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What is bound to this node, whenever that changes; nothing is told before all of it is known.
+    pub fn bound(&self) -> watch::Receiver<Option<Arc<Bound>>> {
+        self.inner.bound.subscribe()
+    }
+
+    /// Tells that anything has changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Of these pods nothing is left here: they have their last status, and may be removed from the server.
+    pub fn set_gone(&self, gone: Bound) {
+        self.inner.gone.send_if_modified(|before| {
+            let changed = **before != gone;
+            if changed {
+                *before = Arc::new(gone);
+            }
+            changed
+        });
+    }
+
+    /// The pods of which nothing is left here, whenever that changes.
+    pub fn gone(&self) -> watch::Receiver<Arc<Bound>> {
+        self.inner.gone.subscribe()
+    }
+
+    /// Whether all pods of this node were told once.
+    pub fn is_complete(&self) -> bool {
+        self.lock().complete
+    }
+
+    /// The pod of this uid.
+    pub fn get(&self, uid: &str) -> Option<Arc<Pod>> {
+        self.lock().pods.get(uid).cloned()
+    }
+
+    /// The pod of this name.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let is_it = |pod: &&Arc<Pod>| {
+            pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.name.as_deref() == Some(name)
+        };
+        self.lock().pods.values().find(is_it).cloned()
+    }
+
+    /// The mirrors of this node's own pods.
+    pub fn mirrors(&self) -> Vec<Arc<Pod>> {
+        self.lock().pods.values().filter(|pod| is_mirror(pod)).cloned().collect()
+    }
+
+    /// These are all the pods there are.
+    pub fn replace(&self, pods: impl IntoIterator<Item = Pod>) {
+        let mut state = self.lock();
+        let mut now = BTreeMap::new();
+        for pod in pods {
+            let pod = slim(pod);
+            let uid = PodKey::of(&pod).uid;
+            // A write of this node's may have been answered since the list was made.
+            let newer = state.pods.get(&uid).filter(|known| version(known) > version(&pod)).cloned();
+            now.insert(uid, newer.unwrap_or_else(|| Arc::new(pod)));
+        }
+        state.pods = now;
+        let pods: Vec<Arc<Pod>> = state.pods.values().cloned().collect();
+        let mut bound = Bound::new();
+        for pod in pods.iter().filter(|pod| !is_mirror(pod)) {
+            let uid = PodKey::of(pod).uid;
+            let wanted = wanted(pod);
+            let before = state.bound.get(&uid).filter(|before| ***before == wanted).cloned();
+            bound.insert(uid, before.unwrap_or_else(|| Arc::new(wanted)));
+        }
+        state.complete = true;
+        let changed = *state.bound != bound;
+        if changed {
+            state.bound = Arc::new(bound);
+        }
+        self.tell(&state, changed);
+    }
+
+    /// A pod as it is now, unless something newer is known of it.
+    pub fn put(&self, pod: Pod) {
+        let pod = slim(pod);
+        let mut state = self.lock();
+        let uid = PodKey::of(&pod).uid;
+        if state.pods.get(&uid).is_some_and(|known| version(known) >= version(&pod)) {
+            return;
+        }
+        let wanted = (!is_mirror(&pod)).then(|| wanted(&pod));
+        let changed = wanted.filter(|wanted| state.bound.get(&uid).is_none_or(|before| **before != *wanted));
+        state.pods.insert(uid.clone(), Arc::new(pod));
+        let has_changed = changed.is_some();
+        if let Some(wanted) = changed {
+            Arc::make_mut(&mut state.bound).insert(uid, Arc::new(wanted));
+        }
+        self.tell(&state, has_changed);
+    }
+
+    /// A pod as the answer to a write shows it. It may be gone by now: then it stays so.
+    pub fn update(&self, pod: Pod) {
+        let known = self.lock().pods.contains_key(&PodKey::of(&pod).uid);
+        if known {
+            self.put(pod);
+        }
+    }
+
+    /// A pod is gone.
+    pub fn remove(&self, uid: &str) {
+        let mut state = self.lock();
+        if state.pods.remove(uid).is_none() {
+            return;
+        }
+        let bound = state.bound.contains_key(uid);
+        if bound {
+            Arc::make_mut(&mut state.bound).remove(uid);
+        }
+        self.tell(&state, bound);
+    }
+
+    fn tell(&self, state: &State, bound: bool) {
+        if state.complete && (bound || self.inner.bound.borrow().is_none()) {
+            self.inner.bound.send_replace(Some(state.bound.clone()));
+        }
+        self.inner.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The version of a pod, to be compared with another one of the same pod.
+fn version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|it| it.parse().ok()).unwrap_or(0)
+}
+
+/// A pod without who wrote which field when, which is most of it and nothing to a node.
+fn slim(mut pod: Pod) -> Pod {
+    pod.metadata.managed_fields = None;
+    pod
+}
