@@ -71,6 +71,18 @@ impl Kubectl {
         let program = here.map_or_else(packaged, Ok)?;
         Ok(Self { program, transport: Transport::WebSocket })
     }
+
+    /// A command of it on a node, with a home of its own there.
+    pub fn command<S: AsRef<OsStr>>(
+        &self,
+        node: &Node,
+        kubeconfig: &Path,
+        args: impl IntoIterator<Item = S>,
+    ) -> HostCommand {
+        let mut command = Command::new(&self.program);
+        command.env("KUBECONFIG", kubeconfig).env("HOME", node.dir()).args(args);
+        node.host().command(command)
+    }
 }
 
 /// The minor version of a kubectl.
@@ -154,9 +166,7 @@ impl<'n> Cluster<'n> {
 
     /// A kubectl, with a home of its own.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> HostCommand {
-        let mut command = Command::new(&self.kubectl.program);
-        command.env("KUBECONFIG", &self.kubeconfig).env("HOME", self.node.dir()).args(args);
-        self.node.host().command(command)
+        self.kubectl.command(self.node, &self.kubeconfig, args)
     }
 
     /// Runs a kubectl to its end.

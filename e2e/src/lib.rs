@@ -5,6 +5,7 @@
 //! What the machine cannot do is skipped with a printed reason ([`skip!`]).
 
 pub mod agent;
+pub mod apiserver;
 pub mod archive;
 pub mod binary;
 pub mod cri;
