@@ -6,11 +6,11 @@ use hyper::body::Incoming;
 use hyper::header::ACCEPT;
 use hyper::{Method, Request, Response};
 
-use crate::access::body::{self, Body};
 use super::Error;
 use super::Query;
 use super::route::{Part, Route};
 use super::{Api, Inner, discovery, parts, read, watch, writes};
+use crate::access::body::{self, Body};
 use crate::store::Kind;
 
 impl Api {

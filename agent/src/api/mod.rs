@@ -35,8 +35,8 @@ use serde_json::Value;
 pub use self::identity::Identity;
 pub use self::serve::{Tcp, serve_socket};
 pub use self::table::network::selector as selector_text;
-use crate::access::{Access, Query, body};
 pub use crate::access::Error;
+use crate::access::{Access, Query, body};
 use crate::store::Store;
 
 /// What an answer of [`Control`] is: boxed, for the control is known only when the program runs.

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Inner;
-use crate::access::body::{self, Body};
 use super::Error;
+use super::Inner;
 use super::Query;
 use super::selector::Selector;
 use super::table::{self, Form};
+use crate::access::body::{self, Body};
 use crate::store::{Kind, Object};
 
 /// Which objects a client wants, and how.

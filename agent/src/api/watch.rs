@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::Inner;
-use crate::access::body::{self, Body};
 use super::Error;
+use super::Inner;
 use super::Query;
 use super::read::Wanted;
+use crate::access::body::{self, Body};
 use crate::store::{Change, Object, Watch, What};
 
 /// How long a watch goes on that does not say how long.

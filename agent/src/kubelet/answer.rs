@@ -81,11 +81,7 @@ async fn decide(
 }
 
 /// Who asks: by a certificate that somebody vouches for, else by a token.
-async fn known(
-    kubelet: &Inner,
-    request: &Request<Incoming>,
-    shown: &[CertificateDer<'_>],
-) -> Result<User, Refusal> {
+async fn known(kubelet: &Inner, request: &Request<Incoming>, shown: &[CertificateDer<'_>]) -> Result<User, Refusal> {
     let unknown = || Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized");
     if let Some(certificates) = kubelet.certificates.as_ref().filter(|_| !shown.is_empty()) {
         match certificates.user(shown, UnixTime::now()) {
@@ -116,15 +112,15 @@ async fn allowed(kubelet: &Inner, user: &User, method: &Method, path: &str) -> R
             Err(error) => {
                 tracing::warn!(%error, user = user.name, "what a client of kubelet's API may do is not known");
                 let name = &user.name;
-                let why =
-                    format!("Authorization error (user={name}, verb={verb}, resource=nodes, subresource={subresource})");
+                let why = format!(
+                    "Authorization error (user={name}, verb={verb}, resource=nodes, subresource={subresource})"
+                );
                 return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why));
             }
         }
     }
     let subresources = subresources.join(" ");
-    let why =
-        format!("Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{subresources}])\n", user.name);
+    let why = format!("Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{subresources}])\n", user.name);
     Err(Refusal::new(StatusCode::FORBIDDEN, why))
 }
 
@@ -153,7 +149,8 @@ async fn serve(kubelet: &Inner, request: Request<Incoming>, route: Route) -> Res
         Route::RunningPods => {
             let ours = &kubelet.served.ours;
             let asked = tokio::try_join!(ours.sandboxes(), ours.containers());
-            let (sandboxes, containers) = asked.map_err(|status| crate::access::Error::Internal(status.message().into()))?;
+            let (sandboxes, containers) =
+                asked.map_err(|status| crate::access::Error::Internal(status.message().into()))?;
             Ok(body::json(&pods::running(store, names, &sandboxes, &containers))?)
         }
         Route::Summary => {
@@ -165,10 +162,13 @@ async fn serve(kubelet: &Inner, request: Request<Incoming>, route: Route) -> Res
             Ok(body::json(&kubelet.statistics.summary(only).await.map_err(failed)?)?)
         }
         Route::Metrics(page) => Ok(metrics::answer(kubelet, page).await),
-        Route::Configz => Ok(body::json(&json!({"kubeletconfig": configz(&kubelet.settings.borrow(), kubelet.port)}))?),
+        Route::Configz => Ok(body::json(
+            &json!({"kubeletconfig": configz(&kubelet.settings.borrow(), kubelet.port, kubelet.rights.asks())}),
+        )?),
         Route::Logs(path) => system_logs::answer(&path).await,
         Route::Checkpoint => {
-            let why = "no container is checkpointed here: what would be kept of it is its memory, with every secret in it";
+            let why =
+                "no container is checkpointed here: what would be kept of it is its memory, with every secret in it";
             Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, why))
         }
         Route::ContainerLogs(named) => container_logs(kubelet, query, &named),
@@ -300,7 +300,8 @@ async fn form(request: Request<Incoming>, query: Query) -> Result<Query, Refusal
         return Ok(query);
     }
     let body = Limited::new(request.into_body(), MOST).collect().await;
-    let why = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the form is larger than {MOST} bytes, or broke off"));
+    let why =
+        || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the form is larger than {MOST} bytes, or broke off"));
     let bytes = body.map_err(|_| why())?.to_bytes();
     let text = std::str::from_utf8(&bytes).map_err(|_| Refusal::bad_request("the form is no text"))?;
     Ok(Query::of(Some(text)).or(query))

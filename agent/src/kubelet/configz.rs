@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use manifests::kubelet::{Authorization, Config, Server};
+use manifests::kubelet::{Config, Server};
 use serde_json::{Value, json};
 
-/// As `/configz` tells them.
-pub fn configz(config: &Config, port: u16) -> Value {
+/// As `/configz` tells them; `asks` says whether an API server is asked what clients may do.
+pub fn configz(config: &Config, port: u16, asks: bool) -> Value {
     let mut shown = json!({"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1"});
-    for part in [server(&config.server, port), sources(config), containers(config)] {
+    for part in [server(&config.server, port, asks), sources(config), containers(config)] {
         if let (Value::Object(shown), Value::Object(part)) = (&mut shown, part) {
             shown.extend(part);
         }
@@ -22,11 +22,8 @@ fn path(path: Option<&PathBuf>) -> Option<String> {
     path.map(|it| it.display().to_string())
 }
 
-fn server(server: &Server, port: u16) -> Value {
-    let mode = match server.authorization {
-        Some(Authorization::AlwaysAllow) => "AlwaysAllow",
-        _ => "Webhook",
-    };
+fn server(server: &Server, port: u16, asks: bool) -> Value {
+    let mode = if asks { "Webhook" } else { "AlwaysAllow" };
     let (certificate, key) = server.certificate.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
     json!({
         "enableServer": server.enabled,
@@ -118,16 +115,21 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_go_writes_them() {
-        for (millis, expected) in
-            [(0, "0s"), (500, "500ms"), (1500, "1.5s"), (60_000, "1m0s"), (4 * 3_600_000, "4h0m0s"), (5_400_000, "1h30m0s")]
-        {
+        for (millis, expected) in [
+            (0, "0s"),
+            (500, "500ms"),
+            (1500, "1.5s"),
+            (60_000, "1m0s"),
+            (4 * 3_600_000, "4h0m0s"),
+            (5_400_000, "1h30m0s"),
+        ] {
             assert_eq!(duration(Duration::from_millis(millis)), expected);
         }
     }
 
     #[test]
     fn what_is_shown_can_be_read_again() {
-        let shown = configz(&Config::default(), 10_250);
+        let shown = configz(&Config::default(), 10_250, true);
         let source = manifests::Source { name: "configz".into(), text: shown.to_string() };
         let (config, diagnostics) = manifests::kubelet::read(&source);
         let errors: Vec<_> = diagnostics.iter().filter(|it| it.severity == manifests::Severity::Error).collect();

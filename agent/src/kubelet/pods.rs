@@ -131,14 +131,16 @@ pub fn running(store: &Store, names: &Names, sandboxes: &[cri::PodSandbox], cont
 }
 
 fn list(pods: impl Iterator<Item = Pod>) -> Value {
-    let items: Vec<Value> = pods.map(|pod| {
-        let mut value = json!(pod);
-        // Items of a list do not say what they are.
-        if let Some(object) = value.as_object_mut() {
-            object.remove("apiVersion");
-            object.remove("kind");
-        }
-        value
-    }).collect();
+    let items: Vec<Value> = pods
+        .map(|pod| {
+            let mut value = json!(pod);
+            // Items of a list do not say what they are.
+            if let Some(object) = value.as_object_mut() {
+                object.remove("apiVersion");
+                object.remove("kind");
+            }
+            value
+        })
+        .collect();
     json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
 }

@@ -84,7 +84,9 @@ impl Route {
             ["metrics", "probes"] => Self::Metrics(Page::Probes),
             ["configz"] => Self::Configz,
             ["checkpoint", _, _, _] => Self::Checkpoint,
-            ["containerLogs", rest @ ..] if rest.len() == 3 => container(rest).map_or(Self::Nothing, Self::ContainerLogs),
+            ["containerLogs", rest @ ..] if rest.len() == 3 => {
+                container(rest).map_or(Self::Nothing, Self::ContainerLogs)
+            }
             ["exec", rest @ ..] => container(rest).map_or(Self::Nothing, Self::Exec),
             ["attach", rest @ ..] => container(rest).map_or(Self::Nothing, Self::Attach),
             ["run", rest @ ..] => container(rest).map_or(Self::Nothing, Self::Run),
@@ -165,8 +167,19 @@ pub fn bucket(path: &str) -> &'static str {
         ("metrics", Some(_)) => "other",
         (first, _) => {
             let known = [
-                "attach", "checkpoint", "configz", "containerLogs", "exec", "healthz", "logs", "metrics", "pods",
-                "portForward", "run", "runningpods", "stats",
+                "attach",
+                "checkpoint",
+                "configz",
+                "containerLogs",
+                "exec",
+                "healthz",
+                "logs",
+                "metrics",
+                "pods",
+                "portForward",
+                "run",
+                "runningpods",
+                "stats",
             ];
             known.into_iter().find(|it| *it == first).unwrap_or("other")
         }
@@ -265,7 +278,8 @@ mod tests {
         ] {
             assert_eq!(subresources(path), expected, "{path}");
         }
-        let verbs = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD].map(|it| verb(&it));
+        let verbs =
+            [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD].map(|it| verb(&it));
         assert_eq!(verbs, ["get", "create", "update", "patch", "delete", ""]);
     }
 

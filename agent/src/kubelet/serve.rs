@@ -12,9 +12,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use rustls::pki_types::CertificateDer;
 use rustls::{ServerConfig, version};
-use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{interval, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -122,7 +122,8 @@ async fn connection(kubelet: Kubelet, stream: TcpStream, tls: TlsAcceptor, place
         Ok(Err(error)) => return tracing::debug!(%error, "a client of kubelet's API could not be encrypted with"),
         Err(_) => return tracing::debug!("a client of kubelet's API was too slow"),
     };
-    let certificates: Arc<[CertificateDer<'static>]> = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
+    let certificates: Arc<[CertificateDer<'static>]> =
+        stream.get_ref().1.peer_certificates().unwrap_or_default().into();
     let service = service_fn(move |request: Request<Incoming>| {
         let (kubelet, certificates) = (kubelet.clone(), certificates.clone());
         async move { Ok::<_, Infallible>(kubelet.answer(request, &certificates).await) }

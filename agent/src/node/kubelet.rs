@@ -86,7 +86,10 @@ async fn listen(address: SocketAddr, certificate: &ServerCertificate, modern_tls
             Err(error) => {
                 let error = format!("{error:#}");
                 if told.as_ref() != Some(&error) {
-                    tracing::warn!(error, "kubelet's API cannot be served, and everything else goes on; it is tried again");
+                    tracing::warn!(
+                        error,
+                        "kubelet's API cannot be served, and everything else goes on; it is tried again"
+                    );
                 }
                 told = Some(error);
                 tokio::time::sleep(AGAIN).await;

@@ -57,9 +57,9 @@ pub fn change(store: &Store, user: &User, target: &Target, old: &Value, new: &Va
         ("Pod", "") => {
             forbidden(format!("unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods"))
         }
-        ("Pod", "status") if old["spec"]["nodeName"] != node => forbidden(format!(
-            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
-        )),
+        ("Pod", "status") if old["spec"]["nodeName"] != node => {
+            forbidden(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"))
+        }
         ("Pod", "status") if old["metadata"]["labels"] != new["metadata"]["labels"] => {
             forbidden(format!("node {node:?} cannot update labels through pod status"))
         }

@@ -135,7 +135,17 @@ fn refusal(user: &User, deed: &Deed, why: &str) -> Refusal {
 fn review(deed: &Deed) -> Kind {
     let found = kinds::REVIEWS.iter().find(|it| it.0 == deed.group && it.1 == deed.resource);
     let (group, plural, kind) = found.copied().unwrap_or_default();
-    Kind { group, version: "v1", plural, singular: "", short: &[], kind, namespaced: false, parts: &[], generation: false }
+    Kind {
+        group,
+        version: "v1",
+        plural,
+        singular: "",
+        short: &[],
+        kind,
+        namespaced: false,
+        parts: &[],
+        generation: false,
+    }
 }
 
 /// What the node authorizer asks.
@@ -187,9 +197,7 @@ impl Node<'_> {
         match (deed.verb.as_str(), deed.part.as_str()) {
             ("get", "") => self.read_namespaced(deed),
             ("create", "token") if !deed.name.is_empty() => self.related(deed),
-            ("create", _) if !deed.name.is_empty() => {
-                Err("can only create token subresource of serviceaccount".into())
-            }
+            ("create", _) if !deed.name.is_empty() => Err("can only create token subresource of serviceaccount".into()),
             _ => Err("can only create tokens for individual service accounts".into()),
         }
     }

@@ -52,9 +52,9 @@ impl Client {
         let stream = self.host.within(|| std::net::TcpStream::connect_timeout(&self.address, Duration::from_secs(5)));
         let stream = stream.and_then(|it| it.set_nonblocking(true).map(|()| it)).map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let answered = runtime.map_err(|error| error.to_string())?.block_on(async {
-            tokio::time::timeout(deadline(), self.talk(stream, request)).await
-        });
+        let answered = runtime
+            .map_err(|error| error.to_string())?
+            .block_on(async { tokio::time::timeout(deadline(), self.talk(stream, request)).await });
         answered.map_err(|_| format!("no answer to {method} {url}"))?
     }
 
@@ -71,7 +71,8 @@ impl Client {
         let bytes = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
         let text = String::from_utf8_lossy(&bytes);
         let lines = || text.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).ok());
-        let events = || lines().collect::<Option<Vec<Value>>>().filter(|all| all.iter().all(|it| !it["object"].is_null()));
+        let events =
+            || lines().collect::<Option<Vec<Value>>>().filter(|all| all.iter().all(|it| !it["object"].is_null()));
         let body = serde_json::from_slice(&bytes).ok().filter(|body: &Value| body["object"].is_null());
         let body = body.or_else(|| events().map(Value::from)).unwrap_or_else(|| text.trim().into());
         Ok(Reply { status, body })

@@ -41,9 +41,9 @@ pub(super) fn settle(state: &mut State, kind: &Kind, name: &str) {
         return;
     }
     let serves = request["spec"]["signerName"] == SERVING;
-    let life = request["spec"]["expirationSeconds"].as_u64().map_or(state.certificates_live, |seconds| {
-        Duration::from_secs(seconds).min(state.certificates_live)
-    });
+    let life = request["spec"]["expirationSeconds"]
+        .as_u64()
+        .map_or(state.certificates_live, |seconds| Duration::from_secs(seconds).min(state.certificates_live));
     let pem = STANDARD.decode(request["spec"]["request"].as_str().unwrap_or_default()).unwrap_or_default();
     match state.authority.sign_request(&String::from_utf8_lossy(&pem), serves, life) {
         Ok(certificate) => request["status"]["certificate"] = STANDARD.encode(certificate).into(),

@@ -108,8 +108,10 @@ fn address_of(store: &Store, name: &str) -> Result<SocketAddr, Refusal> {
     let node = kinds::find("", "v1", "nodes").and_then(|kind| store.get(kind, "", name));
     let node = node.ok_or_else(|| Refusal::bad_gateway(format!("node {name:?} not found")))?;
     let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
-    let internal = addresses.filter(|it| it["type"] == "InternalIP").find_map(|it| it["address"].as_str()?.parse().ok());
-    let ip = internal.ok_or_else(|| Refusal::bad_gateway(format!("no preferred addresses found; known addresses: [] of {name}")))?;
+    let internal =
+        addresses.filter(|it| it["type"] == "InternalIP").find_map(|it| it["address"].as_str()?.parse().ok());
+    let ip = internal
+        .ok_or_else(|| Refusal::bad_gateway(format!("no preferred addresses found; known addresses: [] of {name}")))?;
     let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
     Ok(SocketAddr::new(ip, u16::try_from(port).unwrap_or(10250)))
 }
@@ -133,7 +135,8 @@ pub(super) async fn pass(
     let as_server = User::new("kube-apiserver-kubelet-client", &["system:masters"]);
     let identity = shared.lock().authority.client(&as_server);
     let connector = tokio_rustls::TlsConnector::from(pki::believing_config(&identity, Believing::new()));
-    let stream = connector.connect(ServerName::from(address.ip()), stream).await.map_err(|it| failed(it.to_string()))?;
+    let stream =
+        connector.connect(ServerName::from(address.ip()), stream).await.map_err(|it| failed(it.to_string()))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|it| failed(it.to_string()))?;
     tokio::spawn(connection.with_upgrades());

@@ -48,7 +48,17 @@ impl Kind {
 }
 
 const fn core(plural: &'static str, singular: &'static str, kind: &'static str) -> Kind {
-    Kind { group: "", version: "v1", plural, singular, short: &[], kind, namespaced: true, parts: &[], generation: false }
+    Kind {
+        group: "",
+        version: "v1",
+        plural,
+        singular,
+        short: &[],
+        kind,
+        namespaced: true,
+        parts: &[],
+        generation: false,
+    }
 }
 
 const fn grouped(group: &'static str, of_core: Kind) -> Kind {

@@ -141,9 +141,7 @@ impl Default for Authority {
 }
 
 /// The names beside the subject that a request asks for.
-fn alternative_names(
-    request: &x509_parser::certification_request::X509CertificationRequest<'_>,
-) -> Vec<SanType> {
+fn alternative_names(request: &x509_parser::certification_request::X509CertificationRequest<'_>) -> Vec<SanType> {
     use x509_parser::extensions::{GeneralName, ParsedExtension};
     let extensions = request.requested_extensions().into_iter().flatten();
     let names = extensions.filter_map(|it| match it {

@@ -32,7 +32,9 @@ fn token(state: &State, spec: &Value) -> Value {
     let wanted: Vec<&str> = spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let wanted = if wanted.is_empty() { vec![tokens::ISSUER] } else { wanted };
     let found = state.token(said);
-    let for_us = |token: &tokens::Token| token.audiences.is_empty() || token.audiences.iter().any(|it| wanted.contains(&it.as_str()));
+    let for_us = |token: &tokens::Token| {
+        token.audiences.is_empty() || token.audiences.iter().any(|it| wanted.contains(&it.as_str()))
+    };
     let Some(token) = found.filter(|token| for_us(token)) else {
         return json!({"user": {}, "error": "[invalid bearer token, unknown]"});
     };
@@ -41,8 +43,10 @@ fn token(state: &State, spec: &Value) -> Value {
     if !user.uid.is_empty() {
         shown["uid"] = user.uid.clone().into();
     }
-    let audiences: Vec<&str> =
-        wanted.into_iter().filter(|it| token.audiences.is_empty() || token.audiences.iter().any(|of| of == it)).collect();
+    let audiences: Vec<&str> = wanted
+        .into_iter()
+        .filter(|it| token.audiences.is_empty() || token.audiences.iter().any(|of| of == it))
+        .collect();
     json!({"authenticated": true, "user": shown, "audiences": audiences})
 }
 

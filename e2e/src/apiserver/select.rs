@@ -92,8 +92,7 @@ fn field(text: &str) -> Result<(String, bool, String), Refusal> {
     let split = [("!=", false), ("==", true), ("=", true)]
         .iter()
         .find_map(|(sign, equal)| text.split_once(sign).map(|(path, value)| (path, *equal, value)));
-    let (path, equal, value) =
-        split.ok_or_else(|| Refusal::bad_request(format!("invalid field selector {text:?}")))?;
+    let (path, equal, value) = split.ok_or_else(|| Refusal::bad_request(format!("invalid field selector {text:?}")))?;
     if !FIELDS.contains(&path) {
         return Err(Refusal::bad_request(format!("field label not supported: {path}")));
     }
@@ -136,5 +135,7 @@ fn requirement(text: &str) -> Result<Requirement, Refusal> {
     if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
         return Ok(Requirement::In(key.trim().to_owned(), vec![value.trim().to_owned()]));
     }
-    Ok(text.strip_prefix('!').map_or_else(|| Requirement::Exists(text.to_owned()), |key| Requirement::Missing(key.to_owned())))
+    Ok(text
+        .strip_prefix('!')
+        .map_or_else(|| Requirement::Exists(text.to_owned()), |key| Requirement::Missing(key.to_owned())))
 }

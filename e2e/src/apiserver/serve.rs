@@ -117,7 +117,10 @@ fn read(
     if !body.is_empty() {
         let json = serde_json::from_slice(body);
         asked.body = json.or_else(|_| serde_yaml::from_slice(body)).map_err(|error| {
-            Refusal::bad_request(format!("the object provided is unrecognized (must be of type {}): {error}", asked.media))
+            Refusal::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): {error}",
+                asked.media
+            ))
         })?;
     }
     shared.answer(&asked)

@@ -86,7 +86,8 @@ impl Store {
         let key = key_of(kind, object);
         if let Some(before) = self.objects.remove(&key) {
             self.revision += 1;
-            let change = Change { revision: self.revision, kind: key.0, namespace: key.1, before: Some(before), after: None };
+            let change =
+                Change { revision: self.revision, kind: key.0, namespace: key.1, before: Some(before), after: None };
             self.tell(change);
         }
     }

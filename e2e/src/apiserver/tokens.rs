@@ -42,13 +42,9 @@ impl Token {
 }
 
 /// Answers a TokenRequest; the new token too. `longest` is what a test has the server grant at most.
-pub fn request(
-    store: &Store,
-    asked: &Asked,
-    target: &Target,
-    longest: Option<i64>,
-) -> Result<(Value, Token), Refusal> {
-    let (namespace, name) = (target.namespace.as_deref().unwrap_or_default(), target.name.as_deref().unwrap_or_default());
+pub fn request(store: &Store, asked: &Asked, target: &Target, longest: Option<i64>) -> Result<(Value, Token), Refusal> {
+    let (namespace, name) =
+        (target.namespace.as_deref().unwrap_or_default(), target.name.as_deref().unwrap_or_default());
     let spec = &asked.body["spec"];
     let pod = bound(store, asked, target, &spec["boundObjectRef"])?;
     let account = read::get(store, target)?;

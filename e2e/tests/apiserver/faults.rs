@@ -28,7 +28,8 @@ fn answers_fail_as_often_as_they_are_to() {
     get(&node, &kubectl, &server, "300ms").exits(1);
     server.heal();
     get(&node, &kubectl, &server, "0").exits(0);
-    let statuses: Vec<u16> = server.requests().iter().filter(|it| it.path.contains("/namespaces/")).map(|it| it.status).collect();
+    let statuses: Vec<u16> =
+        server.requests().iter().filter(|it| it.path.contains("/namespaces/")).map(|it| it.status).collect();
     assert_eq!(statuses, [500, 200, 429, 200, 0, 200]);
 }
 

@@ -123,7 +123,8 @@ fn record() {
     real.bind("nodes-approve", "system:bootstrappers", approving);
     let approving = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient";
     real.bind("nodes-renew", "system:nodes", approving);
-    let clients: BTreeMap<&str, Client> = users().iter().map(|(name, user)| (*name, real.client(user.as_ref()))).collect();
+    let clients: BTreeMap<&str, Client> =
+        users().iter().map(|(name, user)| (*name, real.client(user.as_ref()))).collect();
     real.wait_for(&clients["bootstrap"], "/apis/certificates.k8s.io/v1/certificatesigningrequests");
     let version = clients["admin"].ask("GET", "/version", "", &serde_json::Value::Null).unwrap().body;
     for (file, recording) in Recording::all() {

@@ -122,7 +122,12 @@ fn compare(path: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
 }
 
 impl Step {
-    fn again(&self, clients: &BTreeMap<&str, Client>, words: &mut BTreeMap<String, String>, normal: &mut Normal) -> Self {
+    fn again(
+        &self,
+        clients: &BTreeMap<&str, Client>,
+        words: &mut BTreeMap<String, String>,
+        normal: &mut Normal,
+    ) -> Self {
         let client = clients.get(self.who.as_str()).unwrap_or_else(|| panic!("nobody is called {}", self.who));
         let filled = fill(&json!([self.url, self.body]), words);
         let end = Instant::now() + e2e::deadline();
@@ -181,7 +186,9 @@ impl Normal {
                         ("metadata", Value::Object(metadata)) if is_list => {
                             metadata.insert("resourceVersion".to_owned(), "<version>".into());
                         }
-                        ("resourceVersion", Value::String(version)) => *version = number(&mut self.versions, version, "version"),
+                        ("resourceVersion", Value::String(version)) => {
+                            *version = number(&mut self.versions, version, "version")
+                        }
                         ("token" | "certificate", Value::String(text)) if text.len() > 40 => *text = format!("<{key}>"),
                         (key, value) => self.value(key, value),
                     }

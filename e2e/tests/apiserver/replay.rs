@@ -16,7 +16,11 @@ fn every_recorded_request_is_answered_as_by_the_real_server() {
     for (file, recording) in recordings {
         let node = Node::new();
         let server = ApiServer::start(&node);
-        server.grant(Grant::new("system:bootstrappers", &["create", "get", "list", "watch"], &["certificatesigningrequests"]));
+        server.grant(Grant::new(
+            "system:bootstrappers",
+            &["create", "get", "list", "watch"],
+            &["certificatesigningrequests"],
+        ));
         let clients: BTreeMap<&str, Client> =
             users().iter().map(|(name, user)| (*name, server.client(user.as_ref()))).collect();
         let found = recording.differences(&recording.again(&clients));

@@ -78,7 +78,8 @@ pub(super) fn of(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) -> S
     let (client_ca, tokens) = authentication(raw.authentication.as_ref(), checker, &default);
     let (authorization, allowed, denied) = authorization(raw.authorization.as_ref(), checker, &default);
     if raw.read_only_port.is_some_and(|port| port != 0) {
-        let help = "leave it out; `/metrics` and `/healthz` are on `healthzPort`, the rest is for clients that are known";
+        let help =
+            "leave it out; `/metrics` and `/healthz` are on `healthzPort`, the rest is for clients that are known";
         checker.error(
             &Path::default().field("readOnlyPort"),
             "nothing is served to clients that nobody knows",

@@ -22,7 +22,7 @@ use x509_parser::oid_registry::asn1_rs::{Oid, oid};
 use super::User;
 
 /// The attribute of a subject that holds a user's uid.
-const UID: Oid<'static> = oid!(1.3.6 .1 .4 .1 .57683 .2);
+const UID: Oid<'static> = oid!(1.3.6.1.4.1.57683.2);
 
 /// What is said of a user that a certificate made known.
 const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";

@@ -61,6 +61,11 @@ impl Rights {
         }))
     }
 
+    /// Whether an API server is asked.
+    pub fn asks(&self) -> bool {
+        matches!(self, Self::Reviewed(_))
+    }
+
     /// Whether `user` may do it.
     pub async fn allow(&self, user: &User, asked: &Asked) -> Result<bool, Unknown> {
         match self {

@@ -81,11 +81,15 @@ mod tests {
     #[test]
     fn a_token_is_somebody_s_only_if_the_api_server_says_so() {
         let info = UserInfo { username: Some("u".into()), groups: Some(vec!["g".into()]), ..UserInfo::default() };
-        let status = |authenticated| TokenReviewStatus { authenticated, user: Some(info.clone()), ..Default::default() };
+        let status =
+            |authenticated| TokenReviewStatus { authenticated, user: Some(info.clone()), ..Default::default() };
         assert_eq!(user(status(None)), None);
         assert_eq!(user(status(Some(false))), None);
         let known = user(status(Some(true))).map(User::authenticated);
-        assert_eq!(known.map(|it| (it.name, it.groups)), Some(("u".into(), vec!["g".into(), "system:authenticated".into()])));
+        assert_eq!(
+            known.map(|it| (it.name, it.groups)),
+            Some(("u".into(), vec!["g".into(), "system:authenticated".into()]))
+        );
         assert_eq!(user(TokenReviewStatus { authenticated: Some(true), ..Default::default() }), None);
     }
 }

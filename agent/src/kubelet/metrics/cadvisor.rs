@@ -105,7 +105,8 @@ fn about(kubelet: &Inner, stats: &[cri::PodSandboxStats], sandboxes: &[cri::PodS
         let pod = pods.get(&label(POD_UID));
         let id = pod.map(|pod| format!("/{}", kubelet.settings_of_pods.pod_cgroup(pod))).unwrap_or_default();
         let name = pod.map_or_else(|| label(POD_NAME), |pod| kubelet.names.outer(pod));
-        let of_pod = About { id, name: sandbox.id.clone(), namespace: label(POD_NAMESPACE), pod: name, ..About::default() };
+        let of_pod =
+            About { id, name: sandbox.id.clone(), namespace: label(POD_NAMESPACE), pod: name, ..About::default() };
         about.insert(sandbox.id.clone(), of_pod);
     }
     let containers = stats.iter().filter_map(|pod| Some((pod.attributes.as_ref()?, pod.linux.as_ref()?)));
@@ -187,7 +188,8 @@ impl Families {
     }
 
     fn add_cpu(&mut self, cpu: Option<&cri::CpuUsage>, about: &About) {
-        let Some((used, at)) = cpu.and_then(|it| Some((it.usage_core_nano_seconds.as_ref()?.value, it.timestamp))) else {
+        let Some((used, at)) = cpu.and_then(|it| Some((it.usage_core_nano_seconds.as_ref()?.value, it.timestamp)))
+        else {
             return;
         };
         let mut labels = about.labels();
@@ -201,7 +203,11 @@ impl Families {
         let Some(memory) = memory else { return };
         let at = Some(memory.timestamp / 1_000_000);
         let values = [
-            ("container_memory_usage_bytes", "Current memory usage in bytes, including all memory regardless of when it was accessed", &memory.usage_bytes),
+            (
+                "container_memory_usage_bytes",
+                "Current memory usage in bytes, including all memory regardless of when it was accessed",
+                &memory.usage_bytes,
+            ),
             ("container_memory_working_set_bytes", "Current working set in bytes.", &memory.working_set_bytes),
             ("container_memory_rss", "Size of RSS in bytes.", &memory.rss_bytes),
         ];
@@ -286,7 +292,12 @@ fn machine(page: &mut Page, kubelet: &Inner) {
         page.family(name, Kind::Gauge, help);
         page.sample(name, &labels, value);
     }
-    page.single("machine_scrape_error", Kind::Gauge, "1 if there was an error while getting machine metrics, 0 otherwise.", 0.0);
+    page.single(
+        "machine_scrape_error",
+        Kind::Gauge,
+        "1 if there was an error while getting machine metrics, 0 otherwise.",
+        0.0,
+    );
 }
 
 #[cfg(test)]
@@ -307,7 +318,13 @@ mod tests {
             label_values: ["web", "d", "", "s1", "i", "eth0"].map(str::to_owned).to_vec(),
             value: Some(cri::UInt64Value { value: 7 }),
         };
-        let about = About { id: "/kubepods/podu".into(), name: "s1".into(), namespace: "d".into(), pod: "web-n".into(), ..About::default() };
+        let about = About {
+            id: "/kubepods/podu".into(),
+            name: "s1".into(),
+            namespace: "d".into(),
+            pod: "web-n".into(),
+            ..About::default()
+        };
         let mut families = Families::default();
         families.add(&metric, &known, &about);
         let mut page = Page::default();
@@ -322,7 +339,8 @@ mod tests {
 
     #[test]
     fn cpu_time_is_told_to_the_nanosecond_and_once() {
-        let about = About { id: "/kubepods/podu/c1".into(), name: "c1".into(), container: "c".into(), ..About::default() };
+        let about =
+            About { id: "/kubepods/podu/c1".into(), name: "c1".into(), container: "c".into(), ..About::default() };
         let cpu = cri::CpuUsage {
             timestamp: 5_000_000,
             usage_core_nano_seconds: Some(cri::UInt64Value { value: 1_250_000_000 }),

@@ -25,7 +25,9 @@ pub(super) async fn answer(kubelet: &Inner, which: Which) -> Response<Body> {
         Which::Resource => resource::write(&mut page, &kubelet.statistics.summary(true).await),
         Which::Cadvisor => cadvisor::write(&mut page, kubelet).await,
         Which::Probes => {
-            served.metrics.write_probes(&mut page, &served.probes, |pod| kubelet.names.outer_of(kubelet.access.store(), pod));
+            served
+                .metrics
+                .write_probes(&mut page, &served.probes, |pod| kubelet.names.outer_of(kubelet.access.store(), pod));
             process::write_start(&mut page);
         }
     }

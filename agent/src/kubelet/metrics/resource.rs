@@ -31,7 +31,12 @@ fn node(page: &mut Page, node: &NodeStats) {
         }
     };
     let cpu = node.cpu.as_ref().and_then(|it| Some((seconds(it.usage_core_nano_seconds?), Some(it.time))));
-    family("node_cpu_usage_seconds_total", Kind::Counter, "Cumulative cpu time consumed by the node in core-seconds", cpu);
+    family(
+        "node_cpu_usage_seconds_total",
+        Kind::Counter,
+        "Cumulative cpu time consumed by the node in core-seconds",
+        cpu,
+    );
     let memory = node.memory.as_ref().and_then(|it| Some((it.working_set_bytes? as f64, Some(it.time))));
     family("node_memory_working_set_bytes", Kind::Gauge, "Current working set of the node in bytes", memory);
     let swap = node.swap.as_ref().and_then(|it| Some((it.swap_usage_bytes? as f64, Some(it.time))));
@@ -41,7 +46,8 @@ fn node(page: &mut Page, node: &NodeStats) {
 
 fn containers(page: &mut Page, pods: &[PodStats]) {
     let mut family = |name, kind, help, value: &dyn Fn(&crate::kubelet::stats::ContainerStats) -> Option<Value>| {
-        let of = |pod: &'_ PodStats| pod.containers.iter().filter_map(|it| Some((it.name.clone(), value(it)?))).collect();
+        let of =
+            |pod: &'_ PodStats| pod.containers.iter().filter_map(|it| Some((it.name.clone(), value(it)?))).collect();
         let all: Vec<(&PodStats, Vec<(String, Value)>)> = pods.iter().map(|pod| (pod, of(pod))).collect();
         if all.iter().all(|(_, values)| values.is_empty()) {
             return;

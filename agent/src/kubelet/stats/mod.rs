@@ -80,7 +80,8 @@ impl Statistics {
             let images = this.images().await;
             seen.imagefs = images.as_ref().and_then(|(_, space)| *space);
             node.fs = seen.nodefs.map(|space| space.of_all());
-            node.runtime = images.map(|(used, _)| RuntimeStats { image_fs: Some(used.clone()), container_fs: Some(used) });
+            node.runtime =
+                images.map(|(used, _)| RuntimeStats { image_fs: Some(used.clone()), container_fs: Some(used) });
         }
         let outer = |pod: &Pod| this.names.outer(pod);
         let pods = stats.iter().filter_map(|it| pod::stats(it, &seen, only_cpu_and_memory, outer)).collect();

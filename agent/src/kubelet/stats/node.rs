@@ -15,7 +15,7 @@ const NANOSECONDS_OF_A_TICK: u64 = 10_000_000;
 const APART: i64 = 10_000_000_000;
 
 /// Interfaces that stand for others, or for nobody: as cAdvisor leaves them out.
-const APART_FROM: [&str; 3] = ["lo", "veth", "docker"];
+const NOT_OF_HOST: [&str; 5] = ["lo", "veth", "docker", "nerdctl", "ifb"];
 
 /// CPU time at one moment, and the rate that it came to.
 #[derive(Clone, Copy, Debug)]
@@ -111,10 +111,15 @@ fn swap(meminfo: &str, time: Moment) -> Option<SwapStats> {
 }
 
 fn network(dev: &str, time: Moment) -> NetworkStats {
-    let of_host = |name: &str| !APART_FROM.iter().any(|it| name.starts_with(it));
+    let of_host = |name: &str| !NOT_OF_HOST.iter().any(|it| name.starts_with(it)) && !is_of_pod(name);
     let interfaces: Vec<InterfaceStats> = dev.lines().filter_map(interface).filter(|it| of_host(&it.name)).collect();
     let usual = interfaces.iter().find(|it| it.name == "eth0").cloned().unwrap_or_default();
     NetworkStats { time, usual, interfaces }
+}
+
+/// The host's end of a pod's own: `cor` and the first digits of its sandbox's id.
+fn is_of_pod(name: &str) -> bool {
+    name.strip_prefix("cor").is_some_and(|id| id.len() >= 8 && id.bytes().all(|it| it.is_ascii_hexdigit()))
 }
 
 /// `  eth0: 1 2 3 …`: eight numbers of what came, then of what went.
@@ -123,7 +128,13 @@ fn interface(line: &str) -> Option<InterfaceStats> {
     let counts: Vec<u64> = counts.split_whitespace().map_while(|it| it.parse().ok()).collect();
     let count = |index: usize| counts.get(index).copied();
     let name = name.trim().to_owned();
-    Some(InterfaceStats { name, rx_bytes: Some(count(0)?), rx_errors: count(2), tx_bytes: count(8), tx_errors: count(10) })
+    Some(InterfaceStats {
+        name,
+        rx_bytes: Some(count(0)?),
+        rx_errors: count(2),
+        tx_bytes: count(8),
+        tx_errors: count(10),
+    })
 }
 
 fn rlimit(time: Moment) -> Option<RlimitStats> {
@@ -185,7 +196,7 @@ mod tests {
         assert_eq!(got, [700, 500, 500, 100].map(|it| Some(it * 1024)));
         let swap = swap(meminfo, Moment(0)).unwrap();
         assert_eq!((swap.swap_usage_bytes, swap.swap_available_bytes), (Some(30 * 1024), Some(20 * 1024)));
-        let dev = "Inter-|   Receive |  Transmit\n face |bytes packets errs|bytes\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  eth0: 10 1 2 0 0 0 0 0 30 1 4 0 0 0 0 0\n vethx: 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9\n";
+        let dev = "Inter-|   Receive |  Transmit\n face |bytes packets errs|bytes\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  eth0: 10 1 2 0 0 0 0 0 30 1 4 0 0 0 0 0\ncor10952110c91: 8 8 8 8 8 8 8 8 8 8 8 8 8 8 8 8\n vethx: 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9\n";
         let network = network(dev, Moment(0));
         assert_eq!(network.interfaces.len(), 1);
         let eth = network.usual;

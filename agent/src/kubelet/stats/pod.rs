@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use cri_proto::cri;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::Seen;
 use super::disk::used;
 use super::types::{
-    ContainerStats, CpuStats, FsStats, InterfaceStats, IoStats, MemoryStats, Moment, NetworkStats, PodReference, PodStats,
-    ProcessStats, PsiData, PsiStats, SwapStats, VolumeStats,
+    ContainerStats, CpuStats, FsStats, InterfaceStats, IoStats, MemoryStats, Moment, NetworkStats, PodReference,
+    PodStats, ProcessStats, PsiData, PsiStats, SwapStats, VolumeStats,
 };
-use super::Seen;
 use crate::engine::config::names::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 use crate::node::care::usage::PodUsage;
 

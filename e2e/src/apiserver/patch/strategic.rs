@@ -186,7 +186,8 @@ fn reorder(lists: Lists, list: &mut Vec<Value>, order: &[Value]) {
         Lists::By(key) => item[key].clone(),
         _ => item.clone(),
     };
-    let place = |item: &Value| order.iter().position(|it| if it.is_object() { name(it) } else { it.clone() } == name(item));
+    let place =
+        |item: &Value| order.iter().position(|it| if it.is_object() { name(it) } else { it.clone() } == name(item));
     let mut last = 0;
     let mut placed: Vec<(usize, Value)> = Vec::new();
     for item in list.drain(..) {
