@@ -66,7 +66,7 @@ fn what_is_too_large_is_refused_and_the_agent_goes_on() {
         "POST /stats/summary HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n\r\n11170\r\n{body}\r\n0\r\n\r\n"
     );
     assert_eq!(client.send(chunked.as_bytes()).unwrap().code, 413, "of a length that is not said");
-    let endless = format!("{head}X: {}\r\n\r\n", "x".repeat(100_000));
+    let endless = format!("{head}X: {}\r\n\r\n", "x".repeat(400_000));
     let refused = client.send(endless.as_bytes());
     assert!(refused.as_ref().is_ok_and(|it| it.code == 431) || refused.is_err(), "{refused:?}");
     assert_eq!(client.get("/healthz").body, "ok");

@@ -55,6 +55,7 @@ fn statistics_have_kubelet_s_names() {
     cluster.agent.write("web.yaml", web());
     let web = cluster.agent.wait_for("web", "ready", |pod| e2e::agent::condition(pod, "Ready") == Some(true));
     let (client, id) = (cluster.admin(), container_id(&web, "c").unwrap());
+    let id = id.rsplit('/').next().unwrap_or_default();
     let summary = client.get("/stats/summary").json();
     assert_eq!(summary["node"]["nodeName"], NODE);
     for path in [

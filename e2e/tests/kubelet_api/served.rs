@@ -36,14 +36,14 @@ fn what_nobody_could_ever_use_is_an_error_at_the_start() {
     let node = need!(Node::with_busybox());
     let mut agent = Agent::prepare(&node, ["--port=10250".to_owned()]);
     agent.launch();
-    assert_ne!(agent.wait().code, 0);
-    assert!(agent.said().contains("--client-ca-file"), "{}", agent.said());
+    let ended = agent.wait();
+    assert!(!ended.status.success() && ended.text().contains("--client-ca-file"), "{ended}");
     let mut args = serving(&node, &Authority::new());
     args.extend(["--port=10250".into(), "--authorization-mode=Webhook".into()]);
     let mut agent = Agent::prepare(&node, args);
     agent.launch();
-    assert_ne!(agent.wait().code, 0);
-    assert!(agent.said().contains("--authorization-mode AlwaysAllow"), "{}", agent.said());
+    let ended = agent.wait();
+    assert!(!ended.status.success() && ended.text().contains("--authorization-mode AlwaysAllow"), "{ended}");
 }
 
 #[test]

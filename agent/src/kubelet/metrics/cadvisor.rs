@@ -68,12 +68,13 @@ async fn fill(families: &mut Families, kubelet: &Inner) -> Result<(), Status> {
     let ours = &kubelet.served.ours;
     let mut runtime = ours.cri.runtime.clone();
     let (stats, sandboxes) = tokio::try_join!(ours.stats(), ours.sandboxes())?;
-    let descriptors = runtime.list_metric_descriptors(cri::ListMetricDescriptorsRequest {}).await?.into_inner();
-    let descriptors: HashMap<String, cri::MetricDescriptor> =
-        descriptors.descriptors.into_iter().map(|it| (it.name.clone(), it)).collect();
-    let metrics = runtime.list_pod_sandbox_metrics(cri::ListPodSandboxMetricsRequest {}).await?.into_inner();
     let about = about(kubelet, &stats, &sandboxes);
-    for pod in &metrics.pod_metrics {
+    let (descriptors, metrics) = match metrics(&mut runtime).await {
+        // A runtime that knows no metrics has statistics.
+        Err(status) if status.code() == tonic::Code::Unimplemented => Default::default(),
+        said => said?,
+    };
+    for pod in &metrics {
         let Some(of_pod) = about.get(&pod.pod_sandbox_id) else { continue };
         pod.metrics.iter().for_each(|it| families.add(it, &descriptors, of_pod));
         for container in &pod.container_metrics {
@@ -82,9 +83,21 @@ async fn fill(families: &mut Families, kubelet: &Inner) -> Result<(), Status> {
         }
     }
     for pod in &stats {
-        families.add_stats(pod, &about);
+        families.add_stats(pod, &about, metrics.is_empty());
     }
     root(families, kubelet).await
+}
+
+type Runtime = cri::runtime_service_client::RuntimeServiceClient<crate::channel::Channel>;
+
+/// What the runtime calls its metrics, and what they are.
+async fn metrics(
+    runtime: &mut Runtime,
+) -> Result<(HashMap<String, cri::MetricDescriptor>, Vec<cri::PodSandboxMetrics>), Status> {
+    let descriptors = runtime.list_metric_descriptors(cri::ListMetricDescriptorsRequest {}).await?.into_inner();
+    let descriptors = descriptors.descriptors.into_iter().map(|it| (it.name.clone(), it)).collect();
+    let metrics = runtime.list_pod_sandbox_metrics(cri::ListPodSandboxMetricsRequest {}).await?.into_inner();
+    Ok((descriptors, metrics.pod_metrics))
 }
 
 /// What each sandbox and container is, by the runtime's id.
@@ -160,8 +173,8 @@ impl Families {
         self.push(&metric.name, kind, &descriptor.help, (labels, value, at));
     }
 
-    /// CPU time to the nanosecond, and what pods use as a whole.
-    fn add_stats(&mut self, pod: &cri::PodSandboxStats, about: &HashMap<String, About>) {
+    /// CPU time to the nanosecond, and what pods use as a whole; what containers use, too, if these are all that is told.
+    fn add_stats(&mut self, pod: &cri::PodSandboxStats, about: &HashMap<String, About>, only: bool) {
         let (Some(attributes), Some(linux)) = (pod.attributes.as_ref(), pod.linux.as_ref()) else { return };
         if let Some(about) = about.get(&attributes.id) {
             // A pod's cgroup is nobody's container.
@@ -172,7 +185,11 @@ impl Families {
         for container in &linux.containers {
             if let Some(about) = container.attributes.as_ref().and_then(|it| about.get(&it.id)) {
                 let image = self.image_of(about);
-                self.add_cpu(container.cpu.as_ref(), &About { image, ..about.clone() });
+                let about = About { image, ..about.clone() };
+                self.add_cpu(container.cpu.as_ref(), &about);
+                if only {
+                    self.add_memory(container.memory.as_ref(), &about);
+                }
             }
         }
     }
