@@ -1,5 +1,6 @@
 //! The `coracle` binary: applets first, for they start inside containers and carry nothing else; then the verbs.
 
+mod access;
 mod api;
 mod channel;
 mod cli;
@@ -11,6 +12,7 @@ mod failure;
 mod grpc_health;
 mod host;
 mod identity;
+mod kubelet;
 mod leftovers;
 mod local;
 mod logging;

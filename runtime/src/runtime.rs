@@ -1,6 +1,7 @@
 //! The runtime as the agent holds it.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use cri_proto::MAX_MESSAGE_BYTES;
 use cri_proto::cri::image_service_server::ImageServiceServer;
@@ -105,14 +106,17 @@ impl Runtime {
     }
 
     /// Answers a client that wants the session of an address that Exec, Attach or PortForward answered with, over the
-    /// connection that its request came by. `place` is dropped when the session is over.
+    /// connection that its request came by. `place` is dropped when the session is over, which a connection without a byte
+    /// in either direction for `idle` is, too.
     pub fn join_session(
         &self,
         address: &str,
         place: impl Send + 'static,
         request: Request<Incoming>,
+        idle: Option<Duration>,
     ) -> Response<String> {
-        let state = streaming::State { core: Arc::clone(&self.core), sessions: self.sessions.clone() };
+        let config = streaming::channels::Config { idle, ..Default::default() };
+        let state = streaming::State { core: Arc::clone(&self.core), sessions: self.sessions.clone(), config };
         streaming::join(Arc::new(state), address, place, request)
     }
 

@@ -6,11 +6,11 @@ use hyper::body::Incoming;
 use hyper::header::ACCEPT;
 use hyper::{Method, Request, Response};
 
-use super::body::{self, Body};
-use super::error::Error;
-use super::query::Query;
+use super::Error;
+use super::Query;
 use super::route::{Part, Route};
-use super::{Api, Inner, discovery, logs, read, sessions, watch, writes};
+use super::{Api, Inner, discovery, parts, read, watch, writes};
+use crate::access::body::{self, Body};
 use crate::store::Kind;
 
 impl Api {
@@ -30,14 +30,14 @@ async fn decide(api: &Arc<Inner>, request: Request<Incoming>) -> Result<Response
     let query = Query::of(request.uri().query());
     match (request.method().clone(), route) {
         (Method::GET, route) if !matches!(route, Route::Pod { .. }) => look(api, &request, &query, route),
-        (Method::GET, Route::Pod { namespace, name, part: Part::Log }) => logs::answer(api, &query, &namespace, &name),
+        (Method::GET, Route::Pod { namespace, name, part: Part::Log }) => parts::log(api, &query, &namespace, &name),
         (Method::GET, Route::Pod { namespace, name, part: Part::Why }) => {
             body::json(&api.control.why(&namespace, &name).await?)
         }
         (
             Method::GET | Method::POST,
             Route::Pod { namespace, name, part: part @ (Part::Exec | Part::Attach | Part::PortForward) },
-        ) => sessions::answer(api, request, &query, part, &namespace, &name).await,
+        ) => parts::session(api, request, &query, part, &namespace, &name).await,
         (Method::POST, Route::Pod { namespace, name, part: Part::Restart }) => {
             writes::restart(api, &query, &namespace, &name).await
         }

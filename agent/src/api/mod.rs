@@ -3,28 +3,22 @@
 //!
 //! ```text
 //! serve      connections: a unix socket of this user's; TCP with TLS and a token (identity)
-//!   answer   one request: route, query, selector -> read, watch, logs, sessions, writes
+//!   answer   one request: route, query, selector -> read, watch, parts (logs and sessions, by access), writes
 //!     store  what is shown      Control: what is done
 //! ```
 //!
 //! Whatever is refused is refused with a `metav1.Status` (error).
 
 mod answer;
-mod body;
 pub mod client;
 mod discovery;
-mod error;
 mod identity;
-mod logs;
-mod query;
+mod parts;
 mod read;
-mod relay;
 mod route;
 mod selector;
 mod serve;
-mod sessions;
 pub mod table;
-mod target;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -32,27 +26,18 @@ mod watch;
 mod writes;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime::Runtime;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use self::error::Error;
 pub use self::identity::Identity;
 pub use self::serve::{Tcp, serve_socket};
 pub use self::table::network::selector as selector_text;
-use crate::channel::Cri;
+pub use crate::access::Error;
+use crate::access::{Access, Query, body};
 use crate::store::Store;
-
-/// Watches and followed logs at a time.
-const WATCHERS: usize = 256;
-
-/// Execs, attaches and port-forwards at a time.
-const SESSIONS: usize = 256;
 
 /// What an answer of [`Control`] is: boxed, for the control is known only when the program runs.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -78,32 +63,13 @@ pub struct Api {
 
 struct Inner {
     store: Store,
-    cri: Cri,
-    /// Coracle's own runtime, which sessions are taken from in memory; others have an address for each.
-    runtime: Option<Runtime>,
+    access: Access,
     control: Arc<dyn Control>,
-    log_dir: PathBuf,
-    watchers: Arc<Semaphore>,
-    sessions: Arc<Semaphore>,
 }
 
 impl Api {
-    /// An API of what `store` has, of pods that run behind `cri` (in `runtime`, if that is in this process) and log below
-    /// `log_dir`.
-    pub fn new(store: Store, cri: Cri, runtime: Option<Runtime>, control: Arc<dyn Control>, log_dir: PathBuf) -> Self {
-        let (watchers, sessions) = (Arc::new(Semaphore::new(WATCHERS)), Arc::new(Semaphore::new(SESSIONS)));
-        Self { inner: Arc::new(Inner { store, cri, runtime, control, log_dir, watchers, sessions }) }
-    }
-}
-
-impl Inner {
-    /// A place for one more watch.
-    fn watcher(&self) -> Result<OwnedSemaphorePermit, Error> {
-        Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| Error::TooMany("watches and followed logs"))
-    }
-
-    /// A place for one more session.
-    fn session(&self) -> Result<OwnedSemaphorePermit, Error> {
-        Arc::clone(&self.sessions).try_acquire_owned().map_err(|_| Error::TooMany("exec, attach and port-forward"))
+    /// An API of what `access` leads to.
+    pub fn new(access: Access, control: Arc<dyn Control>) -> Self {
+        Self { inner: Arc::new(Inner { store: access.store().clone(), access, control }) }
     }
 }

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::Error;
 use super::Inner;
-use super::body::{self, Body};
-use super::error::Error;
-use super::query::Query;
+use super::Query;
 use super::selector::Selector;
 use super::table::{self, Form};
+use crate::access::body::{self, Body};
 use crate::store::{Kind, Object};
 
 /// Which objects a client wants, and how.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 
-use super::error::Error;
+use super::Error;
 use crate::store::{Kind, Object};
 
 /// Which objects a client wants.

@@ -13,13 +13,13 @@ use hyper::header::AUTHORIZATION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Api, Error, Identity, body};
+use crate::access::keep_alive;
 use crate::cri_socket::Socket;
 
 /// How long a client may take to be encrypted with, and to say what it wants; and how long it may want nothing.
@@ -95,18 +95,6 @@ impl Tcp {
                 }
             });
         }
-    }
-}
-
-/// A machine that vanishes says nothing: after half a minute its connections, watches and sessions are known to be dead.
-fn keep_alive(stream: &TcpStream) {
-    let set = sockopt::set_socket_keepalive(stream, true)
-        .and_then(|()| sockopt::set_tcp_keepidle(stream, Duration::from_secs(10)))
-        .and_then(|()| sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5)))
-        .and_then(|()| sockopt::set_tcp_keepcnt(stream, 3))
-        .and_then(|()| sockopt::set_tcp_nodelay(stream, true));
-    if let Err(error) = set {
-        tracing::debug!(%error, "an API client's connection cannot be kept alive");
     }
 }
 

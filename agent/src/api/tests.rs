@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::serve::connection;
-use super::{Api, Control, Doing, Error, Identity, WATCHERS};
+use super::{Api, Control, Doing, Error, Identity};
+use crate::access::{Access, WATCHERS};
 use crate::channel::{Cri, in_memory};
 use crate::store::{Kind, Store};
 
@@ -56,7 +57,7 @@ impl Bench {
     fn new() -> Self {
         let (store, asked) = (Store::new(1000), Arc::new(Asked::default()));
         let cri = Cri::new(in_memory(tonic::service::Routes::default()));
-        let api = Api::new(store.clone(), cri, None, asked.clone(), "/nowhere".into());
+        let api = Api::new(Access::new(store.clone(), cri, None, "/nowhere".into()), asked.clone());
         Self { store, api, asked }
     }
 

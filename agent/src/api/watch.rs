@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::Error;
 use super::Inner;
-use super::body::{self, Body};
-use super::error::Error;
-use super::query::Query;
+use super::Query;
 use super::read::Wanted;
+use crate::access::body::{self, Body};
 use crate::store::{Change, Object, Watch, What};
 
 /// How long a watch goes on that does not say how long.
@@ -45,7 +45,7 @@ struct Serving {
 
 /// Begins a watch.
 pub fn answer(api: &Arc<Inner>, wanted: Wanted, query: &Query) -> Result<Response<Body>, Error> {
-    let place = api.watcher()?;
+    let place = api.access.watcher()?;
     let initial = query.switch("sendInitialEvents")?;
     let bookmarks = query.switch("allowWatchBookmarks")?;
     let limit = query.seconds("timeoutSeconds")?.filter(|it| !it.is_zero()).unwrap_or(USUAL).min(USUAL);

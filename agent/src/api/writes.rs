@@ -11,11 +11,11 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::json;
 
+use super::Error;
 use super::Inner;
-use super::body::{self, Body};
-use super::error::Error;
-use super::query::Query;
+use super::Query;
 use super::route::Route;
+use crate::access::body::{self, Body};
 use crate::store::{Kind, Store};
 
 /// The largest body that is read. The options of a deletion are some hundred bytes.

@@ -28,6 +28,8 @@ pub struct Flags {
     /// How many log files a container may have [default: 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     pub container_log_max_files: Option<u32>,
+    #[command(flatten)]
+    pub server: crate::kubelet::Flags,
     /// How the agent writes its own messages [default: text]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub logging_format: Option<Format>,
@@ -93,6 +95,7 @@ impl Flags {
         if let Some(files) = self.container_log_max_files {
             config.logs.max_files = files;
         }
+        self.server.apply(&mut config.server);
         if let Some(verbosity) = self.verbosity {
             config.logging.verbosity = verbosity;
         }
@@ -143,6 +146,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("fileCheckFrequency", old.file_check_frequency != new.file_check_frequency),
         ("httpCheckFrequency", old.http_check_frequency != new.http_check_frequency),
         ("containerRuntimeEndpoint", old.container_runtime_endpoint != new.container_runtime_endpoint),
+        ("the settings of kubelet's API", old.server != new.server),
         ("logging.format", old.logging.format != new.logging.format),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

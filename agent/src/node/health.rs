@@ -18,10 +18,12 @@ use tokio::task::JoinSet;
 
 use super::config::Config;
 use super::control::Control;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Page};
 use super::ours::Ours;
 use crate::channel::Cri;
 use crate::engine::probe::Counts;
+use crate::kubelet::metrics::resource;
+use crate::kubelet::stats::Statistics;
 
 /// How long a part of the agent may take to give a sign of life.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,7 +48,7 @@ pub struct Pulse {
 }
 
 /// What was looked at, and what was found.
-type Findings = Vec<(&'static str, Result<(), String>)>;
+pub type Findings = Vec<(&'static str, Result<(), String>)>;
 
 impl Pulse {
     /// The pulse of the agent behind `control`, and of its runtime.
@@ -83,7 +85,7 @@ impl Pulse {
 }
 
 /// What is served.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Served {
     /// Whether the agent is well.
     pub pulse: Pulse,
@@ -91,6 +93,8 @@ pub struct Served {
     pub metrics: Metrics,
     /// What runs.
     pub ours: Ours,
+    /// What it uses.
+    pub statistics: Statistics,
     /// What probes answered.
     pub probes: Counts,
     /// The node's name.
@@ -176,7 +180,11 @@ async fn answer(served: &Served, request: &Request<Incoming>) -> Response<Full<B
     match request.uri().path() {
         "/healthz" | "/livez" | "/readyz" => health(served.pulse.feel().await, verbose),
         "/metrics" => reply(StatusCode::OK, served.metrics.page(&served.ours, &served.node, &served.probes).await),
-        "/metrics/resource" => reply(StatusCode::OK, served.metrics.resources(&served.ours).await),
+        "/metrics/resource" => {
+            let mut page = Page::default();
+            resource::write(&mut page, &served.statistics.summary(true).await);
+            reply(StatusCode::OK, page.finish())
+        }
         path => match path.strip_prefix("/healthz/") {
             Some(part) => {
                 let mut findings = served.pulse.feel().await;
@@ -193,22 +201,27 @@ fn not_found() -> Response<Full<Bytes>> {
     reply(StatusCode::NOT_FOUND, format!("there is {known}\n"))
 }
 
-/// `ok`, as kubelet says it; or each finding, where something is wrong or all is asked for.
 fn health(findings: Findings, verbose: bool) -> Response<Full<Bytes>> {
+    let (status, text) = told(&findings, verbose);
+    reply(status, text)
+}
+
+/// `ok`, as kubelet says it; or each finding, where something is wrong or all is asked for.
+pub fn told(findings: &Findings, verbose: bool) -> (StatusCode, String) {
     let well = findings.iter().all(|(_, found)| found.is_ok());
     let status = if well { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
     if well && !verbose {
-        return reply(status, "ok".into());
+        return (status, "ok".into());
     }
     let mut text = String::new();
-    for (name, found) in &findings {
+    for (name, found) in findings {
         match found {
             Ok(()) => text.push_str(&format!("[+]{name} ok\n")),
             Err(why) => text.push_str(&format!("[-]{name} failed: {why}\n")),
         }
     }
     text.push_str(if well { "healthz check passed\n" } else { "healthz check failed\n" });
-    reply(status, text)
+    (status, text)
 }
 
 fn reply(status: StatusCode, text: String) -> Response<Full<Bytes>> {

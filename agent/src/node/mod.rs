@@ -12,14 +12,15 @@ pub mod config;
 pub mod control;
 pub mod desired;
 mod former;
-mod health;
+pub mod health;
+mod kubelet;
 mod live;
 mod log_rotation;
-mod metrics;
+pub mod metrics;
 mod notify;
 pub mod operations;
 pub mod order;
-mod ours;
+pub mod ours;
 mod quiet;
 mod reconcile;
 mod serving;
@@ -47,12 +48,15 @@ use self::control::Control;
 use self::desired::disk::Disk;
 use self::metrics::Metrics;
 use self::operations::Operations;
+use self::ours::Ours;
 use self::quiet::Quiet;
 use self::reconcile::Reconciler;
 pub use self::serving::Listen;
 use self::serving::Serving;
 use self::shown::Shown;
 use self::sources::{Pace, Place};
+use crate::access::Access;
+use crate::api::Api;
 use crate::channel::{self, Cri};
 use crate::cli::Global;
 use crate::cri_socket::Server;
@@ -63,6 +67,8 @@ use crate::engine::notice::{Event, Notice};
 use crate::engine::{Engine, Options};
 use crate::events::{Events, Happening, Severity};
 use crate::host::qos::PodCgroups;
+use crate::kubelet::pods::Names;
+use crate::kubelet::stats::Statistics;
 use crate::local;
 use crate::net::network::Network;
 use crate::net::object::Board;
@@ -176,6 +182,14 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         ..care::Options::new(settings.clone(), Some(cgroups), operations.settings())
     };
     let care = Care::new(cri_client.clone(), store.clone(), care);
+    let names = Names { node: settings.node.name.clone(), mirrored: wish.cluster.is_some() };
+    let statistics = Statistics::new(
+        Ours::new(cri_client.clone(), &settings.labels),
+        store.clone(),
+        care.meter(),
+        names.clone(),
+        settings.root_dir.clone(),
+    );
     let (working, watched, quiet) = (operations.listener(), care.watched(), Quiet::default());
     let calming = tokio::spawn(quiet.clone().run());
     // The beginning, too, is something that happens.
@@ -197,9 +211,12 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let (control, commands) = Control::new();
     // What runs behind another endpoint has its sessions there, too.
     let own = wish.endpoint.is_none().then(|| runtime.clone());
-    let api = serving.begin(serving::api(store.clone(), cri_client.clone(), own, control.clone(), &settings))?;
+    let access = Access::new(store.clone(), cri_client.clone(), own, settings.log_dir.clone());
+    let api = serving.begin(Api::new(access.clone(), Arc::new(control.clone())))?;
     let metrics = operations.metrics();
-    let working = operations.begin(control.clone(), &engine, wish.endpoint.is_none());
+    let served = operations.served(control.clone(), &engine, statistics.clone());
+    let config = operations.settings();
+    let working = operations.begin(control.clone(), &engine, served.clone(), wish.endpoint.is_none());
     let (snapshots, looks) = mpsc::channel(SNAPSHOTS);
     let (look, looks_at_once) = watch::channel(());
     let mut reconciler = Reconciler::new(engine.clone(), disk, shown, settings.node.name.clone(), look, network);
@@ -219,6 +236,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         listener: Box::new(hear(events.clone(), metrics)),
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
+    let around = kubelet::Around { access, served, config, statistics, names, settings: &settings };
+    let asked = kubelet::begin(around, membership.as_ref())?;
     let following: Vec<_> = wish
         .places
         .iter()
@@ -246,7 +265,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         let steps = node_settings.borrow().shutdown.clone();
         reconciler.shut_down(&steps, signals.next()).await;
     }
-    drop((api, control, membership));
+    drop((api, asked, control, membership));
     following.into_iter().for_each(|task| task.abort());
     telling.abort();
     calming.abort();

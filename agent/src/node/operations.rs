@@ -21,6 +21,7 @@ use crate::channel::Channel;
 use crate::engine::Engine;
 use crate::engine::config::Settings;
 use crate::engine::notice::{Event, Notice};
+use crate::kubelet::stats::Statistics;
 use crate::logging;
 
 /// What the service is told on its command line.
@@ -102,14 +103,19 @@ impl Operations {
         }
     }
 
+    /// What the agent tells of itself.
+    pub fn served(&self, control: Control, engine: &Engine, statistics: Statistics) -> Served {
+        let (cri, settings) = (engine.cri().clone(), engine.settings());
+        let pulse = Pulse::new(control, cri.clone());
+        let (node, ours) = (settings.node.name.clone(), Ours::new(cri, &settings.labels));
+        Served { pulse, metrics: self.metrics.clone(), ours, statistics, probes: engine.probe_counts(), node }
+    }
+
     /// Begins its work. `rotates` says whether the runtime puts logs aside itself.
-    pub fn begin(self, control: Control, engine: &Engine, rotates: bool) -> Working {
+    pub fn begin(self, control: Control, engine: &Engine, served: Served, rotates: bool) -> Working {
         let (cri, settings) = (engine.cri().clone(), engine.settings());
         let mut tasks = JoinSet::new();
-        let pulse = Pulse::new(control.clone(), cri.clone());
-        let (node, ours) = (settings.node.name.clone(), Ours::new(cri.clone(), &settings.labels));
-        let served =
-            Served { pulse: pulse.clone(), metrics: self.metrics.clone(), ours, probes: engine.probe_counts(), node };
+        let pulse = served.pulse.clone();
         tasks.spawn(health::serve(self.settings.subscribe(), served));
         let keeper = LogKeeper {
             ours: Ours::new(cri, &settings.labels),

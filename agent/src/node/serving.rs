@@ -2,18 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use runtime::Runtime;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::control::{Control, Deleted, Refusal};
 use crate::api::{self, Api, Doing, Error, Identity, Tcp, serve_socket};
-use crate::channel::Cri;
 use crate::cri_socket::Place;
 use crate::engine::config::Settings;
 use crate::engine::notice::Notice;
@@ -66,11 +63,6 @@ impl Serving {
         }
         Ok(serving)
     }
-}
-
-/// The API of a node whose objects are in `store` and whose pods run behind `cri`.
-pub fn api(store: Store, cri: Cri, runtime: Option<Runtime>, control: Control, settings: &Settings) -> Api {
-    Api::new(store, cri, runtime, Arc::new(control), settings.log_dir.clone())
 }
 
 /// Makes events of what the workers tell, after `also` has heard of it.

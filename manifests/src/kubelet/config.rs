@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 
+use super::server::Server;
+
 /// The settings of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -53,6 +55,8 @@ pub struct Config {
     pub shutdown: Vec<ShutdownStep>,
     /// `healthzBindAddress` and `healthzPort`.
     pub health: Health,
+    /// kubelet's own API.
+    pub server: Server,
     /// `oomScoreAdj` of the agent.
     pub oom_score_adj: i32,
     /// `logging`: the agent's own messages.
@@ -86,6 +90,7 @@ impl Default for Config {
             max_container_restart_period: Duration::from_secs(300),
             shutdown: Vec::new(),
             health: Health::default(),
+            server: Server::default(),
             oom_score_adj: -999,
             logging: Logging::default(),
             cluster: Cluster::default(),

@@ -4,6 +4,7 @@ mod cluster;
 mod config;
 mod eviction;
 mod read;
+mod server;
 mod settings;
 mod shutdown;
 pub(crate) mod table;
@@ -14,6 +15,7 @@ pub use config::{
     ShutdownStep, Signal, Threshold,
 };
 pub use read::read;
+pub use server::{Authorization, PORT, Server};
 
 /// The domain below which pods and services have their names, where nobody says another.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::types::{KubeletConfiguration, LoggingConfiguration};
 use super::{Config, ContainerLogs, Health, ImageGc, LogFormat, Logging, Pulls, Reserved, Resources};
-use super::{cluster, eviction, shutdown, types};
+use super::{cluster, eviction, server, shutdown, types};
 use crate::diagnostic::Severity::Error;
 use crate::duration;
 use crate::path::Path;
@@ -71,6 +71,7 @@ pub(super) fn of(raw: &KubeletConfiguration, root: &Node, report: &mut Report<'_
         max_container_restart_period: restart_period(raw, &mut checker),
         shutdown: shutdown::of(raw, &mut checker),
         health: health(raw, &mut checker),
+        server: server::of(raw, &mut checker),
         oom_score_adj: oom_score_adj(raw, &mut checker),
         logging: raw.logging.as_ref().map_or_else(Logging::default, |it| logging(it, &mut checker)),
         cluster: cluster::of(raw, &mut checker),
@@ -273,11 +274,15 @@ impl Checker<'_, '_> {
         u32::try_from(value).unwrap_or(default)
     }
 
-    fn path(&mut self, name: &str, text: Option<&String>) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, name: &str, text: Option<&String>) -> Option<PathBuf> {
+        self.path_at(&Path::default().field(name), text)
+    }
+
+    pub(super) fn path_at(&mut self, path: &Path, text: Option<&String>) -> Option<PathBuf> {
         let text = text?;
         if !text.starts_with('/') {
             let message = format!("`{}` is not absolute", clip(text));
-            self.error(&Path::default().field(name), message, Some("begin it with `/`".into()));
+            self.error(path, message, Some("begin it with `/`".into()));
         }
         Some(PathBuf::from(text))
     }

@@ -3,7 +3,6 @@
 use crate::schema::support::{Fields, Support, not_yet_unless};
 use Support::{Ignored, Runs};
 
-const SERVER: Support = Ignored("there is no kubelet API to serve; `--api-listen` serves the Kubernetes API");
 const CLUSTER: Support = Ignored("what the API server says is followed as it says it");
 const NETWORK: Support = Ignored("the network is Coracle's own");
 const DEBUG: Support = Ignored("there is no such endpoint");
@@ -17,7 +16,10 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
             (
                 Runs,
                 &[
+                    "address",
                     "apiVersion",
+                    "authentication",
+                    "authorization",
                     "clusterDomain",
                     "containerLogMaxFiles",
                     "containerLogMaxSize",
@@ -25,6 +27,9 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                     "containerLogMonitorInterval",
                     "containerRuntimeEndpoint",
                     "crashLoopBackOff",
+                    "enableDebuggingHandlers",
+                    "enableServer",
+                    "enableSystemLogHandler",
                     "eventBurst",
                     "eventRecordQPS",
                     "evictionHard",
@@ -59,7 +64,9 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                     "oomScoreAdj",
                     "podPidsLimit",
                     "podsPerCore",
+                    "port",
                     "providerID",
+                    "readOnlyPort",
                     "registerNode",
                     "registerWithTaints",
                     "registryBurst",
@@ -75,25 +82,14 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                     "staticPodPath",
                     "staticPodURL",
                     "staticPodURLHeader",
+                    "streamingConnectionIdleTimeout",
                     "systemReserved",
-                ],
-            ),
-            (
-                SERVER,
-                &[
-                    "address",
-                    "authentication",
-                    "authorization",
-                    "enableServer",
-                    "port",
-                    "readOnlyPort",
                     "tlsCertFile",
-                    "tlsCipherSuites",
-                    "tlsCurvePreferences",
                     "tlsMinVersion",
                     "tlsPrivateKeyFile",
                 ],
             ),
+            (Ignored("those that are known to be good are used"), &["tlsCipherSuites", "tlsCurvePreferences"]),
             (CLUSTER, &["configMapAndSecretChangeDetectionStrategy", "contentType", "enableControllerAttachDetach"]),
             (NETWORK, &["hairpinMode", "iptablesDropBit", "iptablesMasqueradeBit", "makeIPTablesUtilChains"]),
             (
@@ -101,9 +97,7 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                 &[
                     "enableContentionProfiling",
                     "enableDebugFlagsHandler",
-                    "enableDebuggingHandlers",
                     "enableProfilingHandler",
-                    "enableSystemLogHandler",
                     "enableSystemLogQuery",
                     "showHiddenMetricsForVersion",
                 ],
@@ -112,7 +106,6 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
             (Ignored("a pod is looked at when something happens to it"), &["syncFrequency"]),
             (Ignored("both cgroup versions are as good"), &["failCgroupV1"]),
             (Ignored("swap does no harm: pods get none"), &["failSwapOn"]),
-            (Ignored("no stream is cut off for being idle"), &["streamingConnectionIdleTimeout"]),
             (Ignored("sizes are taken when they are asked for"), &["volumeStatsAggPeriod"]),
             (Ignored("no volume plugin is called"), &["volumePluginDir"]),
             (Ignored("the kernel tells of memory pressure by itself"), &["kernelMemcgNotification"]),
@@ -167,6 +160,12 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
     ("Taint", &[(Runs, &["key", "value", "effect"]), (Ignored("the API server writes it"), &["timeAdded"])]),
     ("MemorySwapConfiguration", &[(not_yet_unless(&["NoSwap", ""]), &["swapBehavior"])]),
     ("ShutdownGracePeriodByPodPriority", &[(Runs, &["priority", "shutdownGracePeriodSeconds"])]),
+    ("AuthenticationConfiguration", &[(Runs, &["anonymous", "webhook", "x509"])]),
+    ("X509Authentication", &[(Runs, &["clientCAFile"])]),
+    ("WebhookAuthentication", &[(Runs, &["cacheTTL", "enabled"])]),
+    ("AnonymousAuthentication", &[(Runs, &["enabled"])]),
+    ("AuthorizationConfiguration", &[(Runs, &["mode", "webhook"])]),
+    ("WebhookAuthorization", &[(Runs, &["cacheAuthorizedTTL", "cacheUnauthorizedTTL"])]),
     ("CrashLoopBackOffConfig", &[(Runs, &["maxContainerRestartPeriod"])]),
     (
         "LoggingConfiguration",

@@ -45,7 +45,7 @@ fn what_kubeadm_writes_is_accepted_with_warnings() {
     let errors: Vec<_> = diagnostics.iter().filter(|it| it.severity == Severity::Error).collect();
     assert!(errors.is_empty(), "{errors:#?}");
     let warned: Vec<_> = diagnostics.iter().map(|it| it.path.as_str()).collect();
-    assert_eq!(warned, ["authentication", "authorization", "cgroupDriver", "logging.options"]);
+    assert_eq!(warned, ["cgroupDriver", "logging.options"]);
     assert_eq!(config.as_ref().unwrap().cluster.rotate_certificates, Some(true));
     assert_eq!(config.unwrap().static_pod_path.unwrap().to_str(), Some("/etc/kubernetes/manifests"));
 }

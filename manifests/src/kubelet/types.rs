@@ -74,31 +74,31 @@ pub(crate) struct KubeletConfiguration {
     pub(super) feature_gates: Option<BTreeMap<String, bool>>,
 
     // What follows is known by name alone.
-    enable_server: Option<bool>,
-    address: Option<String>,
-    port: Option<i32>,
-    read_only_port: Option<i32>,
-    tls_cert_file: Option<String>,
-    tls_private_key_file: Option<String>,
+    pub(super) enable_server: Option<bool>,
+    pub(super) address: Option<String>,
+    pub(super) port: Option<i32>,
+    pub(super) read_only_port: Option<i32>,
+    pub(super) tls_cert_file: Option<String>,
+    pub(super) tls_private_key_file: Option<String>,
     tls_cipher_suites: Option<Vec<String>>,
     tls_curve_preferences: Option<Vec<i32>>,
-    tls_min_version: Option<String>,
+    pub(super) tls_min_version: Option<String>,
     pub(super) rotate_certificates: Option<bool>,
     #[serde(rename = "serverTLSBootstrap")]
     pub(super) server_tls_bootstrap: Option<bool>,
-    authentication: Option<Opaque>,
-    authorization: Option<Opaque>,
+    pub(super) authentication: Option<AuthenticationConfiguration>,
+    pub(super) authorization: Option<AuthorizationConfiguration>,
     image_pull_credentials_verification_policy: Option<String>,
     preloaded_images_verification_allowlist: Option<Vec<String>>,
     #[serde(rename = "eventRecordQPS")]
     pub(super) event_record_qps: Option<i32>,
     pub(super) event_burst: Option<i32>,
-    enable_debugging_handlers: Option<bool>,
+    pub(super) enable_debugging_handlers: Option<bool>,
     enable_contention_profiling: Option<bool>,
     pub(super) cluster_domain: Option<String>,
     #[serde(rename = "clusterDNS")]
     cluster_dns: Option<Vec<String>>,
-    streaming_connection_idle_timeout: Option<String>,
+    pub(super) streaming_connection_idle_timeout: Option<String>,
     pub(super) node_status_report_frequency: Option<String>,
     pub(super) node_lease_duration_seconds: Option<i32>,
     volume_stats_agg_period: Option<String>,
@@ -153,7 +153,7 @@ pub(crate) struct KubeletConfiguration {
     #[serde(rename = "providerID")]
     pub(super) provider_id: Option<String>,
     kernel_memcg_notification: Option<bool>,
-    enable_system_log_handler: Option<bool>,
+    pub(super) enable_system_log_handler: Option<bool>,
     enable_system_log_query: Option<bool>,
     pub(super) shutdown_grace_period_by_pod_priority: Option<Vec<ShutdownGracePeriodByPodPriority>>,
     reserved_memory: Option<Vec<Opaque>>,
@@ -222,4 +222,55 @@ pub(crate) struct LoggingConfiguration {
     pub(super) verbosity: Option<i32>,
     vmodule: Option<Vec<Opaque>>,
     options: Option<Opaque>,
+}
+
+/// `authentication`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct AuthenticationConfiguration {
+    pub(super) x509: Option<X509Authentication>,
+    pub(super) webhook: Option<WebhookAuthentication>,
+    pub(super) anonymous: Option<AnonymousAuthentication>,
+}
+
+/// `authentication.x509`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct X509Authentication {
+    #[serde(rename = "clientCAFile")]
+    pub(super) client_ca_file: Option<String>,
+}
+
+/// `authentication.webhook`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct WebhookAuthentication {
+    pub(super) enabled: Option<bool>,
+    #[serde(rename = "cacheTTL")]
+    pub(super) cache_ttl: Option<String>,
+}
+
+/// `authentication.anonymous`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct AnonymousAuthentication {
+    pub(super) enabled: Option<bool>,
+}
+
+/// `authorization`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct AuthorizationConfiguration {
+    pub(super) mode: Option<String>,
+    pub(super) webhook: Option<WebhookAuthorization>,
+}
+
+/// `authorization.webhook`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct WebhookAuthorization {
+    #[serde(rename = "cacheAuthorizedTTL")]
+    pub(super) cache_authorized_ttl: Option<String>,
+    #[serde(rename = "cacheUnauthorizedTTL")]
+    pub(super) cache_unauthorized_ttl: Option<String>,
 }

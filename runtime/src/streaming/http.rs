@@ -26,6 +26,8 @@ pub struct State {
     pub core: Arc<Core>,
     /// Prepared sessions.
     pub sessions: Sessions,
+    /// How a connection is bounded.
+    pub config: Config,
 }
 
 /// How the client wants to go on.
@@ -162,7 +164,7 @@ fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
 
 async fn converse(state: &State, wanted: Wanted, agreed: Agreed, io: impl super::channels::Transport) {
     let core = Arc::clone(&state.core);
-    let (config, verb) = (Config::default(), wanted.verb());
+    let (config, verb) = (state.config.clone(), wanted.verb());
     let done = async {
         match (wanted, agreed) {
             (Wanted::Exec { container, exec, stdout, stderr }, Agreed::Command(protocol)) => {

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::channels::Transport;
+use super::channels::{Config, Transport};
 use super::http::{State, answer};
 use super::tls::Identity;
 use crate::core::Core;
@@ -67,7 +67,7 @@ impl Server {
         let address = listener.local_addr().during(operation)?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         sessions.serve_at(format!("{scheme}://{address}"))?;
-        Ok(Self { listener, address, tls, state: Arc::new(State { core, sessions }) })
+        Ok(Self { listener, address, tls, state: Arc::new(State { core, sessions, config: Config::default() }) })
     }
 
     /// Where it listens.

@@ -15,13 +15,13 @@ mod limits;
 mod message;
 mod node_object;
 mod pressure;
-mod rank;
+pub mod rank;
 pub mod registry;
 mod signals;
 mod stalls;
 mod system;
 pub mod threshold;
-mod usage;
+pub mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use manifests::kubelet::Config;
 use tokio::sync::{mpsc, watch};
 
 pub use self::threshold::Condition;
+use self::usage::Meter;
 use crate::channel::Cri;
 use crate::engine::config::{Cgroups, Settings};
 use crate::engine::notice::{Event, Notice, Pull};
@@ -120,11 +121,11 @@ impl Options {
 }
 
 /// Takes care of a node.
-#[derive(Debug)]
 pub struct Care {
     cri: Cri,
     store: Store,
     options: Options,
+    meter: Meter,
     clock: Clock,
     pulled: (mpsc::Sender<String>, mpsc::Receiver<String>),
 }
@@ -138,7 +139,13 @@ pub struct Watched {
 impl Care {
     /// Of the node whose containers are reached by `cri`; its Node object is kept in `store`.
     pub fn new(cri: Cri, store: Store, options: Options) -> Self {
-        Care { cri, store, options, clock: Clock::start(), pulled: mpsc::channel(PULLS) }
+        let meter = Meter::new(cri.clone(), options.settings.clone(), options.cgroups.clone());
+        Care { cri, store, options, meter, clock: Clock::start(), pulled: mpsc::channel(PULLS) }
+    }
+
+    /// What measures pods: whoever else asks it makes no directory be measured twice.
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 
     /// What others may know of it.

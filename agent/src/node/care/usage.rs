@@ -97,6 +97,24 @@ impl Meter {
                 used.layer = used.layer + Disk { bytes: of(&layer.used_bytes), inodes: of(&layer.inodes_used) };
             }
         }
+        self.look_at(pods, by_pod).await
+    }
+
+    /// What these pods take of disks, by uid.
+    pub async fn disks(&self, pods: Vec<Pod>) -> Result<HashMap<String, PodUsage>, Status> {
+        self.look_at(pods, HashMap::new()).await
+    }
+
+    /// What all pods together use, where that is known.
+    pub fn of_all(&self) -> Option<runtime::cgroup::Stats> {
+        self.cgroups.as_ref()?.usage_of_all().ok()?
+    }
+
+    async fn look_at(
+        &self,
+        pods: Vec<Pod>,
+        by_pod: HashMap<String, BTreeMap<String, ContainerUsage>>,
+    ) -> Result<HashMap<String, PodUsage>, Status> {
         let meter = self.clone();
         let looked = tokio::task::spawn_blocking(move || {
             let survey = meter.disks.survey();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use tower::{Service, util::BoxCloneSyncService};
 
+use super::histogram::Histogram;
 use super::text::{Kind, Page};
 use crate::channel::{Channel, ChannelError};
 
@@ -65,10 +66,8 @@ pub struct Calls {
 
 #[derive(Clone, Debug, Default)]
 struct Tally {
-    count: u64,
     errors: u64,
-    sum: f64,
-    buckets: [u64; BOUNDS.len()],
+    took: Histogram<{ BOUNDS.len() }>,
 }
 
 impl Calls {
@@ -95,13 +94,8 @@ impl Calls {
     fn note(&self, operation: String, took: Duration, failed: bool) {
         let mut all = self.by_operation.lock().unwrap_or_else(PoisonError::into_inner);
         let tally = all.entry(operation).or_default();
-        let seconds = took.as_secs_f64();
-        tally.count += 1;
         tally.errors += u64::from(failed);
-        tally.sum += seconds;
-        for (bucket, bound) in tally.buckets.iter_mut().zip(BOUNDS) {
-            *bucket += u64::from(seconds <= bound);
-        }
+        tally.took.note(took.as_secs_f64(), &BOUNDS);
     }
 
     /// Writes them, under kubelet's names.
@@ -110,7 +104,7 @@ impl Calls {
 
         page.family("kubelet_runtime_operations_total", Kind::Counter, "Requests to the container runtime.");
         for (operation, tally) in &all {
-            page.sample("kubelet_runtime_operations_total", &[(LABEL, operation.as_str())], tally.count as f64);
+            page.sample("kubelet_runtime_operations_total", &[(LABEL, operation.as_str())], tally.took.count() as f64);
         }
         let name = "kubelet_runtime_operations_errors_total";
         page.family(name, Kind::Counter, "Requests to the container runtime that failed.");
@@ -120,13 +114,7 @@ impl Calls {
         let name = "kubelet_runtime_operations_duration_seconds";
         page.family(name, Kind::Histogram, "How long requests to the container runtime took.");
         for (operation, tally) in &all {
-            let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
-            let counts = tally.buckets.iter().chain([&tally.count]);
-            for (bound, count) in bounds.zip(counts) {
-                page.sample(&format!("{name}_bucket"), &[(LABEL, operation.as_str()), ("le", &bound)], *count as f64);
-            }
-            page.sample(&format!("{name}_sum"), &[(LABEL, operation.as_str())], tally.sum);
-            page.sample(&format!("{name}_count"), &[(LABEL, operation.as_str())], tally.count as f64);
+            tally.took.write(page, name, &[(LABEL, operation.as_str())], &BOUNDS);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What the agent can be asked for in numbers: in Prometheus' text format, under kubelet's names where they fit.
 
 mod calls;
-mod process;
+mod histogram;
+pub mod process;
 mod text;
-mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cri_proto::cri;
 
 pub use calls::Calls;
-use text::{Kind, Page};
+pub use histogram::Histogram;
+pub use text::{Kind, Page};
 
 use super::ours::Ours;
+use crate::engine::config::names::PodKey;
 use crate::engine::notice::{Event, Notice, Pull};
 use crate::engine::probe::Counts;
 
@@ -74,21 +76,39 @@ impl Metrics {
     /// The agent's page. What the runtime does not say is left out of it.
     pub async fn page(&self, ours: &Ours, node: &str, probes: &Counts) -> String {
         let mut page = Page::default();
+        self.write(&mut page, ours, node, probes).await;
+        page.finish()
+    }
+
+    /// Writes it.
+    pub async fn write(&self, page: &mut Page, ours: &Ours, node: &str, probes: &Counts) {
         page.family("coracle_build_info", Kind::Gauge, "The version of the agent; always 1.");
         page.sample("coracle_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
         page.family("kubelet_node_name", Kind::Gauge, "The node's name; always 1.");
         page.sample("kubelet_node_name", &[("node", node)], 1.0);
-        process::write(&mut page);
-        self.write_happened(&mut page);
-        write_probes(&mut page, probes);
-        write_running(&mut page, ours).await;
-        self.calls.write(&mut page);
-        page.finish()
+        process::write(page);
+        self.write_happened(page);
+        self.write_probes(page, probes, |pod| pod.name.clone());
+        write_running(page, ours).await;
+        self.calls.write(page);
     }
 
-    /// What pods and containers use, as kubelet's `/metrics/resource` tells it.
-    pub async fn resources(&self, ours: &Ours) -> String {
-        usage::page(ours).await
+    /// Writes what probes answered; `name` says what a pod is called.
+    pub fn write_probes(&self, page: &mut Page, probes: &Counts, name: impl Fn(&PodKey) -> String) {
+        let family = "prober_probe_total";
+        let help = "Cumulative number of a liveness, readiness or startup probe for a container by result.";
+        page.family(family, Kind::Counter, help);
+        for (counted, count) in probes.read() {
+            let labels = [
+                ("container", counted.container.as_str()),
+                ("namespace", &counted.pod.namespace),
+                ("pod", &name(&counted.pod)),
+                ("pod_uid", &counted.pod.uid),
+                ("probe_type", &counted.kind.to_string()),
+                ("result", counted.result),
+            ];
+            page.sample(family, &labels, count as f64);
+        }
     }
 
     fn write_happened(&self, page: &mut Page) {
@@ -129,22 +149,6 @@ impl Metrics {
     }
 }
 
-fn write_probes(page: &mut Page, probes: &Counts) {
-    let name = "prober_probe_total";
-    page.family(name, Kind::Counter, "Probes of containers that were asked, by their answer.");
-    for (counted, count) in probes.read() {
-        let labels = [
-            ("container", counted.container.as_str()),
-            ("namespace", &counted.pod.namespace),
-            ("pod", &counted.pod.name),
-            ("pod_uid", &counted.pod.uid),
-            ("probe_type", &counted.kind.to_string()),
-            ("result", counted.result),
-        ];
-        page.sample(name, &labels, count as f64);
-    }
-}
-
 async fn write_running(page: &mut Page, ours: &Ours) {
     if let Ok(sandboxes) = ours.sandboxes().await {
         let ready = |it: &&cri::PodSandbox| it.state() == cri::PodSandboxState::SandboxReady;
@@ -168,7 +172,6 @@ async fn write_running(page: &mut Page, ours: &Ours) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::config::names::PodKey;
 
     #[test]
     fn what_happens_is_counted() {

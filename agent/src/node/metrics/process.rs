@@ -7,10 +7,6 @@ const USER_HZ: f64 = 100.0;
 
 /// Writes it; what cannot be read is left out.
 pub fn write(page: &mut Page) {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The second field, in parentheses, may hold anything.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3).and_then(|it| it.parse::<f64>().ok());
     let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let name = "process_cpu_seconds_total";
     page.single(name, Kind::Counter, "CPU time of the agent.", cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9);
@@ -18,16 +14,28 @@ pub fn write(page: &mut Page) {
         let name = "process_resident_memory_bytes";
         page.single(name, Kind::Gauge, "Resident memory of the agent.", kibibytes * 1024.0);
     }
-    if let (Some(since_boot), Some(boot)) = (field(22), boot_time()) {
-        let name = "process_start_time_seconds";
-        page.single(name, Kind::Gauge, "When the agent was started, since 1970.", boot + since_boot / USER_HZ);
-    }
+    write_start(page);
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
         page.single("process_open_fds", Kind::Gauge, "Files that the agent has open.", open.count() as f64);
     }
     if let Some(threads) = field(20) {
         page.single("process_threads", Kind::Gauge, "Threads of the agent.", threads);
     }
+}
+
+/// Writes when it was started.
+pub fn write_start(page: &mut Page) {
+    if let (Some(since_boot), Some(boot)) = (field(22), boot_time()) {
+        let name = "process_start_time_seconds";
+        page.single(name, Kind::Gauge, "When the agent was started, since 1970.", boot + since_boot / USER_HZ);
+    }
+}
+
+/// A field of `/proc/self/stat`, by its number in proc(5).
+fn field(number: usize) -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field, in parentheses, may hold anything.
+    stat.rsplit(')').next()?.split_whitespace().nth(number - 3)?.parse().ok()
 }
 
 fn resident() -> Option<f64> {

@@ -33,6 +33,11 @@ impl Page {
 
     /// A sample.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.sample_at(name, labels, value, None);
+    }
+
+    /// A sample that was taken at some time, in thousandths of a second since 1970.
+    pub fn sample_at(&mut self, name: &str, labels: &[(&str, &str)], value: f64, at: Option<i64>) {
         self.text.push_str(name);
         if !labels.is_empty() {
             self.text.push('{');
@@ -46,7 +51,10 @@ impl Page {
             }
             self.text.push('}');
         }
-        let _ = writeln!(self.text, " {value}");
+        let _ = match at {
+            Some(at) => writeln!(self.text, " {value} {at}"),
+            None => writeln!(self.text, " {value}"),
+        };
     }
 
     /// A family of one sample without labels.
@@ -82,10 +90,11 @@ mod tests {
         page.family("a_total", Kind::Counter, "How many.");
         page.sample("a_total", &[("pod", "x\"\\\n"), ("n", "")], 3.0);
         page.single("b", Kind::Gauge, "How much.", 0.25);
+        page.sample_at("b", &[], 1.0, Some(5));
         assert_eq!(
             page.finish(),
             "# HELP a_total How many.\n# TYPE a_total counter\na_total{pod=\"x\\\"\\\\\\n\",n=\"\"} 3\n\
-             # HELP b How much.\n# TYPE b gauge\nb 0.25\n"
+             # HELP b How much.\n# TYPE b gauge\nb 0.25\nb 1 5\n"
         );
     }
 }

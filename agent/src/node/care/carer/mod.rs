@@ -55,13 +55,13 @@ pub(super) struct Carer {
 
 impl Carer {
     pub(super) fn new(care: Care, pods: Arc<dyn Pods>) -> Self {
-        let Care { cri, store, mut options, clock, pulled } = care;
+        let Care { cri, store, mut options, meter, clock, pulled } = care;
         let config = options.config.borrow_and_update().clone();
         let owned = options.foreign.then(|| Pulled::open(&options.settings.root_dir));
         Carer {
             pressure: Pressure::new(Vec::new(), Duration::ZERO),
             collector: Collector::new(cri.clone(), owned),
-            meter: Meter::new(cri.clone(), options.settings.clone(), options.cgroups.clone()),
+            meter,
             comeback: Comeback::default(),
             pulled: pulled.1,
             system: None,

@@ -28,6 +28,24 @@ impl Query {
         self.values.get(name)?.first().map(String::as_str).filter(|it| !it.is_empty())
     }
 
+    /// Sets an option, whatever it was.
+    pub fn set(&mut self, name: &str, value: String) {
+        self.values.insert(name.to_owned(), vec![value]);
+    }
+
+    /// Takes an option away.
+    pub fn remove(&mut self, name: &str) {
+        self.values.remove(name);
+    }
+
+    /// These options, and of others those that are not here.
+    pub fn or(mut self, others: Self) -> Self {
+        for (name, values) in others.values {
+            self.values.entry(name).or_insert(values);
+        }
+        self
+    }
+
     /// All values of an option.
     pub fn all(&self, name: &str) -> &[String] {
         self.values.get(name).map_or(&[], Vec::as_slice)

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use futures_util::stream;
 use hyper::Response;
@@ -14,18 +13,21 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::body::{self, Body};
 use super::error::Error;
 use super::query::Query;
-use super::{Inner, target};
+use super::{Access, target};
 use crate::engine::config::names::{PodKey, log_path};
 use crate::logs::{Assembler, Entry, Follower, Stream};
-use crate::store::{Kind, Store};
+use crate::store::Store;
 
 /// Bytes read at a time.
 const CHUNK: usize = 64 * 1024;
 
 /// What of a log a client wants to see.
 #[derive(Clone, Debug, Default)]
-struct Options {
+pub struct Options {
     follow: bool,
+    previous: bool,
+    /// How many bytes are sent at most.
+    most: Option<u64>,
     timestamps: bool,
     since: Option<Timestamp>,
     tail: Option<u64>,
@@ -41,46 +43,44 @@ struct Instance {
     number: i32,
 }
 
-/// Answers with a container's log.
-pub fn answer(api: &Arc<Inner>, query: &Query, namespace: &str, name: &str) -> Result<Response<Body>, Error> {
-    let options = Options::parse(query)?;
-    // How much is left to send.
-    let most = query.number("limitBytes")?.unwrap_or(u64::MAX);
-    let not_found = || Error::NotFound { kind: Kind::Pod, name: name.to_owned() };
-    let pod = api.store.get::<Pod>(namespace, name).ok_or_else(not_found)?;
-    let container = target::choose(&pod, query.text("container"))?;
-    let number = target::logged(&pod, &container, query.switch("previous")?)?;
-    let key = PodKey::of(&pod);
-    let file = log_path(&container, u32::try_from(number).unwrap_or(0));
-    let path = key.log_directory(&api.log_dir).join(file);
-    let place = if options.follow { Some(api.watcher()?) } else { None };
-    let reading = Reading {
-        store: api.store.clone(),
-        instance: Instance { key, container, number },
-        options,
-        most,
-        path,
-        source: None,
-        assembler: Assembler::default(),
-        last_look: false,
-        _place: place,
-    };
-    Ok(body::text_coming(stream::unfold(Some(reading), |reading| async {
-        let mut reading = reading?;
-        match reading.next().await {
-            Ok(Some(bytes)) => Some((Ok(bytes), Some(reading))),
-            Ok(None) => None,
-            Err(error) => {
-                // The client sees that the log breaks off; the reason is for the operator.
-                tracing::warn!(%error, path = %reading.path.display(), "a log cannot be read");
-                Some((Err(error), None))
+impl Access {
+    /// Answers with a container's log.
+    pub fn log(&self, pod: &Pod, container: Option<&str>, options: Options) -> Result<Response<Body>, Error> {
+        let container = target::choose(pod, container)?;
+        let number = target::logged(pod, &container, options.previous)?;
+        let key = PodKey::of(pod);
+        let file = log_path(&container, u32::try_from(number).unwrap_or(0));
+        let path = key.log_directory(&self.inner.log_dir).join(file);
+        let place = if options.follow { Some(self.watcher()?) } else { None };
+        let reading = Reading {
+            store: self.inner.store.clone(),
+            instance: Instance { key, container, number },
+            most: options.most.unwrap_or(u64::MAX),
+            options,
+            path,
+            source: None,
+            assembler: Assembler::default(),
+            last_look: false,
+            _place: place,
+        };
+        Ok(body::text_coming(stream::unfold(Some(reading), |reading| async {
+            let mut reading = reading?;
+            match reading.next().await {
+                Ok(Some(bytes)) => Some((Ok(bytes), Some(reading))),
+                Ok(None) => None,
+                Err(error) => {
+                    // The client sees that the log breaks off; the reason is for the operator.
+                    tracing::warn!(%error, path = %reading.path.display(), "a log cannot be read");
+                    Some((Err(error), None))
+                }
             }
-        }
-    })))
+        })))
+    }
 }
 
 impl Options {
-    fn parse(query: &Query) -> Result<Self, Error> {
+    /// Reads what a client says.
+    pub fn parse(query: &Query) -> Result<Self, Error> {
         let since = match (query.seconds("sinceSeconds")?, query.time("sinceTime")?) {
             (Some(_), Some(_)) => {
                 let why = "at most one of sinceTime or sinceSeconds may be specified";
@@ -103,7 +103,8 @@ impl Options {
             return Err(Error::BadRequest("tailLines and specific stream are mutually exclusive for now".into()));
         }
         let (follow, timestamps) = (query.switch("follow")?, query.switch("timestamps")?);
-        Ok(Self { follow, timestamps, since, tail, stream })
+        let (previous, most) = (query.switch("previous")?, query.number("limitBytes")?);
+        Ok(Self { follow, previous, most, timestamps, since, tail, stream })
     }
 }
 
