@@ -4,7 +4,7 @@
 //! ```text
 //!  pods ──want──> references ──> a watch each ──> state ──> engine: what each pod has
 //!                                                  │  └───> Known: whom to hold back, because nobody has asked yet
-//!                                                  └──────> ROOT/cluster/objects: for the next start, with no server
+//!                                                  └──────> ROOT/desired/objects: for the next start, with no server
 //! ```
 
 mod disk;
