@@ -41,6 +41,8 @@ fn pod(pod: &str, script: &str) -> Value {
     pod["metadata"]["namespace"] = json!("default");
     pod["spec"]["nodeName"] = json!(name());
     pod["spec"]["serviceAccountName"] = json!("default");
+    // With none, the server forgets a pod at once.
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(20);
     pod["spec"]["automountServiceAccountToken"] = json!(false);
     pod
 }
@@ -66,16 +68,26 @@ fn start(node: &Node) -> ApiServer {
 }
 
 /// What runs until it is stopped.
-const KEEPS: &str = "while :; do sleep 0.1; done";
+const KEEPS: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
 fn is(phase: &str) -> impl Fn(&Value) -> bool {
     move |pod: &Value| pod["status"]["phase"] == phase
 }
 
+/// Deletes the pod, and waits until the agent has forgotten it and what it referred to.
 #[track_caller]
-fn end(server: &ApiServer, pod: &str) {
-    server.delete("pods", pod);
-    server.wait_until_gone("pods", pod);
+fn end(node: &Node, agent: &Agent<'_>, server: &ApiServer) {
+    server.delete("pods", "default/web");
+    server.wait_until_gone("pods", "default/web");
+    agent.wait_until_gone("web");
+    let patience = std::time::Instant::now() + e2e::deadline();
+    for records in ["desired/bound", "desired/objects"] {
+        let records = node.root_dir.join(records);
+        while std::fs::read_dir(&records).is_ok_and(|mut entries| entries.next().is_some()) {
+            assert!(std::time::Instant::now() < patience, "{} is never empty", records.display());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
 }
 
 #[test]
@@ -104,7 +116,7 @@ fn a_pod_has_what_it_refers_to_and_sees_it_change() {
         };
         assert!(asked.iter().all(one), "a node reads what its pods refer to: {asked:#?}");
     }
-    end(&server, "default/web");
+    end(&node, &agent, &server);
     agent.stop_with_nothing_left();
 }
 
@@ -127,7 +139,7 @@ fn a_pod_waits_for_what_is_not_there_and_begins_when_it_is() {
     }
     server.create(&settings("one"));
     server.wait_for("pods", "default/web", "running", is("Running"));
-    end(&server, "default/web");
+    end(&node, &agent, &server);
     agent.stop_with_nothing_left();
 }
 
@@ -147,7 +159,7 @@ fn a_pod_whose_objects_cannot_be_asked_for_waits_until_they_can() {
     });
     server.heal();
     server.wait_for("pods", "default/web", "running", is("Running"));
-    end(&server, "default/web");
+    end(&node, &agent, &server);
     agent.stop_with_nothing_left();
 }
 

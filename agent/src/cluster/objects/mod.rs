@@ -190,10 +190,11 @@ impl Shared {
                     tokio::spawn(tokens::keep(self.clone(), token.clone(), holders.get(token).cloned()))
                 }
             };
-            if !tasks.contains_key(&key) {
-                let task = spawn().abort_handle();
-                tasks.insert(key, task);
-            }
+            let task = match tasks.get(&key) {
+                Some(_) => continue,
+                None => spawn().abort_handle(),
+            };
+            tasks.insert(key, task);
         }
     }
 
