@@ -251,3 +251,23 @@ impl Manifest {
         (errors, self.diagnostics.len() - errors)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_an_api_server_can_give_runs_where_one_asks_for_it() {
+        let text =
+            "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: i}], volumes: [
+            {name: v, projected: {sources: [{serviceAccountToken: {path: token, expirationSeconds: 3607}}]}},
+            {name: w, ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], storageClassName: s,
+              resources: {requests: {storage: 1Gi}}, volumeMode: Block}}}}]}}";
+        let source = || [Source { name: "p".to_owned(), text: text.to_owned() }];
+        let errors = |manifest: &Manifest| manifest.count().0;
+        let of_cluster = read_of_cluster(&source());
+        assert_eq!(errors(&of_cluster), 0, "{:?}", of_cluster.diagnostics);
+        assert_eq!(of_cluster.objects.len(), 1);
+        assert_eq!(errors(&read(&source())), 2);
+    }
+}

@@ -13,6 +13,7 @@ use crate::cli::Global;
 use crate::cluster;
 use crate::engine::backoff::Policy;
 use crate::engine::config::Settings;
+use crate::engine::image::Providers;
 use crate::engine::time::parse_duration;
 use crate::failure::BAD_INPUT;
 use crate::host::node::facts;
@@ -68,6 +69,12 @@ pub struct Args {
     /// log directory that is called `pods`]
     #[arg(long, value_name = "DIR")]
     log_links: Option<PathBuf>,
+    /// File that says which programs know credentials for registries (CredentialProviderConfig)
+    #[arg(long, value_name = "FILE", requires = "image_credential_provider_bin_dir")]
+    image_credential_provider_config: Option<PathBuf>,
+    /// Directory of those programs
+    #[arg(long, value_name = "DIR", requires = "image_credential_provider_config")]
+    image_credential_provider_bin_dir: Option<PathBuf>,
     #[command(flatten)]
     cluster: cluster::Flags,
     #[command(flatten)]
@@ -111,6 +118,10 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     global.resolv_conf = global.resolv_conf.or_else(|| config.resolv_conf.clone());
     let mut settings = Settings::of(&global, node)?;
     settings.serves_names = endpoint.is_none();
+    if let (Some(config), Some(dir)) = (&args.image_credential_provider_config, &args.image_credential_provider_bin_dir)
+    {
+        settings.credential_providers = Providers::open(config, dir)?;
+    }
     let wish = Wish {
         settings,
         places,

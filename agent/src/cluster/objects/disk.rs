@@ -1,5 +1,5 @@
-//! What was last known of objects, on disk: `ROOT/cluster/objects/DIGEST.json`, one an object or a token, and
-//! `services.json`. Secrets and tokens lie in there: nobody but root reads them.
+//! What was last known of objects, on disk, beside the desired state: `ROOT/desired/objects/DIGEST.json`, one an object or a
+//! token, and `ROOT/desired/services.json`. Secrets and tokens lie in there: nobody but root reads them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,7 +15,7 @@ use super::references::Reference;
 use super::state::{Item, TokenKey};
 use crate::engine::config::objects::Token;
 use crate::net::services::OfCluster;
-use crate::node::desired::disk::discard;
+use crate::node::desired::disk::{self as desired, discard};
 
 /// The version of the records.
 const VERSION: u32 = 1;
@@ -26,6 +26,7 @@ const SERVICES: &str = "services.json";
 /// The records below one root directory.
 #[derive(Clone, Debug)]
 pub struct Disk {
+    desired: PathBuf,
     directory: PathBuf,
 }
 
@@ -78,26 +79,24 @@ impl Disk {
     /// Makes the directory.
     pub fn open(root: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let directory = root.join("cluster").join("objects");
+        let desired = desired::directory(root);
+        let directory = desired.join("objects");
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         store::sweep_temporaries(&directory)?;
-        Ok(Disk { directory })
+        Ok(Disk { desired, directory })
     }
 
     /// Everything that is recorded. A record that cannot be read is as good as none: the object is asked for again.
     pub fn load(&self) -> io::Result<Recalled> {
         let mut recalled = Recalled::default();
+        let services = self.desired.join(SERVICES);
+        match store::read_json::<Vec<_>>(&services) {
+            Ok(services) => recalled.services = services.map(|services| services.into_iter().collect()),
+            Err(error) => tell(&services, &error),
+        }
         for entry in std::fs::read_dir(&self.directory)? {
             let path = entry?.path();
-            let outcome = match path.file_name().is_some_and(|name| name == SERVICES) {
-                true => store::read_json::<Vec<_>>(&path).map(|services| {
-                    recalled.services = services.map(|services| services.into_iter().collect());
-                }),
-                false => recalled.read(&path),
-            };
-            if let Err(error) = outcome {
-                tracing::warn!(record = %path.display(), %error, "a record of an object of the cluster cannot be used");
-            }
+            recalled.read(&path).unwrap_or_else(|error| tell(&path, &error));
         }
         Ok(recalled)
     }
@@ -121,7 +120,7 @@ impl Disk {
     /// Records the Services.
     pub fn write_services(&self, services: &OfCluster) -> io::Result<()> {
         let services: Vec<_> = services.iter().collect();
-        store::write_json(&self.directory, SERVICES, &services, Durability::Deferred)
+        store::write_json(&self.desired, SERVICES, &services, Durability::Deferred)
     }
 
     /// Forgets everything but these.
@@ -130,12 +129,17 @@ impl Disk {
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name != SERVICES && !name.starts_with('.') && !names.contains(&name) {
+            if !name.starts_with('.') && !names.contains(&name) {
                 discard(&entry.path())?;
             }
         }
         Ok(())
     }
+}
+
+/// Says what cannot be used.
+fn tell(record: &Path, error: &io::Error) {
+    tracing::warn!(record = %record.display(), %error, "a record of an object of the cluster cannot be used");
 }
 
 impl Recalled {

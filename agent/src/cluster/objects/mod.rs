@@ -4,7 +4,7 @@
 //! ```text
 //!  pods ──want──> references ──> a watch each ──> state ──> engine: what each pod has
 //!                                                  │  └───> Known: whom to hold back, because nobody has asked yet
-//!                                                  └──────> ROOT/cluster/objects: for the next start, with no server
+//!                                                  └──────> ROOT/desired/objects: for the next start, with no server
 //! ```
 
 mod disk;
@@ -190,10 +190,11 @@ impl Shared {
                     tokio::spawn(tokens::keep(self.clone(), token.clone(), holders.get(token).cloned()))
                 }
             };
-            if !tasks.contains_key(&key) {
-                let task = spawn().abort_handle();
-                tasks.insert(key, task);
-            }
+            let task = match tasks.get(&key) {
+                Some(_) => continue,
+                None => spawn().abort_handle(),
+            };
+            tasks.insert(key, task);
         }
     }
 

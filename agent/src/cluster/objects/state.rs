@@ -45,10 +45,10 @@ pub enum Answer<T> {
 impl<T> Answer<T> {
     /// Takes a newer answer: what is known stays in use while the API server does not tell anything else.
     fn take(&mut self, newer: Answer<T>) {
-        let keeps = match (&*self, &newer) {
-            (Answer::Is(_), Answer::Unknown(_) | Answer::Refused(_)) => true,
-            (Answer::Missing | Answer::Refused(_), Answer::Unknown(_)) => true,
-            _ => false,
+        let keeps = match &newer {
+            Answer::Unknown(_) => !matches!(self, Answer::Unknown(_)),
+            Answer::Refused(_) => matches!(self, Answer::Is(_)),
+            Answer::Missing | Answer::Is(_) => false,
         };
         if !keeps {
             *self = newer;

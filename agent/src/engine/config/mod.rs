@@ -26,7 +26,7 @@ pub use logs::LogLimits;
 pub use objects::Objects;
 
 use self::resources::Qos;
-use super::image::PullLimits;
+use super::image::{Providers, PullLimits};
 use super::plan::spec_of;
 use crate::cli::Global;
 use crate::net::services::ledger;
@@ -162,6 +162,8 @@ pub struct Settings {
     pub log_limits: LogLimits,
     /// How images are pulled.
     pub pull_limits: PullLimits,
+    /// Programs that know credentials for registries.
+    pub credential_providers: Providers,
     /// Where Services have their addresses; a free range when none is said.
     pub service_ranges: Vec<IpNet>,
     /// The network of pods that name none.
@@ -200,6 +202,7 @@ impl Settings {
             node,
             log_limits: LogLimits::default(),
             pull_limits: PullLimits::default(),
+            credential_providers: Providers::default(),
             service_ranges: service_ranges(global)?,
             default_network: global.default_network.clone(),
             labels: BTreeMap::new(),

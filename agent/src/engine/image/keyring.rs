@@ -27,6 +27,11 @@ impl std::fmt::Debug for Auth {
 }
 
 impl Auth {
+    /// A name and its secret.
+    pub(super) fn login(username: String, password: String) -> Self {
+        Auth { username, password, ..Auth::default() }
+    }
+
     /// For a runtime of ours.
     pub fn node(&self) -> node::RegistryAuth {
         let Auth { username, password, identity_token, registry_token } = self.clone();
@@ -51,7 +56,7 @@ pub struct Keyring {
 
 /// `HOST[:PORT][/PATH]`, where the parts of HOST between dots may be globs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Pattern {
+pub(super) struct Pattern {
     host: String,
     path: String,
 }
@@ -91,9 +96,14 @@ impl Keyring {
                 }
             }
         }
-        // Stable: among equal ones the pod's own order stays.
-        keyring.entries.sort_by(|(a, _), (b, _)| (&b.host, &b.path).cmp(&(&a.host, &a.path)));
+        sort(&mut keyring.entries);
         keyring
+    }
+
+    /// Adds credentials after those that are there.
+    pub(super) fn add(&mut self, mut entries: Vec<(Pattern, Auth)>) {
+        sort(&mut entries);
+        self.entries.extend(entries);
     }
 
     /// The credentials for an image's registry, the most particular first.
@@ -101,6 +111,16 @@ impl Keyring {
         let (host, path) = split_image(image);
         self.entries.iter().filter(|(pattern, _)| pattern.matches(&host, &path)).map(|(_, auth)| auth).collect()
     }
+}
+
+/// The most particular first; stable, for among equal ones the given order stays.
+fn sort(entries: &mut [(Pattern, Auth)]) {
+    entries.sort_by(|(a, _), (b, _)| (&b.host, &b.path).cmp(&(&a.host, &a.path)));
+}
+
+/// The registry of an image.
+pub(super) fn registry_of(image: &str) -> String {
+    split_image(image).0
 }
 
 fn read(data: &BTreeMap<&str, &[u8]>) -> Result<Vec<(Pattern, Auth)>, String> {
@@ -134,7 +154,7 @@ impl Entry {
 
 impl Pattern {
     /// Keys come as `docker login` and people write them: with a scheme, with the API's version as path.
-    fn parse(key: &str) -> Self {
+    pub(super) fn parse(key: &str) -> Self {
         let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
         let (host, path) = key.split_once('/').unwrap_or((key, ""));
         let path = path.trim_end_matches('/');
@@ -142,7 +162,7 @@ impl Pattern {
         Pattern { host: docker_hub(host).to_owned(), path: path.to_owned() }
     }
 
-    fn matches(&self, host: &str, path: &str) -> bool {
+    pub(super) fn matches(&self, host: &str, path: &str) -> bool {
         let (mine, my_port) = self.host.split_once(':').unwrap_or((&self.host, ""));
         let (theirs, their_port) = host.split_once(':').unwrap_or((host, ""));
         let parts = || mine.split('.').zip(theirs.split('.'));
@@ -161,7 +181,7 @@ fn docker_hub(host: &str) -> &str {
 }
 
 /// Registry and repository of an image, as Docker reads its name.
-fn split_image(image: &str) -> (String, String) {
+pub(super) fn split_image(image: &str) -> (String, String) {
     match image.split_once('/') {
         Some((host, path)) if host == "localhost" || host.contains(['.', ':']) => {
             (docker_hub(host).into(), path.into())

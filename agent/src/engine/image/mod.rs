@@ -3,6 +3,7 @@
 mod keyring;
 mod limits;
 mod progress;
+mod providers;
 
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use tonic::{Code, Status};
 use self::keyring::{Auth, Keyring};
 pub use self::limits::PullLimits;
 use self::progress::Tally;
+pub use self::providers::Providers;
 use super::Engine;
 use super::config::names::PodKey;
 use super::config::security::ImageUser;
@@ -79,7 +81,8 @@ pub(super) async fn ensure(wish: &Wish<'_>) -> Result<Image, ImageProblem> {
         }
         _ => {}
     }
-    let keyring = Keyring::of(wish.pod, &wish.engine.objects_of(&wish.key.uid));
+    let mut keyring = Keyring::of(wish.pod, &wish.engine.objects_of(&wish.key.uid));
+    wish.engine.settings().credential_providers.add_to(&mut keyring, &name).await;
     let permit = wish.engine.settings().pull_limits.enter(&name).await;
     let pulled = wish.pull(&spec, &keyring, present.is_some()).await;
     drop(permit);
