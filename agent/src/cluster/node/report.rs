@@ -37,6 +37,8 @@ pub(super) async fn report(telling: Telling, way: Way) {
         {
             tracing::warn!("the API server has lost what it knew: the node is registered anew");
             reporter.register(&mine).await;
+            // What is watched is watched from a version that is far from coming again.
+            reporter.way.renew();
         }
         let why = ending.borrow_and_update().clone();
         reporter.tell(why.as_deref()).await;
@@ -78,8 +80,9 @@ impl Reporter {
             match self.attempt(ending, attempt > 0).await {
                 Ok(()) => return,
                 Err(error) => {
+                    let gone = attempt > 0 && error.code() == Some(404);
                     let error = chain(&error);
-                    if attempt + 1 == TRIES || self.telling.reach.since().is_some() {
+                    if gone || attempt + 1 == TRIES || self.telling.reach.since().is_some() {
                         // Whoever cannot reach the server has said so.
                         return tracing::debug!(error, "the node's status is not told; it is tried again");
                     }
@@ -97,7 +100,15 @@ impl Reporter {
         let nodes = self.telling.nodes().await;
         let theirs = match known {
             Some(node) => node,
-            None => Arc::new(self.telling.answer("get node", &name, nodes.get(&name)).await?),
+            None => match self.telling.answer("get node", &name, nodes.get(&name)).await {
+                Ok(node) => Arc::new(node),
+                Err(error) => {
+                    if error.code() == Some(404) {
+                        self.way.set_node(None);
+                    }
+                    return Err(error);
+                }
+            },
         };
         // What others have done to it.
         self.telling.remark(&self.seen, &theirs);
