@@ -55,6 +55,7 @@ pub async fn join(wish: &Wish, store: &Store, events: Events, node: &Node, cri: 
         wish: wish.node.clone(),
         port: port.subscribe(),
         ending: ending.subscribe(),
+        doubt: Arc::default(),
         events,
         reach,
     };

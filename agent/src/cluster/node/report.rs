@@ -30,7 +30,7 @@ pub(super) async fn report(telling: Telling, way: Way) {
     };
     let mut reporter = Reporter { due: Instant::now(), telling: telling.clone(), way, seen: Node::default() };
     reporter.register(&mine).await;
-    let mut port = telling.port.clone();
+    let (mut port, mut doubtful) = (telling.port.clone(), false);
     loop {
         if register::is_another_storage(&telling, &reporter.seen).await
             && let Some(mine) = telling.store.get::<Node>("", &name)
@@ -41,11 +41,12 @@ pub(super) async fn report(telling: Telling, way: Way) {
             reporter.way.renew();
         }
         let why = ending.borrow_and_update().clone();
-        reporter.tell(why.as_deref()).await;
+        reporter.tell(why.as_deref(), std::mem::take(&mut doubtful)).await;
         tokio::select! {
             () = changes.next() => {}
             Ok(()) = ending.changed() => {}
             Ok(()) = port.changed() => {}
+            () = telling.doubt.notified() => doubtful = true,
             () = tokio::time::sleep(telling.wish.update_frequency) => {}
         }
     }
@@ -74,13 +75,13 @@ impl Reporter {
         self.way.set_node(Some(node));
     }
 
-    async fn tell(&mut self, ending: Option<&str>) {
+    async fn tell(&mut self, ending: Option<&str>, doubtful: bool) {
         let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(1));
         for attempt in 0..TRIES {
-            match self.attempt(ending, attempt > 0).await {
+            match self.attempt(ending, doubtful || attempt > 0).await {
                 Ok(()) => return,
                 Err(error) => {
-                    let gone = attempt > 0 && error.code() == Some(404);
+                    let gone = (doubtful || attempt > 0) && error.code() == Some(404);
                     let error = chain(&error);
                     if gone || attempt + 1 == TRIES || self.telling.reach.since().is_some() {
                         // Whoever cannot reach the server has said so.
