@@ -85,6 +85,12 @@ pub fn sweep(global: &Global, all: bool, claims: bool) -> anyhow::Result<Swept> 
     if claims {
         sweep_claims(global, &mounted, &mut swept)?;
     }
+    let certificates = crate::cluster::certificates::directory(&global.root_dir);
+    if all && certificates.exists() {
+        swept.note("the node's certificates".into(), || {
+            std::fs::remove_dir_all(&certificates).with_context(|| format!("remove {}", certificates.display()))
+        });
+    }
     let identity = crate::api::Identity::directory(&global.root_dir);
     if all && identity.exists() {
         swept.note("the authority and token of the agent's API".into(), || {

@@ -35,6 +35,11 @@ impl Way {
         self.clients.send_replace(Some(clients));
     }
 
+    /// Whoever watches something begins anew: [`Link::changed`] ends, although the way is the same.
+    pub fn renew(&self) {
+        self.clients.send_modify(|_| {});
+    }
+
     /// The node is known to be this by the API server, or not at all. What was on its way for longer than what is known
     /// already is not taken for news.
     pub fn set_node(&self, node: Option<Arc<Node>>) {

@@ -70,6 +70,7 @@ pub async fn join(
         wish: wish.node.clone(),
         port: port.subscribe(),
         ending: ending.subscribe(),
+        doubt: Arc::default(),
         events,
         reach,
     };

@@ -39,7 +39,7 @@ fn events_of_the_node_and_its_pods_are_told_in_kubelet_s_name() {
             (Some("kubelet"), Some(NAME))
         );
     }
-    agent.stop_with_nothing_left();
+    agent.stop();
 }
 
 #[test]
@@ -58,5 +58,5 @@ fn events_that_wait_for_the_server_are_told_when_it_is_back() {
     let mut once = names.clone();
     once.dedup();
     assert_eq!(names, once, "each is told once");
-    agent.stop_with_nothing_left();
+    agent.stop();
 }

@@ -37,7 +37,7 @@ fn pods_run_on_while_the_server_is_away_and_the_node_is_told_of_when_it_is_back(
     agent.wait_for_words("the API server answers again");
     alive(&server);
     assert_eq!(said(&agent, "the API server cannot be reached"), 1, "{}", agent.said());
-    agent.stop_with_nothing_left();
+    agent.stop();
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn an_agent_that_begins_without_the_server_runs_what_files_ask_for_and_joins_lat
     agent.wait_for_running("web");
     server.come_back();
     ready(&server);
-    agent.stop_with_nothing_left();
+    agent.stop();
 }
 
 #[test]
@@ -84,35 +84,5 @@ fn answers_that_fail_are_asked_for_again() {
     server.end_watches();
     server.fail(Which::of("PUT", "/leases"), Fault::Slow(Duration::from_millis(300)), 1);
     alive(&server);
-    agent.stop();
-}
-
-#[test]
-fn another_storage_gets_the_node_anew_and_a_node_that_was_deleted_stays_away() {
-    let node = need!(Node::with_busybox());
-    let server = ApiServer::start(&node);
-    let kubeconfig = server.kubeconfig_of_node(NAME);
-    let mut agent = join(&node, &kubeconfig, &[]);
-    let first = ready(&server)["metadata"]["uid"].clone();
-    // So that what was there is at a later version than what comes.
-    alive(&server);
-    server.empty();
-    server.end_watches();
-    let second = ready(&server);
-    assert_ne!(second["metadata"]["uid"], first);
-    inspect::wait_until("a lease of the node that is there now", || {
-        let lease = server.get("leases", &format!("kube-node-lease/{NAME}"));
-        lease.is_some_and(|it| it["metadata"]["ownerReferences"][0]["uid"] == second["metadata"]["uid"])
-    });
-    server.delete("nodes", NAME);
-    server.forget();
-    // The agent has looked, and has left it at that.
-    server.wait_for_request("a look for the node", |it| {
-        it.method == "GET" && it.path.ends_with("/nodes") && !it.is_watch()
-    });
-    assert!(server.get("nodes", NAME).is_none());
-    agent.kill();
-    agent.restart();
-    ready(&server);
     agent.stop();
 }

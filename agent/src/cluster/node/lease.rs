@@ -33,7 +33,12 @@ pub(super) async fn keep(telling: Telling) {
                     break;
                 }
                 Err(error) => {
-                    tracing::debug!(error = chain(&error), "the node's lease is not renewed; it is tried again")
+                    tracing::debug!(error = chain(&error), "the node's lease is not renewed; it is tried again");
+                    if error.code() == Some(404) {
+                        // It goes with its node: whether that is there has to be known before another one is made.
+                        telling.doubt.notify_one();
+                        break;
+                    }
                 }
             }
             pauses.wait().await;

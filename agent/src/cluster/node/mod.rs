@@ -13,11 +13,12 @@ pub mod pod_cidr;
 mod register;
 mod report;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::Api;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::{Link, NodeWish, Way};
@@ -41,6 +42,8 @@ pub struct Telling {
     pub port: watch::Receiver<Option<u16>>,
     /// Why the node ends, once it does.
     pub ending: watch::Receiver<Option<String>>,
+    /// Rung when the node may not be there any more.
+    pub doubt: Arc<Notify>,
     /// Who keeps the node's events.
     pub events: Events,
     /// Who is told that no answer came.

@@ -30,20 +30,23 @@ pub(super) async fn report(telling: Telling, way: Way) {
     };
     let mut reporter = Reporter { due: Instant::now(), telling: telling.clone(), way, seen: Node::default() };
     reporter.register(&mine).await;
-    let mut port = telling.port.clone();
+    let (mut port, mut doubtful) = (telling.port.clone(), false);
     loop {
         if register::is_another_storage(&telling, &reporter.seen).await
             && let Some(mine) = telling.store.get::<Node>("", &name)
         {
             tracing::warn!("the API server has lost what it knew: the node is registered anew");
             reporter.register(&mine).await;
+            // What is watched is watched from a version that is far from coming again.
+            reporter.way.renew();
         }
         let why = ending.borrow_and_update().clone();
-        reporter.tell(why.as_deref()).await;
+        reporter.tell(why.as_deref(), std::mem::take(&mut doubtful)).await;
         tokio::select! {
             () = changes.next() => {}
             Ok(()) = ending.changed() => {}
             Ok(()) = port.changed() => {}
+            () = telling.doubt.notified() => doubtful = true,
             () = tokio::time::sleep(telling.wish.update_frequency) => {}
         }
     }
@@ -72,14 +75,15 @@ impl Reporter {
         self.way.set_node(Some(node));
     }
 
-    async fn tell(&mut self, ending: Option<&str>) {
+    async fn tell(&mut self, ending: Option<&str>, doubtful: bool) {
         let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(1));
         for attempt in 0..TRIES {
-            match self.attempt(ending, attempt > 0).await {
+            match self.attempt(ending, doubtful || attempt > 0).await {
                 Ok(()) => return,
                 Err(error) => {
+                    let gone = (doubtful || attempt > 0) && error.code() == Some(404);
                     let error = chain(&error);
-                    if attempt + 1 == TRIES || self.telling.reach.since().is_some() {
+                    if gone || attempt + 1 == TRIES || self.telling.reach.since().is_some() {
                         // Whoever cannot reach the server has said so.
                         return tracing::debug!(error, "the node's status is not told; it is tried again");
                     }
@@ -97,7 +101,15 @@ impl Reporter {
         let nodes = self.telling.nodes().await;
         let theirs = match known {
             Some(node) => node,
-            None => Arc::new(self.telling.answer("get node", &name, nodes.get(&name)).await?),
+            None => match self.telling.answer("get node", &name, nodes.get(&name)).await {
+                Ok(node) => Arc::new(node),
+                Err(error) => {
+                    if error.code() == Some(404) {
+                        self.way.set_node(None);
+                    }
+                    return Err(error);
+                }
+            },
         };
         // What others have done to it.
         self.telling.remark(&self.seen, &theirs);
