@@ -68,8 +68,19 @@ impl Link {
         }
     }
 
-    /// Waits until the way is another one than when `self` was made, or this was asked last: the certificate was renewed,
-    /// or the server did not answer. Who watches something may go on with the old one until that ends by itself.
+    /// The client to ask with now, as [`Link::client`], for who waits for [`Link::changed`] besides: that ends when there is a
+    /// way that comes after this one.
+    pub async fn latest(&mut self) -> Client {
+        loop {
+            if let Some(clients) = self.clients.borrow_and_update().clone() {
+                return clients.ordinary;
+            }
+            self.changed().await;
+        }
+    }
+
+    /// Waits until the way is another one than when `self` was made, or [`Link::latest`] or this was asked last: the certificate
+    /// was renewed, the server did not answer, or has another storage. Who watches something may go on with the old one until that ends by itself.
     pub async fn changed(&mut self) {
         if self.clients.changed().await.is_err() {
             std::future::pending().await

@@ -83,7 +83,8 @@ pub fn set_verbosity(verbosity: u32) {
 
 fn level(verbosity: u32) -> &'static str {
     match verbosity {
-        0..=3 => "info",
+        // The client of the API server warns of every connection that breaks; the agent says once that the server is lost.
+        0..=3 => "info,kube_client=error,kube_runtime=error",
         4..=5 => "debug",
         _ => "trace",
     }

@@ -38,7 +38,8 @@ pub struct Membership {
     /// What they refer to.
     pub objects: Following,
     /// What works on it.
-    pub tasks: JoinSet<()>,
+    #[expect(dead_code, reason = "it ends with this")]
+    tasks: JoinSet<()>,
     /// By what others know the node, if its server is not told of another one.
     pub certificate: ServerCertificate,
     ending: watch::Sender<Option<String>>,

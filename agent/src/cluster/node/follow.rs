@@ -18,7 +18,7 @@ pub(super) async fn follow(telling: Telling, way: Way) {
     let only = format!("metadata.name={}", telling.wish.name);
     let mut link = telling.link.clone();
     loop {
-        let nodes: Api<Node> = Api::all(link.client().await);
+        let nodes: Api<Node> = Api::all(link.latest().await);
         let mut events = std::pin::pin!(watcher(nodes, watcher::Config::default().fields(&only)));
         let mut listed = None;
         loop {

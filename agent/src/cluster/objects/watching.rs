@@ -75,8 +75,9 @@ async fn watch<K>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut trouble = Trouble::default();
-    loop {
-        let client = shared.link.client().await;
+    let mut link = shared.link.clone();
+    'anew: loop {
+        let client = link.latest().await;
         let permit = shared.asking.acquire().await.ok();
         let mut stream = std::pin::pin!(watcher::watch_object(api(client), name));
         let first = stream.next().await;
@@ -100,7 +101,10 @@ async fn watch<K>(
                 Some(Err(error)) => break cause(error),
                 None => break None,
             }
-            next = stream.next().await;
+            next = tokio::select! {
+                next = stream.next() => next,
+                () = link.changed() => continue 'anew,
+            };
         };
         if let Some(error) = &error {
             shared.hear(reference, trouble.answer(error)).await;
@@ -149,12 +153,18 @@ async fn poll<K>(
 /// Watches all Services, of which pods are told by their environments.
 pub async fn follow_services(shared: Arc<Shared>) {
     let mut trouble = Trouble::default();
+    let mut link = shared.link.clone();
     loop {
-        let client = shared.link.client().await;
+        let client = link.latest().await;
         let mut stream = std::pin::pin!(watcher::watcher(Api::<Service>::all(client), watcher::Config::default()));
         // What is being listed, until it is known to be all.
         let mut fresh: Option<OfCluster> = None;
-        while let Some(event) = stream.next().await {
+        loop {
+            let next = tokio::select! {
+                next = stream.next() => next,
+                () = link.changed() => break,
+            };
+            let Some(event) = next else { break };
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {

@@ -37,6 +37,7 @@ struct State {
     pods: BTreeMap<String, Arc<Pod>>,
     bound: Arc<Bound>,
     complete: bool,
+    doubted: bool,
 }
 
 impl Server {
@@ -111,15 +112,21 @@ impl Server {
         self.lock().pods.values().filter(|pod| is_mirror(pod)).cloned().collect()
     }
 
+    /// What is listed next counts, whatever version is known: the server's storage may be another one.
+    pub fn doubt(&self) {
+        self.lock().doubted = true;
+    }
+
     /// These are all the pods there are.
     pub fn replace(&self, pods: impl IntoIterator<Item = Pod>) {
         let mut state = self.lock();
+        let doubted = std::mem::take(&mut state.doubted);
         let mut now = BTreeMap::new();
         for pod in pods {
             let pod = slim(pod);
             let uid = PodKey::of(&pod).uid;
             // A write of this node's may have been answered since the list was made.
-            let newer = state.pods.get(&uid).filter(|known| version(known) > version(&pod)).cloned();
+            let newer = state.pods.get(&uid).filter(|known| !doubted && version(known) > version(&pod)).cloned();
             now.insert(uid, newer.unwrap_or_else(|| Arc::new(pod)));
         }
         state.pods = now;

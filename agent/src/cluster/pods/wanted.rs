@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use crate::engine::plan::spec_of;
+use crate::node::desired::FILE;
 
 /// The annotation of a mirror, which shows one of this node's own pods at the API server: the hash of that pod.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -23,6 +24,10 @@ pub fn is_terminal(pod: &Pod) -> bool {
 pub fn wanted(pod: &Pod) -> Pod {
     let mut wanted = Pod { metadata: pod.metadata.clone(), spec: pod.spec.clone(), status: None };
     wanted.metadata.resource_version = None;
+    // What this node says of its own pods, nobody else shall say of theirs.
+    if let Some(annotations) = &mut wanted.metadata.annotations {
+        annotations.remove(FILE);
+    }
     if is_terminal(pod) {
         wanted.status.clone_from(&pod.status);
         return wanted;

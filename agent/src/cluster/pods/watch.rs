@@ -34,16 +34,21 @@ enum Broken {
 }
 
 /// Keeps `server` equal to what the API server has of pods of the node `node`, for ever.
-pub async fn follow(link: Link, node: String, server: Server) {
+pub async fn follow(mut link: Link, node: String, server: Server) {
     let mut pauses = Pauses::of_watch();
     let mut follower = Follower { selector: format!("spec.nodeName={node}"), server, version: None };
     loop {
-        let api: Api<Pod> = Api::all(link.client().await);
+        let api: Api<Pod> = Api::all(link.latest().await);
         let began = Instant::now();
         let watches = follower.version.is_some();
-        let outcome = match follower.version.clone() {
-            None => follower.list(&api).await,
-            Some(version) => follower.watch(&api, &version).await,
+        let outcome = tokio::select! {
+            outcome = follower.go_on(&api) => outcome,
+            // It may have another storage, whose versions say nothing of those that were seen.
+            () = link.changed() => {
+                follower.version = None;
+                follower.server.doubt();
+                continue;
+            }
         };
         match outcome {
             Ok(()) => {
@@ -71,6 +76,13 @@ struct Follower {
 }
 
 impl Follower {
+    async fn go_on(&mut self, api: &Api<Pod>) -> Result<(), Broken> {
+        match self.version.clone() {
+            None => self.list(api).await,
+            Some(version) => self.watch(api, &version).await,
+        }
+    }
+
     async fn list(&mut self, api: &Api<Pod>) -> Result<(), Broken> {
         let params = ListParams::default().fields(&self.selector);
         let listed = tokio::time::timeout(ANSWER, api.list(&params)).await.map_err(|_| Broken::Timeout)??;

@@ -18,6 +18,7 @@ use super::{Carer, pids_of, pods_of, uid};
 use crate::engine::config::names::PodKey;
 use crate::engine::plan::spec_of;
 use crate::host::teardown;
+use crate::node::file_of;
 
 /// With which look dead containers are counted, the classes' shares worked out and images looked at.
 const HOUSEKEEPING: u32 = 6;
@@ -91,7 +92,9 @@ impl Carer {
             key.namespace == namespace && key.name == name
         };
         self.comeback.keep(|namespace, name| all.iter().any(|it| is(&it.pod, namespace, name)));
-        for pod in self.comeback.due(&evicted, conditions, self.clock.now()) {
+        // An API server's pod stays as it ended: its controller makes another.
+        let own: Vec<&Pod> = evicted.into_iter().filter(|pod| file_of(pod).is_some()).collect();
+        for pod in self.comeback.due(&own, conditions, self.clock.now()) {
             tracing::info!(pod = pod.metadata.name, "a pod that was evicted is started anew");
             self.pods.renew(uid(pod)).await;
         }
