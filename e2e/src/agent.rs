@@ -25,7 +25,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::finished::{Finished, Line};
-use crate::{Node, Run, deadline};
+use crate::{Node, Run, deadline, inspect};
 
 /// What the agent says when it has begun to follow its sources.
 const READY: &str = "the agent is ready";
@@ -124,6 +124,10 @@ impl<'n> Agent<'n> {
     /// goes with `gc`.
     #[track_caller]
     pub fn stop_with_nothing_left(&mut self) {
+        // What an API server has removed is recorded until that is heard of.
+        let recorded =
+            |dir: &str| fs::read_dir(self.node.root_dir.join("desired").join(dir)).into_iter().flatten().count();
+        inspect::wait_until("no record of a cluster's pods", || recorded("bound") + recorded("objects") == 0);
         self.stop();
         self.node.coracle(["gc"]).exits(0);
         self.node.assert_nothing_left();

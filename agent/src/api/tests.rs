@@ -282,7 +282,8 @@ async fn sessions_that_cannot_begin_are_refused_with_the_reason() {
     for (part, code, why) in [
         ("exec?container=c&command=true&stdout=1", 400, "is not running: it has not started"),
         ("exec?container=x&command=true&stdout=1", 400, "container x is not valid for pod p"),
-        ("attach?container=c&stdout=maybe", 400, "is not running"),
+        ("attach?container=c&stdout=true", 400, "is not running"),
+        ("attach?container=c&stdout=maybe", 400, "must be true or false"),
         ("log?container=c", 400, "is not available"),
         ("log?container=c&sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", 400, "at most one of"),
         ("log?container=c&tailLines=-1", 400, "tailLines"),

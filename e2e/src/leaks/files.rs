@@ -23,6 +23,8 @@ pub(super) fn find(scope: &Scope, after: After) -> Vec<Leak> {
                 "desired" => entries(&path).iter().for_each(|(_, path)| everything(path, &mut leaks)),
                 // The administrator's profiles, and what users keep.
                 "seccomp" | "claims" => {}
+                // The node's own certificates, for the next agent.
+                "pki" if after == After::Run => {}
                 _ if path.is_dir() && !path.is_symlink() => everything(&path, &mut leaks),
                 // A file of the whole node.
                 _ => {}

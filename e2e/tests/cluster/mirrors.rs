@@ -35,5 +35,5 @@ fn a_pod_of_a_manifest_is_mirrored_until_its_manifest_is_gone() {
     agent.remove("web.yaml");
     server.wait_until_gone("pods", &which);
     agent.wait_until_gone("web");
-    agent.stop();
+    agent.stop_with_nothing_left();
 }

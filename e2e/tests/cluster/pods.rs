@@ -35,7 +35,7 @@ fn a_bound_pod_runs_and_is_removed_from_the_server_when_nothing_is_left_of_it() 
     let patches = server.requests().into_iter().filter(|it| it.method == "PATCH" && it.path.ends_with("/web/status"));
     let last = patches.filter_map(|it| it.body["status"]["phase"].as_str().map(str::to_owned)).last();
     assert_eq!(last.as_deref(), Some("Succeeded"));
-    agent.stop();
+    agent.stop_with_nothing_left();
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_pod_that_has_ended_stays_as_it_ended_until_it_is_deleted() {
         server.delete("pods", pod);
         server.wait_until_gone("pods", pod);
     }
-    agent.stop();
+    agent.stop_with_nothing_left();
 }
 
 #[test]
@@ -82,5 +82,5 @@ fn a_pod_is_ready_when_others_have_passed_it_and_keeps_what_they_wrote() {
     assert_eq!(container_id(&ready, "c"), container_id(&held, "c"));
     server.delete("pods", "default/web");
     server.wait_until_gone("pods", "default/web");
-    agent.stop();
+    agent.stop_with_nothing_left();
 }

@@ -25,7 +25,7 @@ fn pods_run_on_when_the_agent_is_killed() {
     assert_eq!(container_id(&after, "c"), container_id(&before, "c"));
     server.delete("pods", "default/web");
     server.wait_until_gone("pods", "default/web");
-    agent.stop();
+    agent.stop_with_nothing_left();
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn the_last_known_pods_start_without_the_server_and_what_it_dropped_ends_when_it
         server.delete("pods", pod);
         server.wait_until_gone("pods", pod);
     }
-    agent.stop();
+    agent.stop_with_nothing_left();
 }
 
 #[test]
@@ -78,5 +78,5 @@ fn a_forgotten_version_lists_again_and_stops_nothing() {
         server.delete("pods", pod);
         server.wait_until_gone("pods", pod);
     }
-    agent.stop();
+    agent.stop_with_nothing_left();
 }

@@ -41,7 +41,7 @@ fn a_pod_that_the_node_cannot_take_fails_and_says_why() {
     agent.wait_for_running("web");
     agent.remove("web.yaml");
     agent.wait_until_gone("web");
-    agent.stop();
+    agent.stop_with_nothing_left();
 }
 
 #[test]
@@ -59,5 +59,5 @@ fn a_pod_that_asks_for_what_does_not_exist_here_waits_and_says_so() {
     assert_eq!(waits["status"]["phase"], "Pending");
     server.delete("pods", "default/web");
     server.wait_until_gone("pods", "default/web");
-    agent.stop();
+    agent.stop_with_nothing_left();
 }
