@@ -145,7 +145,7 @@ impl Step {
             words.insert(word.clone(), found.as_str().map_or_else(|| found.to_string(), str::to_owned));
         }
         let mut answer = reply.body;
-        normal.value("", &mut answer);
+        normal.value(&mut answer);
         Self { status: reply.status, answer, ..self.clone() }
     }
 }
@@ -175,7 +175,7 @@ struct Normal {
 }
 
 impl Normal {
-    fn value(&mut self, key: &str, value: &mut Value) {
+    fn value(&mut self, value: &mut Value) {
         match value {
             Value::Object(fields) => {
                 // Who wrote which field is no matter of a node.
@@ -193,11 +193,11 @@ impl Normal {
                             *version = number(&mut self.versions, version, "version")
                         }
                         ("token" | "certificate", Value::String(text)) if text.len() > 40 => *text = format!("<{key}>"),
-                        (key, value) => self.value(key, value),
+                        (_, value) => self.value(value),
                     }
                 }
             }
-            Value::Array(items) => items.iter_mut().for_each(|it| self.value(key, it)),
+            Value::Array(items) => items.iter_mut().for_each(|it| self.value(it)),
             Value::String(text) => self.text(text),
             _ => {}
         }

@@ -33,7 +33,7 @@ fn a_bound_pod_runs_and_is_removed_from_the_server_when_nothing_is_left_of_it() 
     assert_eq!(delete.body["gracePeriodSeconds"], 0);
     assert_eq!(delete.body["preconditions"]["uid"], made["metadata"]["uid"]);
     let patches = server.requests().into_iter().filter(|it| it.method == "PATCH" && it.path.ends_with("/web/status"));
-    let last = patches.filter_map(|it| it.body["status"]["phase"].as_str().map(str::to_owned)).last();
+    let last = patches.filter_map(|it| it.body["status"]["phase"].as_str().map(str::to_owned)).next_back();
     assert_eq!(last.as_deref(), Some("Succeeded"));
     agent.stop_with_nothing_left();
 }

@@ -149,7 +149,9 @@ pub async fn keep(link: Link, node: String, server: Server) {
     let mut pauses = Pauses::of_watch();
     let mut refused = BTreeMap::new();
     loop {
-        (own.mark_unchanged(), changes.mark_unchanged(), nodes.mark_unchanged());
+        own.mark_unchanged();
+        changes.mark_unchanged();
+        nodes.mark_unchanged();
         let wanted = own.borrow().clone();
         let registered = nodes.borrow().clone().filter(|it| it.metadata.name.as_deref() == Some(&node));
         let mut lost = false;

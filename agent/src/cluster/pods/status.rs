@@ -45,7 +45,7 @@ struct Written {
 
 enum Done {
     /// The server has this of it.
-    Has(Known),
+    Has(Box<Known>),
     /// The pod of this uid is gone, or about to be: there is nothing more to say of it.
     Deleted(String),
 }
@@ -264,7 +264,7 @@ impl Reporter {
                 let entry = self.pods.entry(uid).or_default();
                 entry.refused = None;
                 match done {
-                    Done::Has(known) => entry.written = Some(known),
+                    Done::Has(known) => entry.written = Some(*known),
                     Done::Deleted(uid) => entry.deleted = Some(uid),
                 }
             }
@@ -331,7 +331,7 @@ impl Work {
             answered(api.delete(&key.name, &params)).await?;
             return Ok(Done::Deleted(key.uid.clone()));
         }
-        Ok(Done::Has(Known::of(&there, &self.status)))
+        Ok(Done::Has(Box::new(Known::of(&there, &self.status))))
     }
 }
 
