@@ -22,6 +22,16 @@ pub fn facts() -> Node {
     }
 }
 
+/// The domains that a resolv.conf(5) has names looked for in; of several lists the last counts.
+pub fn search_list(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let list = |line: &str| {
+        let mut words = line.split_whitespace();
+        matches!(words.next(), Some("search" | "domain")).then(|| words.map(str::to_owned).collect())
+    };
+    text.lines().filter_map(list).next_back().unwrap_or_default()
+}
+
 /// The sizes of huge pages that the kernel has (`hugepages-2048kB`), and how many of each.
 fn hugepages(sysfs: &Path) -> Vec<Hugepages> {
     let entries = std::fs::read_dir(sysfs).into_iter().flatten().flatten();
@@ -98,6 +108,15 @@ mod tests {
         let names: Vec<_> = found.iter().map(|pages| (pages.resource(), pages.count)).collect();
         assert_eq!(names, [("hugepages-2Mi".to_owned(), 16), ("hugepages-1Gi".to_owned(), 1)]);
         assert!(hugepages(&dir.path().join("none")).is_empty());
+    }
+
+    #[test]
+    fn the_last_search_list_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        assert!(search_list(&path).is_empty());
+        std::fs::write(&path, "domain a\nnameserver 1.1.1.1\nsearch b c\noptions ndots:1\n").unwrap();
+        assert_eq!(search_list(&path), ["b", "c"]);
     }
 
     #[test]

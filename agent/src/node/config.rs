@@ -139,6 +139,7 @@ pub fn tell(diagnostics: &[Diagnostic]) {
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let differs = [
         ("staticPodPath", old.static_pod_path != new.static_pod_path),
+        ("clusterDNS", old.cluster_dns != new.cluster_dns),
         ("clusterDomain", old.cluster_domain != new.cluster_domain),
         ("resolvConf", old.resolv_conf != new.resolv_conf),
         ("staticPodURL", old.static_pod_url != new.static_pod_url),

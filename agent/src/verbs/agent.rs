@@ -1,6 +1,6 @@
 //! `coracle agent`: keeps the node equal to its manifests, until it is told to stop.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use runtime::zygote::Zygote;
 use crate::cli::Global;
 use crate::cluster;
 use crate::engine::backoff::Policy;
-use crate::engine::config::Settings;
+use crate::engine::config::{ClusterDns, Settings};
 use crate::engine::image::Providers;
 use crate::engine::time::parse_duration;
 use crate::failure::BAD_INPUT;
-use crate::host::node::facts;
+use crate::host::node::{facts, search_list};
 use crate::logging;
 use crate::node::config::{self, Config, Flags, Unusable};
 use crate::node::sources::{self, Address, Pace, Place};
@@ -75,6 +75,9 @@ pub struct Args {
     /// Directory of those programs
     #[arg(long, value_name = "DIR", requires = "image_credential_provider_config")]
     image_credential_provider_bin_dir: Option<PathBuf>,
+    /// Name servers of pods with the policy `ClusterFirst`, such as 10.96.0.10 [default: the node's own]
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    cluster_dns: Vec<IpAddr>,
     #[command(flatten)]
     cluster: cluster::Flags,
     #[command(flatten)]
@@ -118,6 +121,7 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     global.resolv_conf = global.resolv_conf.or_else(|| config.resolv_conf.clone());
     let mut settings = Settings::of(&global, node)?;
     settings.serves_names = endpoint.is_none();
+    settings.cluster_dns = cluster_dns(args.cluster_dns, &config, &global);
     if let (Some(config), Some(dir)) = (&args.image_credential_provider_config, &args.image_credential_provider_bin_dir)
     {
         settings.credential_providers = Providers::open(config, dir)?;
@@ -157,6 +161,13 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         std::mem::forget(held);
         ExitCode::SUCCESS
     })
+}
+
+/// Who answers for names instead of the node itself.
+fn cluster_dns(asked: Vec<IpAddr>, config: &Config, global: &Global) -> ClusterDns {
+    let servers = if asked.is_empty() { config.cluster_dns.clone() } else { asked };
+    let resolv_conf = global.resolv_conf.as_deref().unwrap_or(std::path::Path::new("/etc/resolv.conf"));
+    ClusterDns { servers, searches: search_list(resolv_conf) }
 }
 
 /// Where manifests come from: the flags come before the configuration.

@@ -15,6 +15,8 @@ pub struct Config {
     pub static_pod_path: Option<PathBuf>,
     /// The domain below which pods and services have their names.
     pub cluster_domain: Option<String>,
+    /// `clusterDNS`: the name servers of pods whose policy is `ClusterFirst`; the node's own when there are none.
+    pub cluster_dns: Vec<IpAddr>,
     /// The file that names the name servers for all other names.
     pub resolv_conf: Option<PathBuf>,
     /// `staticPodURL`: where manifests are fetched from.
@@ -70,6 +72,7 @@ impl Default for Config {
         Self {
             static_pod_path: None,
             cluster_domain: None,
+            cluster_dns: Vec::new(),
             resolv_conf: None,
             static_pod_url: None,
             static_pod_url_header: Vec::new(),

@@ -1,6 +1,7 @@
 //! From what was written to what it means, checked as kubelet checks it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub(super) fn of(raw: &KubeletConfiguration, root: &Node, report: &mut Report<'_
     Config {
         static_pod_path: checker.path("staticPodPath", raw.static_pod_path.as_ref()),
         cluster_domain: cluster_domain(raw, &mut checker),
+        cluster_dns: cluster_dns(raw, &mut checker),
         resolv_conf: checker.path("resolvConf", raw.resolv_conf.as_ref()),
         static_pod_url: checker.url(raw),
         static_pod_url_header: headers(raw),
@@ -85,6 +87,21 @@ fn cluster_domain(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) -> 
         checker.error(&Path::default().field("clusterDomain"), message, Some("write it as `cluster.local`".into()));
     }
     Some(domain.to_owned()).filter(|it| !it.is_empty())
+}
+
+fn cluster_dns(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) -> Vec<IpAddr> {
+    let mut servers = Vec::new();
+    for (index, text) in raw.cluster_dns.iter().flatten().enumerate() {
+        match text.parse() {
+            Ok(server) => servers.push(server),
+            Err(_) => {
+                let path = Path::default().field("clusterDNS").index(index);
+                let message = format!("`{}` is no address", clip(text));
+                checker.error(&path, message, Some("write it as `10.96.0.10`".into()));
+            }
+        }
+    }
+    servers
 }
 
 fn feature_gates(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) {

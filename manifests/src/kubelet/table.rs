@@ -20,6 +20,7 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                     "apiVersion",
                     "authentication",
                     "authorization",
+                    "clusterDNS",
                     "clusterDomain",
                     "containerLogMaxFiles",
                     "containerLogMaxSize",
@@ -143,7 +144,6 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                 not_yet_unless(&["", "false"]),
                 &[
                     "allowedUnsafeSysctls",
-                    "clusterDNS",
                     "imageServiceEndpoint",
                     "kubeReservedCgroup",
                     "preloadedImagesVerificationAllowlist",

@@ -97,7 +97,7 @@ pub(crate) struct KubeletConfiguration {
     enable_contention_profiling: Option<bool>,
     pub(super) cluster_domain: Option<String>,
     #[serde(rename = "clusterDNS")]
-    cluster_dns: Option<Vec<String>>,
+    pub(super) cluster_dns: Option<Vec<String>>,
     pub(super) streaming_connection_idle_timeout: Option<String>,
     pub(super) node_status_report_frequency: Option<String>,
     pub(super) node_lease_duration_seconds: Option<i32>,

@@ -14,6 +14,7 @@ pub mod sandbox;
 pub mod security;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -175,6 +176,17 @@ pub struct Settings {
     pub cluster_domain: ClusterDomain,
     /// The runtime answers for names.
     pub serves_names: bool,
+    /// Who answers for names in the cluster that the node is one of, if not the runtime.
+    pub cluster_dns: ClusterDns,
+}
+
+/// Name servers of a cluster: none where the runtime answers for names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterDns {
+    /// Their addresses.
+    pub servers: Vec<IpAddr>,
+    /// The host's search list, which comes after the cluster's domains.
+    pub searches: Vec<String>,
 }
 
 /// The domain below which pods and services have their names.
@@ -208,6 +220,7 @@ impl Settings {
             labels: BTreeMap::new(),
             cluster_domain: global.cluster_domain.clone().map_or_else(ClusterDomain::default, ClusterDomain),
             serves_names: true,
+            cluster_dns: ClusterDns::default(),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use cri_proto::cri;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use runtime::resolver::{ADDS_TO_HOST, CLUSTER_DOMAIN, SUBDOMAIN};
 
 use super::super::plan::spec_of;
@@ -31,7 +31,7 @@ pub fn config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<cri::PodSa
         // With the host's network the name is the host's own.
         hostname: if host_network { String::new() } else { kernel_hostname(pod, &settings.cluster_domain)? },
         log_directory: key.log_directory(&settings.log_dir).to_string_lossy().into_owned(),
-        dns_config: dns(pod),
+        dns_config: dns(pod, settings),
         port_mappings: if host_network { vec![] } else { ports(pod)? },
         labels: settings.label(key.sandbox_labels(pod)),
         annotations,
@@ -49,10 +49,10 @@ pub fn config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<cri::PodSa
 /// Which resolver the pod has besides what it says itself. On the host's network `ClusterFirst` is the host's, as kubelet
 /// has it. A runtime of others knows nothing of it, and gives every pod the host's.
 fn resolver(pod: &Pod, settings: &Settings) -> Vec<(&'static str, String)> {
-    if !settings.serves_names {
+    let spec = spec_of(pod);
+    if !settings.serves_names || asks_cluster(spec, settings) {
         return Vec::new();
     }
-    let spec = spec_of(pod);
     let host_network = spec.host_network == Some(true);
     let mut said = Vec::new();
     match spec.dns_policy.as_deref().unwrap_or("ClusterFirst") {
@@ -65,9 +65,50 @@ fn resolver(pod: &Pod, settings: &Settings) -> Vec<(&'static str, String)> {
     said
 }
 
-/// What the pod says of its resolver. Nothing is sent where it says nothing: the runtime knows the rest.
-fn dns(pod: &Pod) -> Option<cri::DnsConfig> {
-    let spec = spec_of(pod);
+/// Whether the cluster's name servers are the pod's.
+fn asks_cluster(spec: &PodSpec, settings: &Settings) -> bool {
+    let first = match spec.dns_policy.as_deref().unwrap_or("ClusterFirst") {
+        "ClusterFirst" => spec.host_network != Some(true),
+        policy => policy == "ClusterFirstWithHostNet",
+    };
+    first && !settings.cluster_dns.servers.is_empty()
+}
+
+/// What the pod and the cluster say of its resolver. Nothing is sent where they say nothing: the runtime knows the rest.
+fn dns(pod: &Pod, settings: &Settings) -> Option<cri::DnsConfig> {
+    let own = own_dns(spec_of(pod));
+    if !asks_cluster(spec_of(pod), settings) {
+        return own;
+    }
+    let (own, cluster) = (own.unwrap_or_default(), &settings.cluster_dns);
+    let domain = &settings.cluster_domain.0;
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+    let searches = [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()];
+    let mut dns = cri::DnsConfig {
+        servers: cluster.servers.iter().map(ToString::to_string).collect(),
+        searches: searches.into_iter().chain(cluster.searches.iter().cloned()).collect(),
+        options: vec!["ndots:5".to_owned()],
+    };
+    add(&mut dns.servers, own.servers);
+    add(&mut dns.searches, own.searches);
+    let name = |option: &str| option.split(':').next().unwrap_or_default().to_owned();
+    for option in own.options {
+        dns.options.retain(|it| name(it) != name(&option));
+        dns.options.push(option);
+    }
+    Some(dns)
+}
+
+fn add(list: &mut Vec<String>, more: Vec<String>) {
+    for one in more {
+        if !list.contains(&one) {
+            list.push(one);
+        }
+    }
+}
+
+/// What the pod itself says.
+fn own_dns(spec: &PodSpec) -> Option<cri::DnsConfig> {
     let config = spec.dns_config.as_ref()?;
     let options = config.options.iter().flatten().map(|option| {
         let name = option.name.clone().unwrap_or_default();
@@ -123,6 +164,7 @@ fn sysctls(pod: &Pod) -> HashMap<String, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::ClusterDns;
     use super::*;
     use serde_json::{Value, json};
 
@@ -240,6 +282,33 @@ mod tests {
         assert_eq!(of(below, true), (cluster.clone(), false, Some("sub".into())));
         let elsewhere = json!({"containers": [], "subdomain": "sub", "hostnameOverride": "a.example"});
         assert_eq!(of(elsewhere, true), (cluster, false, None));
+    }
+
+    #[test]
+    fn in_a_cluster_names_are_asked_of_its_servers_as_kubelet_writes_it() {
+        let cluster_dns = ClusterDns { servers: vec!["10.96.0.10".parse().unwrap()], searches: vec!["corp".into()] };
+        let settings = Settings { serves_names: true, cluster_dns, ..Settings::default() };
+        let of = |spec: Value| {
+            let pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            let config = config(&pod, 0, &settings).unwrap();
+            (config.annotations.contains_key(CLUSTER_DOMAIN), config.dns_config)
+        };
+        let list = |items: &[&str]| items.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        let searches = ["n.svc.cluster.local", "svc.cluster.local", "cluster.local", "corp"];
+        let plain =
+            cri::DnsConfig { servers: list(&["10.96.0.10"]), searches: list(&searches), options: list(&["ndots:5"]) };
+        assert_eq!(of(json!({"containers": []})), (false, Some(plain.clone())));
+        let host = json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet", "containers": []});
+        assert_eq!(of(host), (false, Some(plain)));
+        assert_eq!(of(json!({"hostNetwork": true, "containers": []})).1, None);
+        assert_eq!(of(json!({"dnsPolicy": "Default", "containers": []})).1, None);
+        let (_, more) = of(json!({"containers": [], "dnsConfig": {"nameservers": ["10.96.0.10", "1.1.1.1"],
+            "searches": ["x", "corp"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}}));
+        let more = more.unwrap();
+        assert_eq!(more.servers, ["10.96.0.10", "1.1.1.1"]);
+        assert_eq!(more.searches, [&searches[..], &["x"]].concat());
+        assert_eq!(more.options, ["ndots:2", "edns0"]);
     }
 
     #[test]
