@@ -64,13 +64,13 @@ fn a_configuration_that_is_not_there_is_named() {
 fn what_has_no_meaning_here_is_a_warning_and_the_rest_counts() {
     let node = need!(Node::with_busybox());
     let manifests = node.make_dir("manifests");
-    let body = format!("cgroupDriver: systemd\nrotateCertificates: true\nstaticPodPath: {}\n", manifests.display());
+    let body = format!("cgroupDriver: systemd\ncpuManagerReconcilePeriod: 10s\nstaticPodPath: {}\n", manifests.display());
     let config = configure(&node, &body);
     let mut agent = Agent::prepare_bare(&node, ["--config".into(), config.into_os_string()]);
     agent.write("web.yaml", keeper("web"));
     agent.restart();
     agent.wait_for_words("`cgroupDriver` has no effect");
-    agent.wait_for_words("`rotateCertificates` has no effect");
+    agent.wait_for_words("`cpuManagerReconcilePeriod` has no effect");
     agent.wait_for_running("web");
     agent.stop();
 }
@@ -135,7 +135,7 @@ fn sighup_with_a_mistake_changes_nothing() {
 #[test]
 fn messages_are_json_when_they_are_asked_for() {
     let node = need!(Node::with_busybox());
-    let mut agent = configured(&node, "logging: {format: json}\nrotateCertificates: true\n");
+    let mut agent = configured(&node, "logging: {format: json}\ncpuManagerReconcilePeriod: 10s\n");
     agent.write("web.yaml", keeper("web"));
     agent.restart();
     agent.wait_for_running("web");
@@ -144,7 +144,7 @@ fn messages_are_json_when_they_are_asked_for() {
     for line in &lines {
         assert!(line["ts"].is_string() && line["level"].is_string() && line["msg"].is_string(), "{line}");
     }
-    let warning = lines.iter().find(|line| line["field"] == "rotateCertificates").expect("the warning is told");
+    let warning = lines.iter().find(|line| line["field"] == "cpuManagerReconcilePeriod").expect("the warning is told");
     assert_eq!(warning["level"], "warn");
     assert!(lines.iter().any(|line| line["pod"] == "default/web"), "{finished}");
 }

@@ -22,7 +22,10 @@ struct World<'n> {
 
 impl<'n> World<'n> {
     fn start(node: &'n Node) -> Self {
-        let server = ApiServer::start(node);
+        Self::with(ApiServer::start(node), node)
+    }
+
+    fn with(server: ApiServer, node: &'n Node) -> Self {
         let kubeconfig = server.kubeconfig_of_node(NAME);
         let args = ["--kubeconfig", kubeconfig.to_str().unwrap(), "--hostname-override", NAME];
         let agent = Agent::start_with(node, args.into_iter().chain(["--restart-backoff", "initial=100ms,max=500ms"]));
@@ -185,7 +188,13 @@ fn a_network_that_swallows_everything_is_noticed_and_pods_outlive_it() {
 #[test]
 fn pods_that_another_storage_does_not_know_are_stopped_and_its_own_are_run() {
     let node = need!(Node::with_busybox());
-    let mut world = World::start(&node);
+    let server = ApiServer::start(&node);
+    // By its versions another storage is known, which must not have as many as these soon.
+    for number in 0..500 {
+        let meta = json!({"name": format!("history-{number}"), "namespace": "default"});
+        server.create(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}));
+    }
+    let mut world = World::with(server, &node);
     world.bind("web", KEEPER);
     let before = world.running("web");
     world.server.stop();

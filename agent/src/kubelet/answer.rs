@@ -58,12 +58,13 @@ async fn decide(
     certificates: &[CertificateDer<'_>],
 ) -> Result<Response<Body>, Refusal> {
     let user = known(kubelet, &request, certificates).await?;
-    allowed(kubelet, &user, request.method(), path).await?;
+    let route = Route::of(path);
+    let verb = if route.acts() { "create" } else { verb(request.method()) };
+    allowed(kubelet, &user, verb, path).await?;
     if too_large(&request) {
         let why = format!("the request is larger than {MOST} bytes");
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why));
     }
-    let route = Route::of(path);
     let (debugging, system_logs) = {
         let settings = kubelet.settings.borrow();
         (settings.server.debugging, settings.server.system_logs)
@@ -103,8 +104,8 @@ async fn known(kubelet: &Inner, request: &Request<Incoming>, shown: &[Certificat
 }
 
 /// Whether they may, by the narrowest right or the next one.
-async fn allowed(kubelet: &Inner, user: &User, method: &Method, path: &str) -> Result<(), Refusal> {
-    let (verb, subresources) = (verb(method), subresources(path));
+async fn allowed(kubelet: &Inner, user: &User, verb: &'static str, path: &str) -> Result<(), Refusal> {
+    let subresources = subresources(path);
     for subresource in subresources {
         match kubelet.rights.allow(user, &Asked { verb, subresource }).await {
             Ok(true) => return Ok(()),

@@ -96,6 +96,12 @@ impl Route {
         }
     }
 
+    /// Whether something is done in a pod, whatever the method says: a WebSocket begins with GET, and who may read shall not
+    /// run commands by that.
+    pub fn acts(&self) -> bool {
+        matches!(self, Self::Exec(_) | Self::Attach(_) | Self::PortForward(_) | Self::Run(_))
+    }
+
     /// Whether it is answered although `enableDebuggingHandlers` is off.
     pub fn is_always_on(&self) -> bool {
         matches!(self, Self::Health(_) | Self::Pods | Self::Summary | Self::Metrics(_))

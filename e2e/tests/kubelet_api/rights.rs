@@ -48,9 +48,12 @@ fn reading_is_not_doing() {
     cluster.server.grant(Grant::new("reader", &["get"], &["nodes/proxy", "nodes/checkpoint"]));
     let client = cluster.client(&User::new("reader", &[]));
     for path in ["/run/default/web/c", "/exec/default/web/c", "/attach/default/web/c", "/portForward/default/web"] {
-        let answer = client.ask("POST", path, "");
-        let said = "Forbidden (user=reader, verb=create, resource=nodes, subresource(s)=[proxy])\n";
-        assert_eq!((answer.code, answer.body.as_str()), (403, said), "{path}");
+        // A WebSocket begins with GET.
+        for method in ["POST", "GET"] {
+            let answer = client.ask(method, path, "");
+            let said = "Forbidden (user=reader, verb=create, resource=nodes, subresource(s)=[proxy])\n";
+            assert_eq!((answer.code, answer.body.as_str()), (403, said), "{method} {path}");
+        }
     }
     assert_eq!(client.ask("POST", "/checkpoint/default/web/c", "").code, 403);
     for method in ["PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"] {
