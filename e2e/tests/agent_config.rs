@@ -64,7 +64,8 @@ fn a_configuration_that_is_not_there_is_named() {
 fn what_has_no_meaning_here_is_a_warning_and_the_rest_counts() {
     let node = need!(Node::with_busybox());
     let manifests = node.make_dir("manifests");
-    let body = format!("cgroupDriver: systemd\ncpuManagerReconcilePeriod: 10s\nstaticPodPath: {}\n", manifests.display());
+    let body =
+        format!("cgroupDriver: systemd\ncpuManagerReconcilePeriod: 10s\nstaticPodPath: {}\n", manifests.display());
     let config = configure(&node, &body);
     let mut agent = Agent::prepare_bare(&node, ["--config".into(), config.into_os_string()]);
     agent.write("web.yaml", keeper("web"));
