@@ -144,7 +144,7 @@ fn a_pods_secrets_open_the_registry() {
     let mut wants = image_pod(&reference, "Always");
     node.run_to_end(&wants).exits(125).says("ErrImagePull").says("credentials");
     wants["spec"]["imagePullSecrets"] = json!([{"name": "regcred"}]);
-    node.run_to_end(&wants).exits(125).says("Secret \"regcred\" of imagePullSecrets is not there");
+    node.run_to_end(&wants).exits(125).says("imagePullSecrets: Secret \"regcred\" is not there");
     node.run_to_end(several(&[secret("cHVsbGVyOndyb25n"), wants.clone()])).exits(125).says("ErrImagePull");
     node.run_to_end(several(&[secret(AUTH), wants])).exits(0).says("p/c | hello").never_says(PASSWORD);
     node.assert_nothing_left();

@@ -93,7 +93,7 @@ fn a_pod_can_do_in_its_namespace_what_it_cannot_to_the_host() {
     let node = need!(node());
     let script = "mknod /tmp/null c 1 3 || echo no-node; mknod /tmp/disk b 8 0 || echo no-disk; \
         echo x > /dev/null && head -c 4 /dev/zero | wc -c | sed 's/^/zero /'; \
-        (echo low | nc -l -p 80 &); until port=$(nc -w 60 127.0.0.1 80 </dev/null); do sleep 0.1; done; echo port $port; \
+        (while :; do echo low | nc -l -p 80; done &); until port=$(nc -w 60 127.0.0.1 80 </dev/null) && [ -n \"$port\" ]; do sleep 0.1; done; echo port $port; \
         ping -c 1 127.0.0.1 >/dev/null && echo pinged; \
         echo 1 > /proc/sys/kernel/panic || echo no-panic; [ -z \"$(head -c 1 /proc/kcore 2>/dev/null)\" ] && echo no-kcore; \
         ls /proc/1/fd >/dev/null && echo own-proc; mkdir /dev/shm/d /dev/mqueue 2>/dev/null; \
