@@ -9,6 +9,7 @@
 
 mod bound;
 mod endings;
+mod identity;
 mod obey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,13 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use manifests::kubelet::ShutdownStep;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
+use self::identity::identify;
 use super::care::registry::Registry;
 use super::control::{Command, Refusal};
 use super::desired::disk::{self, Disk};
@@ -38,7 +38,6 @@ use crate::cluster::objects::Following;
 use crate::cluster::pods::Server;
 use crate::engine::time::Monotonic;
 use crate::engine::{Engine, Gate};
-use crate::identity::new_uid;
 use crate::net::network::Network;
 use crate::net::{Declared, Inputs, Picture, Surroundings};
 
@@ -376,11 +375,6 @@ fn not_found(name: &Name) -> Refusal {
     Refusal::NotFound { namespace: name.0.clone(), name: name.1.clone() }
 }
 
-fn now() -> Option<Time> {
-    // Kubernetes' times are whole seconds.
-    Timestamp::from_second(Timestamp::now().as_second()).ok().map(Time)
-}
-
 /// Makes records durable, beside whatever goes on.
 fn sync(records: Vec<PathBuf>) {
     if records.is_empty() {
@@ -391,22 +385,4 @@ fn sync(records: Vec<PathBuf>) {
             tracing::warn!(%error, "the desired state cannot be synced to the disk; a power cut may lose it");
         }
     });
-}
-
-/// Gives a pod its identity: that of the one that is there, or that runs and is in no record, or a new one.
-fn identify(mut pod: Pod, known: Option<&Pod>, strays: &BTreeMap<Name, String>, node_name: &str) -> Pod {
-    let meta = &mut pod.metadata;
-    let namespace = meta.namespace.get_or_insert_with(|| "default".into());
-    let stray = strays.get(&(namespace.clone(), meta.name.clone().unwrap_or_default()));
-    (meta.uid, meta.creation_timestamp) = match known {
-        Some(known) => (known.metadata.uid.clone(), known.metadata.creation_timestamp.clone()),
-        // Without randomness there is no id; the kernel has always some once it is up.
-        None => (stray.cloned().or_else(|| new_uid().ok()), now()),
-    };
-    pod.spec.get_or_insert_default().node_name.get_or_insert_with(|| node_name.to_owned());
-    // As an API server counts: from 1, and once more with every change of what is wanted.
-    let counted = known.and_then(|known| known.metadata.generation).unwrap_or(1);
-    let changed = known.is_some_and(|known| known.spec != pod.spec);
-    pod.metadata.generation = Some(counted + i64::from(changed));
-    pod
 }

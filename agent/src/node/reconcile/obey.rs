@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Reconciler, not_found, now, sync, uid};
+use super::identity::now;
+use super::{Reconciler, not_found, sync, uid};
 use crate::identity::new_uid;
 use crate::node::control::{Command, Deleted, Refusal};
 use crate::node::desired::{Name, disk};
