@@ -27,8 +27,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec};
 
 use super::backoff::Policy;
-use super::change::{Definition, Resize};
 pub use super::change::preview;
+use super::change::{Definition, Resize};
 use super::orders::{Eviction, Gate, Stop, seconds};
 use super::phase::{self, Phase};
 use super::probe::{Kind, ProbeResult};

@@ -87,7 +87,8 @@ mod tests {
     #[allow(clippy::unwrap_used)]
     fn a_resize_is_told_once_when_it_begins_fails_and_ends() {
         let resources = json!({"requests": {"cpu": "1"}});
-        let pod = json!({"metadata": {"generation": 2}, "spec": {"containers": [{"name": "a", "resources": resources}]}});
+        let pod =
+            json!({"metadata": {"generation": 2}, "spec": {"containers": [{"name": "a", "resources": resources}]}});
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let status = |condition: serde_json::Value| -> PodStatus {
             let conditions: Vec<_> = Some(condition).filter(|it| !it.is_null()).into_iter().collect();

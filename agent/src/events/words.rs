@@ -222,10 +222,7 @@ mod tests {
                 },
                 vec!["Warning FailedKillPod: error killing pod: why"],
             ),
-            (
-                Event::Evicted { reason: "Preempting".into(), message: "why".into() },
-                vec!["Warning Preempting: why"],
-            ),
+            (Event::Evicted { reason: "Preempting".into(), message: "why".into() }, vec!["Warning Preempting: why"]),
             (
                 Event::Evicted { reason: "DeadlineExceeded".into(), message: "why".into() },
                 vec!["Normal DeadlineExceeded: why"],

@@ -17,7 +17,8 @@ fn asks(pod: &str, milli: i64) -> Value {
 
 /// What the node has to give, in thousandths of a processor.
 fn allocatable(server: &ApiServer) -> i64 {
-    let there = server.wait_for("nodes", &crate::name(), "told", |node| node["status"]["allocatable"]["cpu"].is_string());
+    let there =
+        server.wait_for("nodes", &crate::name(), "told", |node| node["status"]["allocatable"]["cpu"].is_string());
     let cpu = there["status"]["allocatable"]["cpu"].as_str().unwrap();
     cpu.strip_suffix('m').map_or_else(|| cpu.parse::<i64>().unwrap() * 1000, |milli| milli.parse().unwrap())
 }
@@ -33,7 +34,8 @@ fn resize(server: &ApiServer, pod: &str, milli: i64) {
 /// An event of a pod, once it is told.
 #[track_caller]
 fn event(server: &ApiServer, reason: &str, pod: &str) -> Value {
-    let find = || server.list("events").into_iter().find(|it| it["reason"] == reason && it["involvedObject"]["name"] == pod);
+    let find =
+        || server.list("events").into_iter().find(|it| it["reason"] == reason && it["involvedObject"]["name"] == pod);
     inspect::wait_until(&format!("event {reason} of {pod}"), || find().is_some());
     find().unwrap()
 }

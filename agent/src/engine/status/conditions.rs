@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::super::phase::Phase;
 use super::super::orders::Eviction;
+use super::super::phase::Phase;
 use super::super::plan::{init_of, is_sidecar, rule_for, spec_of};
 use super::super::resizing::{ERROR, IN_PROGRESS, PENDING};
 use super::super::view::ContainerView;

@@ -75,8 +75,7 @@ impl Statistics {
         let made = sandboxes.iter().map(|it| (it.id.clone(), Moment(it.created_at)));
         let made = made.chain(containers.iter().map(|it| (it.id.clone(), Moment(it.created_at)))).collect();
         let pods = this.pods();
-        let mut seen =
-            Seen { made, pods, disks: HashMap::new(), claims: HashMap::new(), nodefs: None, imagefs: None };
+        let mut seen = Seen { made, pods, disks: HashMap::new(), claims: HashMap::new(), nodefs: None, imagefs: None };
         let mut node = self.node().await?;
         if only_cpu_and_memory {
             (node.network, node.rlimit) = (None, None);
@@ -127,7 +126,11 @@ impl Inner {
             let namespace = pod.metadata.namespace.clone().unwrap_or_default();
             let volume = |(name, claim, directory): (String, String, PathBuf)| {
                 let fs = disk::space(&directory)?.of_all();
-                Some(VolumeStats { fs, name, pvc_ref: Some(PvcReference { name: claim, namespace: namespace.clone() }) })
+                Some(VolumeStats {
+                    fs,
+                    name,
+                    pvc_ref: Some(PvcReference { name: claim, namespace: namespace.clone() }),
+                })
             };
             let directories = claim_directories(&pod, &self.engine.objects_of(&uid));
             let volumes: Vec<_> = directories.into_iter().filter_map(volume).collect();

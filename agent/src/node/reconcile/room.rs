@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{Reconciler, uid};
-use crate::cluster::pods::resize::pending;
+use crate::cluster::pods::resize::{Pending, pending};
 use crate::cluster::pods::{Refusal, admit, is_critical, make_room};
 use crate::engine::Gate;
 use crate::engine::notice::Event;
@@ -25,24 +25,29 @@ impl Reconciler {
         let Some(node) = (!wanting.is_empty()).then(|| self.node()).flatten() else { return };
         let mut noted = BTreeSet::new();
         for (uid, wants) in wanting {
-            let Some(pending) = pending(&wants, &self.others(&uid), &node) else {
-                self.desired.bound_mut().give(&uid);
-                noted.insert(uid);
-                continue;
-            };
-            if self.desired.bound_mut().defer(&uid, &pending, Timestamp::now()) {
-                let summary = summary(&wants, &pending.message);
-                let message = format!("Pod resize {}: {summary}", pending.reason);
-                let reason = format!("Resize{}", pending.reason);
-                self.shown.tell(&wants, Event::Resize { reason, message, bad: true }).await;
+            let before = self.desired.bound().get(&uid).map(|bound| bound.pod.clone());
+            match pending(&wants, &self.others(&uid), &node) {
+                None => self.desired.bound_mut().give(&uid),
+                Some(pending) => self.defer(&uid, &wants, &pending).await,
             }
-            noted.insert(uid);
+            if self.desired.bound().get(&uid).map(|bound| &bound.pod) != before.as_ref() {
+                noted.insert(uid);
+            }
         }
         // What a pod was given holds for the next agent, too: it is recorded before the pod has it.
         self.write_bound(noted);
         if !self.desired.bound().wanting().is_empty() {
             // Room may appear with the end of any.
             self.pods.values_mut().for_each(|live| live.ring(&self.bell));
+        }
+    }
+
+    /// Says why a pod keeps what it has.
+    async fn defer(&mut self, uid: &str, wants: &Pod, pending: &Pending) {
+        if self.desired.bound_mut().defer(uid, pending, Timestamp::now()) {
+            let message = format!("Pod resize {}: {}", pending.reason, summary(wants, &pending.message));
+            let reason = format!("Resize{}", pending.reason);
+            self.shown.tell(wants, Event::Resize { reason, message, bad: true }).await;
         }
     }
 
@@ -60,7 +65,11 @@ impl Reconciler {
         }
         let victims = make_room(pod, &others, &node)?;
         for victim in &victims {
-            tracing::warn!(pod = victim.metadata.name, critical = pod.metadata.name, "the pod makes room for a critical one");
+            tracing::warn!(
+                pod = victim.metadata.name,
+                critical = pod.metadata.name,
+                "the pod makes room for a critical one"
+            );
             if let Some(live) = self.pods.get_mut(&name_of(victim)) {
                 live.evict(Eviction::PREEMPTING, PREEMPTED, None);
                 live.ring(&self.bell);
@@ -80,7 +89,12 @@ impl Reconciler {
             && let Err(refusal) = self.admitted(pod)
         {
             let name = pod.metadata.name.as_deref();
-            tracing::warn!(pod = name, reason = refusal.reason, "the cluster would not place the pod here: {}", refusal.message);
+            tracing::warn!(
+                pod = name,
+                reason = refusal.reason,
+                "the cluster would not place the pod here: {}",
+                refusal.message
+            );
         }
     }
 

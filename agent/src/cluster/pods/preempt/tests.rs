@@ -93,5 +93,8 @@ fn nobody_goes_for_nothing() {
     let mut elsewhere = Pod::clone(&critical("2"));
     elsewhere.spec.as_mut().unwrap().node_selector = Some([("there".to_owned(), "no".to_owned())].into());
     let refused = who(&elsewhere, &[burstable("a", "1", "1Mi")]).unwrap_err();
-    assert!(refused.starts_with("NodeAffinity: "), "whom the node does not take at all, nobody makes room for: {refused}");
+    assert!(
+        refused.starts_with("NodeAffinity: "),
+        "whom the node does not take at all, nobody makes room for: {refused}"
+    );
 }

@@ -69,7 +69,8 @@ fn what_a_pod_was_given_it_keeps_and_all_else_is_new() {
 #[test]
 fn who_wants_no_more_comes_first_then_the_more_important_then_who_waits_longest() {
     let has = pod("1", "1Mi");
-    let important = |priority: i32| with(json!({"requests": {"cpu": "2"}}), |pod| pod["spec"]["priority"] = json!(priority));
+    let important =
+        |priority: i32| with(json!({"requests": {"cpu": "2"}}), |pod| pod["spec"]["priority"] = json!(priority));
     let both = json!({"requests": {"cpu": "2", "memory": "2Mi"}, "limits": {"cpu": "2", "memory": "2Mi"}});
     let waits = |since: &str| {
         let condition = json!({"type": "PodResizePending", "status": "True", "lastTransitionTime": since});

@@ -46,7 +46,8 @@ fn what_a_look_comes_to_follows_from_what_a_pod_is_to_do() {
     let with_status = pod("a", |pod| pod["status"] = json!({"phase": "Running"}));
     let said = |changes: BoundChanges| {
         let removed = changes.removed.iter().map(|pod| PodKey::of(pod).uid).collect();
-        let lists = [changes.new, changes.changed.into_iter().collect(), changes.leaving.into_iter().collect(), removed];
+        let lists =
+            [changes.new, changes.changed.into_iter().collect(), changes.leaving.into_iter().collect(), removed];
         let names = ["new", "changed", "leaving", "removed"];
         let named = names.iter().zip(lists).filter(|(_, uids): &(_, Vec<String>)| !uids.is_empty());
         named.map(|(name, uids)| format!("{name} {}", uids.join(","))).collect::<Vec<_>>().join("; ")
