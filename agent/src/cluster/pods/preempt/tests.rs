@@ -83,7 +83,7 @@ fn nobody_goes_for_nothing() {
                     preemption: error finding a set of pods to preempt: no set of running pods found to reclaim \
                     resources: [(res: cpu, q: 1000), ]";
     let other = pod("other", 2_000_000_000, json!({"requests": {"cpu": "2"}}));
-    assert_eq!(who(&critical("1"), &[other.clone()]), Err(expected.to_owned()), "who is as critical stays");
+    assert_eq!(who(&critical("1"), std::slice::from_ref(&other)), Err(expected.to_owned()), "who is as critical stays");
     let higher = pod("higher", 2_000_001_000, json!({"requests": {"cpu": "1"}}));
     assert_eq!(who(&higher, &[other]), Ok("other".to_owned()));
     let mut own = Pod::clone(&burstable("own", "2", "1Mi"));
