@@ -27,6 +27,7 @@ mod sources;
 mod store;
 mod tool;
 mod verbs;
+mod version;
 
 use std::process::ExitCode;
 

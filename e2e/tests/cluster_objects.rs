@@ -144,6 +144,34 @@ fn a_pod_waits_for_what_is_not_there_and_begins_when_it_is() {
 }
 
 #[test]
+fn a_volume_is_mounted_on_the_nodes_that_it_is_for() {
+    let node = need!(Node::with_busybox());
+    let server = start(&node);
+    let kubeconfig = server.kubeconfig_of_node(&name());
+    let mut agent = join(&node, &kubeconfig);
+    let directory = node.make_dir("here");
+    std::fs::write(directory.join("f"), "there").unwrap();
+    let ssd = json!([{"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}]);
+    server.bind_claim("data", &directory, ssd);
+    let mut container = e2e::manifest::shell("c", KEEPS);
+    container["volumeMounts"] = json!([{"name": "d", "mountPath": "/d"}]);
+    let volumes = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
+    let mut web = e2e::manifest::pod("web", json!({"containers": [container], "volumes": volumes}));
+    web["metadata"]["namespace"] = json!("default");
+    web["spec"]["nodeName"] = json!(name());
+    web["spec"]["automountServiceAccountToken"] = json!(false);
+    server.create(&web);
+    let words = "MountVolume.NodeAffinity check failed for volume \"data\" : no matching NodeSelectorTerms";
+    let refused = |event: &Value| event["reason"] == "FailedMount" && event["message"].as_str() == Some(words);
+    e2e::inspect::wait_until("the mount refused", || server.list("events").iter().any(refused));
+    server.merge("nodes", &name(), json!({"metadata": {"labels": {"disk": "ssd"}}}));
+    server.wait_for("pods", "default/web", "running", is("Running"));
+    node.exec("web", "c", &["cat", "/d/f"]).exits(0).says("there");
+    end(&node, &agent, &server);
+    agent.stop_with_nothing_left();
+}
+
+#[test]
 fn a_pod_whose_objects_cannot_be_asked_for_waits_until_they_can() {
     let node = need!(Node::with_busybox());
     let server = start(&node);

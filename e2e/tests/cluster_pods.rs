@@ -7,6 +7,7 @@ mod cluster {
     mod pods;
     mod pods_apart;
     mod refusals;
+    mod resizes;
 }
 
 use std::path::Path;

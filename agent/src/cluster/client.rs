@@ -22,6 +22,7 @@ use tower::{BoxError, ServiceBuilder};
 
 use super::pace::Bucket;
 use super::reach::Reach;
+use crate::node::metrics::Server as Counts;
 
 /// How long making a connection may take.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -91,6 +92,8 @@ pub struct Making {
     pub events: Limit,
     /// Who is told whether the server answers.
     pub reach: Reach,
+    /// Who counts what it answers.
+    pub counts: Counts,
 }
 
 /// A kubeconfig as it was read.
@@ -197,7 +200,7 @@ fn connect(config: &kube::Config, making: &Making) -> Result<Clients, kube::Erro
         .http2_keep_alive_timeout(LAST_SIGN)
         .http2_adaptive_window(true)
         .build(connector);
-    let client = |limit: Option<Arc<Bucket>>, again: u32| client(config, &http, limit, again, &making.reach);
+    let client = |limit: Option<Arc<Bucket>>, again: u32| client(config, &http, limit, again, making);
     Ok(Clients {
         ordinary: client(making.ordinary.bucket(), AGAIN)?,
         heartbeat: client(None, 0)?,
@@ -212,21 +215,25 @@ fn client(
     http: &Http<Connector, Body>,
     limit: Option<Arc<Bucket>>,
     again: u32,
-    reach: &Reach,
+    making: &Making,
 ) -> Result<Client, kube::Error> {
-    let (http, reach) = (http.clone(), reach.clone());
+    let (http, reach, counts) = (http.clone(), making.reach.clone(), making.counts.clone());
     let innermost = tower::service_fn(move |request: Request<Body>| {
-        let (http, limit, reach) = (http.clone(), limit.clone(), reach.clone());
+        let (http, limit, reach, counts) = (http.clone(), limit.clone(), reach.clone(), counts.clone());
         async move {
             if let Some(limit) = limit {
                 limit.take().await;
             }
+            let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+            let method = request.method().clone();
             match http.request(request).await {
                 Ok(response) => {
                     reach.answered();
+                    counts.note(&host, method.as_str(), Some(response.status().as_u16()));
                     Ok(response)
                 }
                 Err(error) => {
+                    counts.note(&host, method.as_str(), None);
                     if error.is_connect() {
                         reach.failed(&chain(&error));
                     }

@@ -64,11 +64,12 @@ impl Connection {
         // Before the files are read: one that changes in between is seen to have changed.
         self.stamps = Some(Stamps::of(&self.kubeconfig, own.clone()));
         let mut read = client::read(&self.kubeconfig).await?;
-        if let (Some(files), Some(path)) = (&self.own, own)
-            && matches!(files.read(), Ok(Some(pair)) if pair.not_after > Timestamp::now())
-        {
+        let until = self.own.as_ref().and_then(|files| files.read().ok()?).map(|pair| pair.not_after);
+        let until = until.filter(|until| *until > Timestamp::now());
+        if let (Some(path), Some(_)) = (own, until) {
             read.identify_by(&path);
         }
+        self.making.counts.set_client(until);
         self.way.set(read.clients(&self.kubeconfig, &self.making)?);
         Ok(())
     }

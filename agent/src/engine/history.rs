@@ -12,6 +12,9 @@ use super::orders::Eviction;
 use super::time::Monotonic;
 use super::view::{ContainerView, SandboxView};
 
+/// kubelet's word for a container whose variables or mounts cannot be made.
+const CONFIG_ERROR: &str = "CreateContainerConfigError";
+
 /// Why something could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -164,6 +167,17 @@ impl History {
         let before = track.failure.as_ref().map_or(failure.at, |before| before.at);
         track.retries.advance(policy, before, failure.at);
         track.failure = Some(failure);
+    }
+
+    /// What failed for want of what the pod refers to may succeed with what there is now: it is tried again at once.
+    pub fn note_objects(&mut self) {
+        // Of a sandbox's failures most are of volumes; another one is tried once more for nothing.
+        self.sandbox.retries = Backoff::default();
+        for track in self.containers.values_mut() {
+            if track.failure.as_ref().is_some_and(|failure| failure.reason == CONFIG_ERROR) {
+                track.retries = Backoff::default();
+            }
+        }
     }
 
     /// Has the instances of `name` (or the sandboxes) up to `attempt` replaced.

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod probe;
 mod reboot;
 pub mod record;
+pub mod resizing;
 mod settle;
 pub mod status;
 mod steps;

@@ -143,10 +143,14 @@ pub enum Event {
         /// Why, in kubelet's words.
         message: String,
     },
-    /// A running container has the resources now that it shall have.
-    Resized {
-        /// The container.
-        container: String,
+    /// The pod is being given other resources, has them now, or cannot be given them.
+    Resize {
+        /// `ResizeStarted`, `ResizeCompleted`, `ResizeError`, `ResizeDeferred`, `ResizeInfeasible`.
+        reason: String,
+        /// What it shall have, and what speaks against it.
+        message: String,
+        /// Something speaks against it.
+        bad: bool,
     },
     /// The pod's containers begin again, all together, for a rule of this container or its new definition.
     BeginsAgain {

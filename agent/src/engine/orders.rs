@@ -49,6 +49,24 @@ pub struct Eviction {
     pub grace: Option<Duration>,
 }
 
+impl Eviction {
+    /// A node that runs short has ended the pod.
+    pub const EVICTED: &str = "Evicted";
+    /// It made room for a critical pod.
+    pub const PREEMPTING: &str = "Preempting";
+    /// The node goes down.
+    pub const TERMINATED: &str = "Terminated";
+
+    /// What is said of it to those who count how often pods are disrupted; none where the pod itself was the cause.
+    pub fn disrupts(&self) -> Option<&str> {
+        match self.reason.as_str() {
+            Self::EVICTED | Self::TERMINATED => Some(&self.message),
+            Self::PREEMPTING => Some("Pod was preempted by Kubelet to accommodate a critical pod."),
+            _ => None,
+        }
+    }
+}
+
 /// When a pod that shall end is to be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {

@@ -27,8 +27,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec};
 
 use super::backoff::Policy;
-use super::change::Definition;
 pub use super::change::preview;
+use super::change::{Definition, Resize};
 use super::orders::{Eviction, Gate, Stop, seconds};
 use super::phase::{self, Phase};
 use super::probe::{Kind, ProbeResult};
@@ -69,6 +69,8 @@ pub struct Plan {
     pub waiting: BTreeMap<String, Waiting>,
     /// What keeps the pod from beginning.
     pub held: Option<Gate>,
+    /// A running container has not yet the resources that it shall have.
+    pub resizing: bool,
     /// The pod's phase.
     pub phase: Phase,
     /// Nothing runs and nothing will: the pod can be removed.
@@ -293,6 +295,7 @@ pub fn plan(desired: &Desired<'_>, observed: &PodStatusView, now: Monotonic) -> 
     planner.prune();
     let evicted = planner.evict();
     let ending = evicted || desired.stop.is_some() || observed.history.fatal().is_some();
+    planner.plan.resizing = !ending && observed.containers.iter().any(|seen| planner.resize(seen) != Resize::None);
     let over = if ending { planner.end() } else { planner.advance() };
     if over {
         planner.wind_up();

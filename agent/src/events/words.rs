@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{Happening, Severity};
 use crate::engine::notice::{Event, Notice, Pull};
+use crate::engine::orders::Eviction;
 
 /// The events of a notice; most have one, some none.
 pub fn of(notice: &Notice, pod: Option<&Pod>) -> Vec<Happening> {
@@ -31,24 +32,30 @@ pub fn of(notice: &Notice, pod: Option<&Pod>) -> Vec<Happening> {
         Event::Failed { container: Some(container), reason, message, .. } => {
             failed(pod, container, reason, message).into_iter().map(|it| it.of(container)).collect()
         }
-        Event::Failed { container: None, reason, message, .. } => {
-            let told = match reason.as_str() {
-                "FailedCreatePodSandBox" => format!("Failed to create pod sandbox: {message}"),
-                _ => message.clone(),
-            };
-            vec![warning(reason, told)]
-        }
+        Event::Failed { container: None, reason, message, .. } => vec![match reason.as_str() {
+            "CreatePodSandboxError" => {
+                warning("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}"))
+            }
+            "StopPodSandboxError" | "StopContainerError" | "RemovePodSandboxError" => {
+                warning("FailedKillPod", format!("error killing pod: {message}"))
+            }
+            "FailedCreatePodContainer" => warning(reason, format!("unable to ensure pod container exists: {message}")),
+            "NetworkNotReady" => warning(reason, format!("network is not ready: {message}")),
+            _ => warning(reason, message.clone()),
+        }],
         Event::Unhealthy { container, message } => vec![warning("Unhealthy", message.clone()).of(container)],
         Event::ProbeWarning { container, message } => vec![warning("ProbeWarning", message.clone()).of(container)],
         Event::HookFailed { container, hook, message } => vec![warning(hook.failed(), message.clone()).of(container)],
         Event::Killing { container, message } => vec![normal("Killing", message.clone()).of(container)],
-        Event::Resized { container } => {
-            vec![normal("ResizeCompleted", format!("Pod resize completed: container {container}")).of(container)]
-        }
+        Event::Resize { reason, message, bad: false } => vec![normal(reason, message.clone())],
+        Event::Resize { reason, message, bad: true } => vec![warning(reason, message.clone())],
         Event::BeginsAgain { because } => {
             let message = format!("The pod's containers begin again, because of container {because}");
             vec![normal("RestartAllContainers", message)]
         }
+        // Its containers' ends tell of it.
+        Event::Evicted { reason, .. } if reason == Eviction::TERMINATED => vec![],
+        Event::Evicted { reason, message } if reason == "DeadlineExceeded" => vec![normal(reason, message.clone())],
         Event::Evicted { reason, message } => vec![warning(reason, message.clone())],
         Event::Warning(message) => vec![warning("Ignored", message.clone())],
         Event::SandboxLost => {
@@ -72,7 +79,8 @@ fn waiting(notice: &Notice, pod: Option<&Pod>, container: &str, reason: &str) ->
         }
         "ImagePullBackOff" => {
             let message = format!("Back-off pulling image {:?}", image(pod, container));
-            Happening::new(Severity::Normal, "BackOff", message)
+            let failed = Happening::new(Severity::Warning, "Failed", format!("Error: {reason}"));
+            return vec![Happening::new(Severity::Normal, "BackOff", message).of(container), failed.of(container)];
         }
         _ => return Vec::new(),
     };
@@ -86,8 +94,12 @@ fn failed(pod: Option<&Pod>, container: &str, reason: &str, message: &str) -> Ve
             warning("Failed", format!("Failed to pull image {:?}: {message}", image(pod, container))),
             warning("Failed", format!("Error: {reason}")),
         ],
-        "ErrImageNeverPull" => vec![warning("ErrImageNeverPull", message.to_owned())],
-        "InvalidImageName" => vec![warning("InspectFailed", message.to_owned())],
+        "ErrImageNeverPull" => {
+            vec![warning(reason, message.to_owned()), warning("Failed", format!("Error: {reason}"))]
+        }
+        "InvalidImageName" => {
+            vec![warning("InspectFailed", message.to_owned()), warning("Failed", format!("Error: {reason}"))]
+        }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "StartError" => {
             vec![warning("Failed", format!("Error: {message}"))]
         }
@@ -172,7 +184,15 @@ mod tests {
                 waiting("CrashLoopBackOff"),
                 vec!["Warning BackOff: Back-off restarting failed container a in pod p_n(u)"],
             ),
-            (waiting("ImagePullBackOff"), vec![r#"Normal BackOff: Back-off pulling image "web:1""#]),
+            (
+                waiting("ImagePullBackOff"),
+                vec![r#"Normal BackOff: Back-off pulling image "web:1""#, "Warning Failed: Error: ImagePullBackOff"],
+            ),
+            (failed("InvalidImageName"), vec!["Warning InspectFailed: why", "Warning Failed: Error: InvalidImageName"]),
+            (
+                failed("ErrImageNeverPull"),
+                vec!["Warning ErrImageNeverPull: why", "Warning Failed: Error: ErrImageNeverPull"],
+            ),
             (waiting("ContainerCreating"), vec![]),
             (
                 failed("ErrImagePull"),
@@ -183,7 +203,7 @@ mod tests {
             (
                 Event::Failed {
                     container: None,
-                    reason: "FailedCreatePodSandBox".into(),
+                    reason: "CreatePodSandboxError".into(),
                     message: "why".into(),
                     fatal: false,
                 },
@@ -193,6 +213,21 @@ mod tests {
                 Event::HookFailed { container: a(), hook: Hook::PostStart, message: "why".into() },
                 vec!["Warning FailedPostStartHook: why"],
             ),
+            (
+                Event::Failed {
+                    container: None,
+                    reason: "StopPodSandboxError".into(),
+                    message: "why".into(),
+                    fatal: false,
+                },
+                vec!["Warning FailedKillPod: error killing pod: why"],
+            ),
+            (Event::Evicted { reason: "Preempting".into(), message: "why".into() }, vec!["Warning Preempting: why"]),
+            (
+                Event::Evicted { reason: "DeadlineExceeded".into(), message: "why".into() },
+                vec!["Normal DeadlineExceeded: why"],
+            ),
+            (Event::Evicted { reason: "Terminated".into(), message: "why".into() }, vec![]),
             (Event::SandboxLost, vec!["Normal SandboxChanged: Pod sandbox changed, it will be killed and re-created."]),
         ];
         for (event, expected) in rows {

@@ -15,13 +15,14 @@ use crate::cluster::credentials::Credentials;
 use crate::cluster::events::Sink;
 use crate::cluster::node::{Telling, is_unready, pod_cidr};
 use crate::cluster::objects::Following;
-use crate::cluster::pods::{self, Server};
+use crate::cluster::pods::{self, Bound, Server};
 use crate::cluster::reach::Reach;
 use crate::cluster::serving::Serving;
 use crate::cluster::{Link, Way, Wish};
 use crate::engine::Engine;
 use crate::engine::config::Node;
 use crate::events::Events;
+use crate::node::metrics::Server as Counts;
 use crate::store::Store;
 
 /// How long the API server may take to hear that the node ends.
@@ -53,12 +54,14 @@ pub async fn join(
     node: &Node,
     cri: Cri,
     engine: Engine,
+    counts: Counts,
 ) -> anyhow::Result<Membership> {
     let (way, link) = Way::new();
     let reach = Reach::default();
     let (port, ending) = (watch::Sender::new(None), watch::Sender::new(None));
     let mut tasks = JoinSet::new();
-    let making = Making { ordinary: wish.limits.ordinary, events: wish.limits.events, reach: reach.clone() };
+    let (ordinary, events_limit) = (wish.limits.ordinary, wish.limits.events);
+    let making = Making { ordinary, events: events_limit, reach: reach.clone(), counts };
     let bell = Arc::<Notify>::default();
     let connection = Connection::new(wish, making.clone(), way.clone(), bell.clone()).await?;
     tasks.spawn(connection.keep());
@@ -103,6 +106,16 @@ impl Membership {
         let said = node.wait_for(|node| node.as_deref().is_some_and(|node| is_unready(node, why)));
         if tokio::time::timeout(FAREWELL, said).await.is_err() {
             tracing::warn!("the API server was not told that the node ends");
+        }
+    }
+
+    /// Waits until the server knows that its pods are over; what cannot be said soon is said by the next agent.
+    pub async fn ended(&self) {
+        let over = |pods: &Bound| pods.values().all(|pod| pods::is_terminal(pod));
+        let mut bound = self.pods.bound();
+        let told = bound.wait_for(|pods| pods.as_deref().is_none_or(over));
+        if tokio::time::timeout(FAREWELL, told).await.is_err() {
+            tracing::warn!("the API server was not told of every pod that it is over");
         }
     }
 }

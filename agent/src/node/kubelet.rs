@@ -63,6 +63,7 @@ pub fn begin(around: Around<'_>, membership: Option<&Membership>) -> anyhow::Res
             ServerCertificate::self_signed(&directory, &settings.node.name, &ips).context("prepare kubelet's API")?
         }
     };
+    served.metrics.server.set_shown(certificate.clone());
     let settings_of_pods = settings.clone();
     let parts = Parts { access, served, settings: config, statistics, names, settings_of_pods, port, link };
     let kubelet = Kubelet::new(parts)?;

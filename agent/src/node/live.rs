@@ -78,6 +78,11 @@ impl Live {
         Some(Ending { pod: self.pod.clone(), handle })
     }
 
+    /// Ends it as Failed with these words, which hold for the next agent, too.
+    pub fn evict(&self, reason: &str, message: &str, grace: Option<Duration>) {
+        self.stopper.evict(reason, message, grace);
+    }
+
     /// How long its containers may take to stop.
     pub fn grace(&self) -> Duration {
         self.stopper.grace()
@@ -161,12 +166,14 @@ impl Live {
         }
         let (mut seen, bell) = (self.seen.clone(), bell.clone());
         let ringing = tokio::spawn(async move {
-            let mut before = None;
+            let mut before = (None, None, false);
             while seen.changed().await.is_ok() {
-                let now = seen.borrow_and_update().pod.as_deref().map(|pod| {
-                    let status = pod.status.as_ref();
-                    (State::of(pod), status.and_then(|status| status.pod_ips.clone()))
-                });
+                let now = {
+                    let seen = seen.borrow_and_update();
+                    let pod = seen.pod.as_deref();
+                    let ips = pod.and_then(|pod| pod.status.as_ref()?.pod_ips.clone());
+                    (pod.map(State::of), ips, seen.finished)
+                };
                 if now != before {
                     before = now;
                     bell.notify_one();

@@ -188,7 +188,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         store.clone(),
         care.meter(),
         names.clone(),
-        settings.root_dir.clone(),
+        engine.clone(),
     );
     let (working, watched, quiet) = (operations.listener(), care.watched(), Quiet::default());
     let calming = tokio::spawn(quiet.clone().run());
@@ -222,7 +222,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let mut reconciler = Reconciler::new(engine.clone(), disk, shown, settings.node.name.clone(), look, network);
     let membership = match &wish.cluster {
         Some(wish) => {
-            Some(cluster::join(wish, &store, events.clone(), &settings.node, cri_client.clone(), engine).await?)
+            let (cri, counts) = (cri_client.clone(), metrics.server.clone());
+            Some(cluster::join(wish, &store, events.clone(), &settings.node, cri, engine, counts).await?)
         }
         None => None,
     };
@@ -259,11 +260,15 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let outcome = reconciler.run(looks, commands, end).await;
     working.stopping(wish.shutdown_pods);
     if wish.shutdown_pods {
+        events.node(Happening::new(Severity::Normal, "Shutdown", "Shutdown manager detected shutdown event"));
         if let Some(membership) = &membership {
             membership.ending("node is shutting down").await;
         }
         let steps = node_settings.borrow().shutdown.clone();
         reconciler.shut_down(&steps, signals.next()).await;
+        if let Some(membership) = &membership {
+            membership.ended().await;
+        }
     }
     drop((api, asked, control, membership));
     following.into_iter().for_each(|task| task.abort());

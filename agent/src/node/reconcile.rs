@@ -11,6 +11,7 @@ mod bound;
 mod endings;
 mod identity;
 mod obey;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -61,6 +62,8 @@ pub struct Reconciler {
     server: Option<Server>,
     /// Bound pods of which nobody has said yet whether the node takes them.
     unjudged: BTreeSet<String>,
+    /// Which pods make room for a critical one, by uid.
+    room_for: BTreeMap<String, BTreeSet<String>>,
     /// The node as the server has it.
     registered: Option<watch::Receiver<Option<Arc<Node>>>>,
     registration: Option<Arc<Node>>,
@@ -134,6 +137,7 @@ impl Reconciler {
             removing: BTreeSet::new(),
             server: None,
             unjudged: BTreeSet::new(),
+            room_for: BTreeMap::new(),
             registered: None,
             registration: None,
             objects: None,
@@ -214,7 +218,7 @@ impl Reconciler {
                 () = told => self.bound().await,
                 () = answered => self.gate(),
                 () = first, if self.registration.is_none() => self.bound().await,
-                () = bell.notified() => self.gate(),
+                () = bell.notified() => self.rung().await,
                 () = retry => self.retry().await,
             }
         }
@@ -267,6 +271,8 @@ impl Reconciler {
 
     /// Starts, changes and stops pods until they are the desired ones.
     async fn apply(&mut self) {
+        self.forget_room();
+        self.allocate().await;
         self.note_leaving();
         self.end_leaving();
         self.unstarted = false;
@@ -277,6 +283,7 @@ impl Reconciler {
         for (name, pod) in &*desired {
             match self.pods.get_mut(name) {
                 None => {
+                    self.clear_the_way(pod);
                     let gate = self.held(name, &order, &desired, &picture);
                     self.start(name, pod, gate, picture.surroundings(name));
                 }
@@ -324,7 +331,8 @@ impl Reconciler {
     /// Why a pod may not begin yet.
     fn held(&self, name: &Name, order: &Order, desired: &BTreeMap<Name, Arc<Pod>>, picture: &Picture) -> Option<Gate> {
         let order = order.gate(name, |target| self.view().state(target, desired));
-        let order = Gate::both(self.held_by_server(name), order);
+        let victims = desired.get(name).and_then(|pod| self.held_by_victims(pod));
+        let order = Gate::both(Gate::both(self.held_by_server(name), victims), order);
         Gate::both(order, picture.gate(name, self.network.unsupported().as_ref()))
     }
 

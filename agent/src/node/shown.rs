@@ -224,7 +224,8 @@ impl Shown {
         self.network = shown;
     }
 
-    async fn tell(&self, pod: &Pod, event: Event) {
+    /// Tells what has happened to a pod.
+    pub async fn tell(&self, pod: &Pod, event: Event) {
         if self.notices.send(Notice { pod: PodKey::of(pod), event }).await.is_err() {
             tracing::debug!("nobody listens to the agent's notices");
         }

@@ -11,7 +11,11 @@ use super::desired::Name;
 use super::live::Live;
 use super::order::Order;
 use crate::engine::config::resources::priority;
+use crate::engine::orders::Eviction;
 use crate::engine::plan::spec_of;
+
+/// What is said of a cluster's pod that ends with its node, in kubelet's words.
+const TERMINATED: &str = "Pod was terminated in response to imminent node shutdown.";
 
 /// What is still to be stopped.
 pub struct Shutdown<'a> {
@@ -68,7 +72,12 @@ impl Shutdown<'_> {
     fn end_all(&mut self, names: &BTreeSet<Name>, grace: Option<Duration>, ends: &mut JoinSet<Name>) {
         for name in names {
             let Some(live) = self.left.get_mut(name) else { continue };
-            live.leave(grace.map(|grace| grace.min(live.grace())));
+            let grace = grace.map(|grace| grace.min(live.grace()));
+            // A manifest's pod begins again with the next agent; a cluster's has failed, and its controller makes another.
+            if super::file_of(&live.pod).is_none() && !live.leaves() && !live.seen().finished {
+                live.evict(Eviction::TERMINATED, TERMINATED, grace);
+            }
+            live.leave(grace);
             if let Some(ending) = live.end() {
                 let name = name.clone();
                 ends.spawn(async move {

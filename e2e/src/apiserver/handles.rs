@@ -1,6 +1,6 @@
 //! What a test does with the server: as administrators do, and as accidents do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -100,6 +100,24 @@ impl ApiServer {
     pub fn delete_within(&self, plural: &str, which: &str, seconds: i64) {
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": seconds});
         self.admin("DELETE", &path_of(kind(plural), which), "application/json", options);
+    }
+
+    /// Creates the claim `default/NAME`, bound to a volume of that name: a directory of the nodes that `terms` mean.
+    #[track_caller]
+    pub fn bind_claim(&self, name: &str, directory: &Path, terms: Value) {
+        let (modes, amount) = (json!(["ReadWriteOnce"]), json!({"storage": "1Mi"}));
+        let metadata = json!({"name": name, "namespace": "default"});
+        let spec = json!({"accessModes": modes, "resources": {"requests": amount}, "volumeName": name,
+            "storageClassName": "local"});
+        let kind = "PersistentVolumeClaim";
+        let claim = self.create(&json!({"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec}));
+        let back = json!({"namespace": "default", "name": name, "uid": claim["metadata"]["uid"]});
+        let spec = json!({"accessModes": modes, "capacity": amount, "local": {"path": directory}, "claimRef": back,
+            "storageClassName": "local", "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}});
+        let metadata = json!({"name": name});
+        self.create(&json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": spec}));
+        let status = json!({"status": {"phase": "Bound"}});
+        self.merge("persistentvolumeclaims", &format!("default/{name}/status"), status);
     }
 
     /// Waits until an object satisfies `done`, and returns it.

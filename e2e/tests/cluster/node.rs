@@ -44,6 +44,13 @@ fn a_node_is_registered_with_what_it_has_and_what_was_asked_for() {
     for resource in ["cpu", "memory", "pods", "ephemeral-storage"] {
         assert!(status["capacity"][resource].is_string() && status["allocatable"][resource].is_string(), "{resource}");
     }
+    let version = status["nodeInfo"]["kubeletVersion"].as_str().unwrap();
+    assert!(version.starts_with("v1.36.0+coracle."), "tools read it as a version of Kubernetes: {version}");
+    assert_eq!(status["features"], json!({"supplementalGroupsPolicy": true}));
+    let handlers = status["runtimeHandlers"].as_array().unwrap();
+    assert_eq!((handlers.len(), &handlers[0]["name"]), (1, &json!("")));
+    assert_eq!(handlers[0]["features"]["recursiveReadOnlyMounts"], true);
+    assert!(handlers[0]["features"]["userNamespaces"].is_boolean(), "{handlers:#?}");
     let kinds: Vec<&Value> = status["conditions"].as_array().unwrap().iter().map(|it| &it["type"]).collect();
     assert_eq!(kinds, ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]);
     let lease = server.wait_for("leases", &format!("kube-node-lease/{NAME}"), "there", |_| true);
@@ -120,5 +127,38 @@ fn a_node_that_is_not_to_be_registered_waits_for_somebody_else_to_do_it() {
         "{}",
         server.told()
     );
+    agent.stop();
+}
+
+#[test]
+fn pods_that_end_with_their_node_have_failed_and_stay_so() {
+    let node = need!(Node::with_busybox());
+    let server = ApiServer::start(&node);
+    let kubeconfig = server.kubeconfig_of_node(NAME);
+    let mut agent = join(&node, &kubeconfig, &["--shutdown-pods"]);
+    ready(&server);
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    let mut pod = e2e::manifest::pod("web", json!({"containers": [e2e::manifest::shell("c", script)]}));
+    pod["metadata"]["namespace"] = json!("default");
+    pod["spec"]["nodeName"] = json!(NAME);
+    pod["spec"]["automountServiceAccountToken"] = json!(false);
+    server.create(&pod);
+    server.wait_for("pods", "default/web", "running", |pod| pod["status"]["phase"] == "Running");
+    agent.stop();
+    let terminated = |pod: &Value| {
+        let status = &pod["status"];
+        let message = "Pod was terminated in response to imminent node shutdown.";
+        assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("Terminated")), "{pod:#}");
+        assert_eq!(status["message"], message);
+        let mut conditions = status["conditions"].as_array().unwrap().iter();
+        let disrupted = conditions.find(|it| it["type"] == "DisruptionTarget").unwrap();
+        assert_eq!((&disrupted["reason"], &disrupted["message"]), (&json!("TerminationByKubelet"), &json!(message)));
+    };
+    terminated(&server.get("pods", "default/web").unwrap());
+    agent.restart();
+    server.wait_for("nodes", NAME, "ready again", |node| holds(node, "Ready") == Some(true));
+    terminated(&server.get("pods", "default/web").unwrap());
+    server.delete("pods", "default/web");
+    server.wait_until_gone("pods", "default/web");
     agent.stop();
 }

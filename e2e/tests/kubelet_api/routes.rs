@@ -115,7 +115,40 @@ fn statistics_have_kubelet_s_names() {
     );
     let own = client.get("/metrics").body;
     assert!(own.contains("kubelet_running_pods 1\n"), "{own}");
+    assert!(own.contains("\nkubelet_certificate_manager_server_ttl_seconds "), "{own}");
+    let asked = |it: &str| it.starts_with("rest_client_requests_total{code=\"200\",") && it.contains("method=\"GET\"");
+    assert!(own.lines().any(asked), "{own}");
     assert!(own.contains("kubelet_http_requests_total{long_running=\"false\",method=\"GET\",path=\"metrics/resource\",server_type=\"readwrite\"} 1\n"), "{own}");
+}
+
+#[test]
+fn what_there_is_in_a_claim_is_told() {
+    let node = need!(Node::with_busybox());
+    let cluster = Cluster::start(&node);
+    let is_there = json!([{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "Exists"}]}]);
+    cluster.server.bind_claim("data", &node.make_dir("data"), is_there);
+    let keeps = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    let mut container = e2e::manifest::shell("c", keeps);
+    container["volumeMounts"] = json!([{"name": "d", "mountPath": "/d"}]);
+    let volumes = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
+    let mut pod = e2e::manifest::pod("db", json!({"containers": [container], "volumes": volumes}));
+    pod["metadata"]["namespace"] = json!("default");
+    pod["spec"]["nodeName"] = json!(NODE);
+    pod["spec"]["automountServiceAccountToken"] = json!(false);
+    cluster.server.create(&pod);
+    cluster.server.wait_for("pods", "default/db", "running", |pod| pod["status"]["phase"] == "Running");
+    let client = cluster.admin();
+    let summary = client.get("/stats/summary").json();
+    let volume = &summary["pods"][0]["volume"][0];
+    assert_eq!((&volume["name"], &volume["pvcRef"]), (&json!("d"), &json!({"name": "data", "namespace": "default"})));
+    assert!(volume["capacityBytes"].as_u64() > volume["usedBytes"].as_u64(), "{volume}");
+    let metrics = client.get("/metrics").body;
+    let labels = "{namespace=\"default\",persistentvolumeclaim=\"data\"}";
+    for name in ["capacity_bytes", "available_bytes", "used_bytes", "inodes", "inodes_free", "inodes_used"] {
+        assert!(metrics.contains(&format!("\nkubelet_volume_stats_{name}{labels} ")), "{name}\n{metrics}");
+    }
+    cluster.server.delete("pods", "default/db");
+    cluster.server.wait_until_gone("pods", "default/db");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use jiff::Timestamp;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -13,7 +14,13 @@ use super::{Error, Pair, self_signed};
 /// made with [`ServerCertificate::resolver`] needs to hear of nothing. While there is none, connections are refused.
 #[derive(Clone, Debug, Default)]
 pub struct ServerCertificate {
-    current: Arc<RwLock<Option<Arc<CertifiedKey>>>>,
+    current: Arc<RwLock<Option<Current>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Current {
+    certified: Arc<CertifiedKey>,
+    not_after: Timestamp,
 }
 
 impl ServerCertificate {
@@ -33,7 +40,17 @@ impl ServerCertificate {
 
     /// From now on it is this one. Connections that are open keep theirs.
     pub fn set(&self, pair: &Pair) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(pair.certified.clone());
+        let current = Current { certified: pair.certified.clone(), not_after: pair.not_after };
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
+    }
+
+    /// Until when the one that is shown holds; none while there is none.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.current().map(|current| current.not_after)
+    }
+
+    fn current(&self) -> Option<Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// For `rustls::ServerConfig::builder().with_cert_resolver`.
@@ -44,6 +61,6 @@ impl ServerCertificate {
 
 impl ResolvesServerCert for ServerCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current().map(|current| current.certified)
     }
 }

@@ -168,6 +168,15 @@ pub fn transitions(before: &Node, after: &Node) -> Vec<&'static str> {
     all
 }
 
+/// The id of this boot, where the API server knows of another one.
+pub fn rebooted<'a>(before: &Node, after: &'a Node) -> Option<&'a str> {
+    fn boot(node: &Node) -> Option<&str> {
+        Some(node.status.as_ref()?.node_info.as_ref()?.boot_id.as_str()).filter(|boot| !boot.is_empty())
+    }
+    let (before, after) = (boot(before)?, boot(after)?);
+    (before != after).then_some(after)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -272,6 +281,19 @@ mod tests {
         assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some("KubeletNotReady")));
         assert!(super::super::is_unready(&node, "it ends"));
         assert_eq!(condition(&node, "DiskPressure").status, "False");
+    }
+
+    #[test]
+    fn a_boot_is_told_when_another_one_is_known() {
+        let of = |boot: &str| {
+            let mut node = mine();
+            node.status.as_mut().unwrap().node_info.as_mut().unwrap().boot_id = boot.to_owned();
+            node
+        };
+        let rows = [("", "b", None), ("a", "", None), ("b", "b", None), ("a", "b", Some("b"))];
+        for (before, after, expected) in rows {
+            assert_eq!(rebooted(&of(before), &of(after)), expected, "{before} {after}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{Failed, Telling, object, patch, register};
 use crate::cluster::Way;
 use crate::cluster::client::chain;
 use crate::cluster::pace::{Pauses, chance};
+use crate::events::{Happening, Severity};
 use crate::store::{Kind, Store, Watch};
 
 /// How often a status is tried to be told at a time, as kubelet does.
@@ -121,6 +122,10 @@ impl Reporter {
             return Ok(());
         }
         let Some(patch) = patch::between(&theirs, &wanted) else { return Ok(()) };
+        if let Some(boot) = object::rebooted(&theirs, &wanted) {
+            let message = format!("Node {name} has been rebooted, boot id: {boot}");
+            self.telling.events.node(Happening::new(Severity::Warning, "Rebooted", message));
+        }
         let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
         let request = nodes.patch_status(&name, &params, &patch);
         let node = self.telling.answer("tell the status of node", &name, request).await?;

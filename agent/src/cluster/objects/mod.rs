@@ -111,7 +111,8 @@ impl Following {
         });
         let following = tokio::spawn(watching::follow_services(shared.clone())).abort_handle();
         let recording = tokio::spawn(record_services(shared.clone())).abort_handle();
-        lock(&shared.others).extend([following, recording]);
+        let labelling = tokio::spawn(follow_labels(shared.clone())).abort_handle();
+        lock(&shared.others).extend([following, recording, labelling]);
         Ok(Following { _end: Arc::new(End(shared.clone())), shared })
     }
 
@@ -293,6 +294,24 @@ fn sync_beside(record: Option<PathBuf>) {
             tracing::warn!(%error, "an object of the cluster cannot be synced to the disk; a power cut may lose it");
         }
     });
+}
+
+/// Takes over what is written on the node, which volumes may ask for.
+async fn follow_labels(shared: Arc<Shared>) {
+    let mut node = shared.link.node();
+    let mut known = None;
+    loop {
+        let now = node.borrow_and_update().as_ref().map(|node| node.metadata.labels.clone().unwrap_or_default());
+        if let Some(labels) = now.filter(|now| known.as_ref() != Some(now)) {
+            known = Some(labels.clone());
+            let mut state = lock(&shared.state);
+            let given = state.hear_labels(labels);
+            shared.publish(&state, given);
+        }
+        if node.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Records the Services when they are others, not more often than it is worth.

@@ -91,6 +91,8 @@ pub struct State {
     tokens: BTreeMap<TokenKey, Answer<Token>>,
     /// The Services were listed once.
     pub services_known: bool,
+    /// What others, too, have written on the node; none until it is registered.
+    node_labels: Option<Arc<BTreeMap<String, String>>>,
 }
 
 /// What pods have now, by uid.
@@ -103,7 +105,7 @@ impl State {
             answers: objects.into_iter().map(|(reference, item)| (reference, Answer::Is(item))).collect(),
             tokens: tokens.into_iter().map(|(key, token)| (key, Answer::Is(token))).collect(),
             services_known,
-            pods: BTreeMap::new(),
+            ..State::default()
         }
     }
 
@@ -135,6 +137,13 @@ impl State {
     pub fn hear(&mut self, reference: &Reference, answer: Answer<Item>) -> Given {
         self.answers.entry(reference.clone()).or_insert(Answer::Unknown(None)).take(answer);
         let uids: Vec<String> = self.pods.keys().filter(|uid| self.refers(uid, reference)).cloned().collect();
+        uids.iter().filter_map(|uid| self.give(uid, false)).collect()
+    }
+
+    /// Takes the labels of the node. The answer is what those pods have that have volumes.
+    pub fn hear_labels(&mut self, labels: BTreeMap<String, String>) -> Given {
+        self.node_labels = Some(Arc::new(labels));
+        let uids: Vec<String> = self.pods.keys().cloned().collect();
         uids.iter().filter_map(|uid| self.give(uid, false)).collect()
     }
 
@@ -251,6 +260,9 @@ impl State {
                     drop(objects.runtime_classes.insert(place.1, class.clone()));
                 }
             }
+        }
+        if !objects.volumes.is_empty() {
+            objects.node_labels.clone_from(&self.node_labels);
         }
         for wish in &wanted.references.tokens {
             match self.tokens.get(&TokenKey { pod: uid.to_owned(), wish: wish.clone() }) {

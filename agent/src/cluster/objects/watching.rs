@@ -27,8 +27,8 @@ use crate::net::services::{OfCluster, cluster_ip};
 /// it may not know yet, for a moment.
 const REFUSALS: u32 = 3;
 
-/// How often at least a claim is asked for that is not bound.
-const UNBOUND: Duration = Duration::from_secs(10);
+/// How often at least a claim is asked for that is not bound: its pod waits for nothing else.
+const UNBOUND: Duration = Duration::from_secs(3);
 
 /// After so long without a failure the pauses are short again.
 const RECOVERED: Duration = Duration::from_secs(120);

@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 
 use super::refusal::Refusal;
 use crate::engine::config::resources::pod_request;
-use crate::engine::config::{ports, quantity};
+use crate::engine::config::{node_selector, ports, quantity};
 use crate::engine::plan::spec_of;
 use crate::node::care::comeback::admits;
 use crate::node::care::threshold::Condition;
@@ -20,17 +19,34 @@ mod tests;
 /// The operating system that pods run on.
 const OS: &str = "linux";
 
-/// How an amount is read.
-type Read = fn(&Quantity) -> Option<i64>;
+/// Of which resource a node has too little for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// Its name: `cpu`, whose amounts are thousandths, `memory`, `pods` …
+    pub resource: String,
+    /// What the pod asks for.
+    pub requested: i64,
+    /// What others have been given.
+    pub used: i64,
+    /// What the node has to give.
+    pub capacity: i64,
+}
 
 /// Why `node`, on which `others` are, does not take a pod; none when it does.
 pub fn admit(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> Option<Refusal> {
     pressure(pod, node)
         .or_else(|| os(pod))
-        .or_else(|| resources(pod, others, node))
-        .or_else(|| affinity(pod, node))
-        .or_else(|| host_ports(pod, others))
-        .or_else(|| taints(pod, node))
+        .or_else(|| shortages(pod, others, node).first().map(out_of))
+        .or_else(|| misfit(pod, others, node))
+}
+
+/// Why `node` does not take a pod, for which there would be room.
+pub fn admit_with_room(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> Option<Refusal> {
+    pressure(pod, node).or_else(|| os(pod)).or_else(|| misfit(pod, others, node))
+}
+
+fn misfit(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> Option<Refusal> {
+    affinity(pod, node).or_else(|| host_ports(pod, others)).or_else(|| taints(pod, node))
 }
 
 fn refusal(reason: &str, message: String) -> Option<Refusal> {
@@ -68,37 +84,45 @@ fn os(pod: &Pod) -> Option<Refusal> {
     None
 }
 
-/// The resources that a pod asks for of those that the node has to give.
-fn resources(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> Option<Refusal> {
+/// The resources of which a pod asks for more than the node has left.
+pub fn shortages(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> Vec<Shortage> {
     let none = BTreeMap::new();
     let has = node.status.as_ref().and_then(|status| status.allocatable.as_ref()).unwrap_or(&none);
-    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
-    if let Some(most) = has.get("pods").and_then(quantity::value)
-        && count >= most
-    {
-        return out_of("pods", 1, count, most);
-    }
-    for (name, capacity) in has.iter().filter(|(name, _)| *name != "pods") {
-        let read: Read = if name == "cpu" { quantity::milli } else { quantity::value };
-        let requested = asked(pod, name, read);
+    // As kubelet counts them: the number of pods first.
+    let names = has.keys().filter(|name| *name == "pods").chain(has.keys().filter(|name| *name != "pods"));
+    let short = |name: &String| {
+        let read = reading(name);
         let used = others.iter().map(|other| asked(other, name, read)).fold(0, i64::saturating_add);
-        let Some(capacity) = read(capacity) else { continue };
-        if requested > 0 && requested > capacity.saturating_sub(used) {
-            return out_of(name, requested, used, capacity);
-        }
-    }
-    None
+        let (requested, capacity) = (asked(pod, name, read), allocatable(node, name, read)?);
+        let fits = requested <= 0 || requested <= capacity.saturating_sub(used);
+        (!fits).then(|| Shortage { resource: name.clone(), requested, used, capacity })
+    };
+    names.filter_map(short).collect()
 }
 
-fn out_of(resource: &str, requested: i64, used: i64, capacity: i64) -> Option<Refusal> {
+/// How amounts of a resource are counted.
+pub fn reading(resource: &str) -> quantity::Read {
+    if resource == "cpu" { quantity::milli } else { quantity::value }
+}
+
+/// What a node has to give of a resource.
+pub fn allocatable(node: &Node, resource: &str, read: quantity::Read) -> Option<i64> {
+    read(node.status.as_ref()?.allocatable.as_ref()?.get(resource)?)
+}
+
+fn out_of(short: &Shortage) -> Refusal {
+    let Shortage { resource, requested, used, capacity } = short;
     let message = format!(
         "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
     );
-    refusal(&format!("OutOf{resource}"), message)
+    Refusal { reason: format!("OutOf{resource}"), message }
 }
 
 /// What a pod asks for, with what its runtime class adds.
-pub fn asked(pod: &Pod, resource: &str, read: Read) -> i64 {
+pub fn asked(pod: &Pod, resource: &str, read: quantity::Read) -> i64 {
+    if resource == "pods" {
+        return 1;
+    }
     let overhead = spec_of(pod).overhead.as_ref().and_then(|overhead| overhead.get(resource)).and_then(read);
     pod_request(spec_of(pod), resource, read).saturating_add(overhead.unwrap_or(0))
 }
@@ -111,36 +135,11 @@ fn affinity(pod: &Pod, node: &Node) -> Option<Refusal> {
     let affinity = spec.affinity.as_ref().and_then(|it| it.node_affinity.as_ref());
     let required = affinity.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
     let name = node.metadata.name.as_deref().unwrap_or_default();
-    let fits = required.is_none_or(|it| it.node_selector_terms.iter().any(|term| term_fits(term, labels, name)));
+    let fits = required.is_none_or(|it| node_selector::matches(it, labels, name));
     if selected && fits {
         return None;
     }
     failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
-}
-
-/// Whether a node is one of a term's; a term that says nothing is no node's.
-fn term_fits(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    let of_name = |it: &NodeSelectorRequirement| fits(it, (it.key == "metadata.name").then_some(name));
-    !(expressions.is_empty() && fields.is_empty())
-        && expressions.iter().all(|it| fits(it, labels.get(&it.key).map(String::as_str)))
-        && fields.iter().all(of_name)
-}
-
-fn fits(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let listed = value.is_some_and(|value| values.iter().any(|it| it == value));
-    let numbers = || Some((value?.parse::<i64>().ok()?, values.first()?.parse::<i64>().ok()?));
-    match requirement.operator.as_str() {
-        "In" => listed,
-        "NotIn" => !listed,
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => numbers().is_some_and(|(has, than)| has > than),
-        "Lt" => numbers().is_some_and(|(has, than)| has < than),
-        _ => false,
-    }
 }
 
 fn host_ports(pod: &Pod, others: &[Arc<Pod>]) -> Option<Refusal> {

@@ -12,7 +12,9 @@ mod answer;
 mod merge;
 mod mirror;
 mod patch;
+mod preempt;
 mod refusal;
+pub mod resize;
 mod server;
 mod status;
 mod support;
@@ -20,8 +22,9 @@ mod wanted;
 mod watch;
 
 pub use self::admit::admit;
+pub use self::preempt::{is_critical, make_room};
 pub use self::refusal::{Refusal, refused};
-pub use self::server::Server;
+pub use self::server::{Bound, Server};
 pub use self::support::unsupported;
 pub use self::wanted::is_terminal;
 

@@ -207,3 +207,80 @@ fn slim(mut pod: Pod) -> Pod {
     pod.metadata.managed_fields = None;
     pod
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(uid: &str, version: u64, more: Value) -> Pod {
+        let mut metadata = json!({"namespace": "ns", "name": uid, "uid": uid, "resourceVersion": version.to_string(),
+            "managedFields": [{"manager": "m"}]});
+        metadata.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"containers": []}})).unwrap()
+    }
+
+    fn plain(uid: &str, version: u64) -> Pod {
+        pod(uid, version, json!({}))
+    }
+
+    fn mirror(uid: &str, of: &str) -> Pod {
+        pod(uid, 1, json!({"annotations": {"kubernetes.io/config.mirror": of, "kubernetes.io/config.hash": of}}))
+    }
+
+    fn bound(server: &Server) -> Option<Vec<String>> {
+        server.bound().borrow().as_ref().map(|bound| bound.keys().cloned().collect())
+    }
+
+    fn shown_version(server: &Server, uid: &str) -> Option<u64> {
+        server.shown(uid).map(|pod| version(&pod))
+    }
+
+    #[test]
+    fn nothing_is_bound_before_all_was_told_and_mirrors_never_are() {
+        let server = Server::new();
+        server.put(plain("a", 1));
+        assert_eq!((bound(&server), server.is_complete()), (None, false));
+        server.replace([plain("a", 1), mirror("m", "own")]);
+        assert_eq!((bound(&server), server.is_complete()), (Some(vec!["a".to_owned()]), true));
+        assert_eq!(server.mirrors().len(), 1);
+        assert_eq!(server.shown("own").unwrap().metadata.uid.as_deref(), Some("m"), "the server has it as its mirror");
+        server.remove("a");
+        assert_eq!(bound(&server), Some(vec![]));
+    }
+
+    #[test]
+    fn the_newest_version_counts_unless_the_storage_is_doubted() {
+        let server = Server::new();
+        server.replace([plain("a", 5)]);
+        server.put(plain("a", 4));
+        assert_eq!(shown_version(&server, "a"), Some(5), "it was on its way for longer");
+        server.put(plain("a", 6));
+        server.replace([plain("a", 5)]);
+        assert_eq!(shown_version(&server, "a"), Some(6), "a list may be older than what a write was answered");
+        server.doubt();
+        server.replace([plain("a", 2)]);
+        assert_eq!(shown_version(&server, "a"), Some(2), "another storage counts anew");
+        server.update(plain("b", 9));
+        assert_eq!(shown_version(&server, "b"), None, "what is gone does not come back with an answer");
+    }
+
+    #[test]
+    fn who_runs_pods_hears_of_what_concerns_them_alone() {
+        let server = Server::new();
+        server.replace([plain("a", 1)]);
+        let (mut bound, mut changes) = (server.bound(), server.changes());
+        let heard = || (bound.has_changed().unwrap(), changes.has_changed().unwrap());
+        assert_eq!(heard(), (false, false));
+        server.put(plain("a", 2));
+        assert_eq!(heard(), (false, true), "its version is the server's business");
+        server.put(pod("a", 3, json!({"labels": {"k": "v"}})));
+        assert_eq!(heard(), (true, true));
+        let _ = (bound.borrow_and_update(), changes.borrow_and_update());
+        server.remove("b");
+        assert_eq!((bound.has_changed().unwrap(), changes.has_changed().unwrap()), (false, false));
+        assert!(server.shown("a").unwrap().metadata.managed_fields.is_none(), "most of it, and nothing to a node");
+    }
+}

@@ -29,3 +29,43 @@ pub fn unsupported(pod: &Pod) -> Option<Gate> {
 fn gate(message: String) -> Gate {
     Gate { reason: REASON.to_owned(), message: format!("this node cannot run it: {message}") }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_exist_here_is_said_by_its_field() {
+        let bundle = json!({"clusterTrustBundle": {"name": "b", "path": "p"}});
+        let rows = [
+            (json!({}), None),
+            (json!({"volumes": [{"name": "v", "csi": {"driver": "d"}}]}), Some("spec.volumes[0].csi: ")),
+            (
+                json!({"containers": [{"name": "c", "image": "i", "volumeDevices": [{"name": "v", "devicePath": "/d"}]}],
+                    "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}),
+                Some("spec.containers[0].volumeDevices: "),
+            ),
+            (
+                json!({"volumes": [{"name": "v", "projected": {"sources": [bundle]}}]}),
+                Some("spec.volumes[0].projected.sources[0].clusterTrustBundle: "),
+            ),
+        ];
+        for (more, expected) in rows {
+            let mut spec = json!({"containers": [{"name": "c", "image": "i"}]});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let pod = json!({"metadata": {"namespace": "n", "name": "p", "uid": "u"}, "spec": spec});
+            let said = unsupported(&serde_json::from_value(pod).unwrap());
+            match (said, expected) {
+                (None, None) => {}
+                (Some(gate), Some(expected)) => {
+                    assert_eq!(gate.reason, "Unsupported");
+                    assert!(gate.message.contains(expected), "{}", gate.message);
+                }
+                (said, expected) => panic!("{said:?} where {expected:?}"),
+            }
+        }
+    }
+}

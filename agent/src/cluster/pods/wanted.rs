@@ -41,3 +41,60 @@ pub fn wanted(pod: &Pod) -> Pod {
     }
     wanted
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(value: Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn of_a_status_what_others_write_is_kept_and_all_of_one_that_is_over() {
+        let conditions = json!([{"type": "example.com/a", "status": "True"}, {"type": "example.com/b", "status": "True"},
+            {"type": "Ready", "status": "False"}]);
+        let gates = json!([{"conditionType": "example.com/a"}]);
+        let a = json!({"conditions": [{"type": "example.com/a", "status": "True"}]});
+        let status = |phase: &str| json!({"phase": phase, "conditions": conditions, "podIP": "10.0.0.1"});
+        let rows = [
+            (json!(null), json!(null), json!(null)),
+            (json!([]), status("Running"), json!(null)),
+            (gates.clone(), status("Running"), a.clone()),
+            (gates.clone(), status("Pending"), a),
+            (gates.clone(), json!({"phase": "Running"}), json!(null)),
+            (json!([]), status("Succeeded"), status("Succeeded")),
+            (gates, status("Failed"), status("Failed")),
+        ];
+        for (gates, status, expected) in rows {
+            let there = pod(json!({"spec": {"containers": [], "readinessGates": gates}, "status": status}));
+            let kept = wanted(&there).status.map_or(Value::Null, |status| serde_json::to_value(status).unwrap());
+            assert_eq!(kept, expected, "{gates} {status}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_counts_is_no_change_and_nobody_else_says_where_a_pod_is_from() {
+        let metadata = |version: &str| {
+            let annotations = json!({"coracle.dev/file": "/m/web.yaml", "kept": "yes"});
+            json!({"name": "web", "uid": "u", "resourceVersion": version, "annotations": annotations})
+        };
+        let of = |version: &str| wanted(&pod(json!({"metadata": metadata(version), "spec": {"containers": []}})));
+        assert_eq!(of("1"), of("2"));
+        let annotations = of("1").metadata.annotations.unwrap();
+        assert_eq!(annotations.keys().collect::<Vec<_>>(), ["kept"]);
+    }
+
+    #[test]
+    fn a_mirror_is_told_by_its_annotation_and_an_end_by_its_phase() {
+        let mirror = pod(json!({"metadata": {"annotations": {MIRROR: "hash"}}}));
+        assert!(is_mirror(&mirror) && !is_mirror(&Pod::default()));
+        for (phase, over) in [("Pending", false), ("Running", false), ("Succeeded", true), ("Failed", true)] {
+            assert_eq!(is_terminal(&pod(json!({"status": {"phase": phase}}))), over, "{phase}");
+        }
+        assert!(!is_terminal(&Pod::default()));
+    }
+}

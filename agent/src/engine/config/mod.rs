@@ -6,6 +6,7 @@ pub mod env_file;
 pub mod expand;
 mod logs;
 pub mod names;
+pub mod node_selector;
 pub mod objects;
 pub mod ports;
 pub mod quantity;

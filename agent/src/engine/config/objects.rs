@@ -28,6 +28,8 @@ pub struct Objects {
     pub claims: BTreeMap<Name, Arc<PersistentVolumeClaim>>,
     /// The volumes of claims that are bound, by name.
     pub volumes: BTreeMap<String, Arc<PersistentVolume>>,
+    /// The labels of this node, which volumes may ask for; none where they are not known.
+    pub node_labels: Option<Arc<BTreeMap<String, String>>>,
     /// RuntimeClasses.
     pub runtime_classes: BTreeMap<String, Arc<RuntimeClass>>,
     /// Tokens of one pod's service account, or why there is none.

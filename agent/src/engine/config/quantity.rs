@@ -2,6 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+/// How an amount is read.
+pub type Read = fn(&Quantity) -> Option<i64>;
+
 /// The value in units, rounded up as Kubernetes does; `None` when it cannot be read or does not fit.
 pub fn value(quantity: &Quantity) -> Option<i64> {
     scaled(&quantity.0, 1)

@@ -23,7 +23,7 @@ use self::board::Board;
 #[cfg(test)]
 pub use self::board::ProbeFailure;
 pub use self::board::ProbeResult;
-pub use self::counts::{Counts, PodCounts};
+pub use self::counts::{BOUNDS, Counts, PodCounts, Took};
 use self::instance::Instance;
 pub use self::tally::Kind;
 use super::action::Actions;

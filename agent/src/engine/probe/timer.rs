@@ -52,8 +52,9 @@ impl Timer {
         let mut last = Told::Nothing;
         while !tally.over() {
             ticks.tick().await;
+            let asked = self.clock.now();
             let outcome = self.ask().await;
-            self.board.counts.note(&self.container(), self.kind, &outcome);
+            self.board.counts.note(&self.container(), self.kind, &outcome, self.clock.now() - asked);
             self.tell_unusual(&outcome, &mut last);
             let Ok(answer) = outcome else { continue };
             let step = tally.next(!matches!(answer, Answer::Failed(_)));

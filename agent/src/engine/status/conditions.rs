@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::super::orders::Eviction;
 use super::super::phase::Phase;
 use super::super::plan::{init_of, is_sidecar, rule_for, spec_of};
+use super::super::resizing::{ERROR, IN_PROGRESS, PENDING};
 use super::super::view::ContainerView;
 use super::Input;
 
@@ -28,15 +30,28 @@ pub fn of(input: &Input<'_>, init: &[ContainerStatus], main: &[ContainerStatus])
     ];
     conditions
         .extend(all_restarting(input).map(|(holds, why)| condition(input, "AllContainersRestarting", holds, why)));
-    if let Some(eviction) = input.view.history.eviction.as_ref().filter(|eviction| eviction.reason == "Evicted") {
-        let why = ("TerminationByKubelet".into(), eviction.message.clone());
+    if let Some(message) = input.view.history.eviction.as_ref().and_then(Eviction::disrupts) {
+        let why = ("TerminationByKubelet".into(), message.to_owned());
         conditions.push(condition(input, "DisruptionTarget", true, Some(why)));
     }
-    let failed = input.view.history.resized.values().find_map(|resized| resized.failure.as_ref());
-    if let Some((message, _)) = failed {
-        conditions.push(condition(input, "PodResizeInProgress", true, Some(("Error".into(), message.clone()))));
-    }
+    conditions.extend(resize(input));
     conditions
+}
+
+/// How it is about other resources than the pod began with: whether it waits for room, and whether it is being given them.
+fn resize(input: &Input<'_>) -> Vec<PodCondition> {
+    if matches!(input.plan.phase, Phase::Succeeded | Phase::Failed) {
+        return Vec::new();
+    }
+    let said = input.pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    // Whoever decides that says it with the pod.
+    let mut all: Vec<PodCondition> = said.into_iter().flatten().filter(|it| it.type_ == PENDING).cloned().collect();
+    if input.plan.resizing {
+        let failed = input.view.history.resized.values().find_map(|resized| resized.failure.as_ref());
+        let why = failed.map(|(message, _)| (ERROR.into(), message.clone()));
+        all.push(condition(input, IN_PROGRESS, true, why));
+    }
+    all
 }
 
 /// Whether the pod has the one sandbox that it needs, with its network: none has to be made.

@@ -52,7 +52,14 @@ async fn resources_change_while_the_container_runs_and_a_failure_is_tried_again(
     let limits = |memory: &str| json!({"resources": {"limits": {"memory": memory, "cpu": "500m"}}});
     let (mut bench, handle, calls) = changed(two(limits("64Mi")), two(limits("128Mi"))).await;
     assert_eq!(calls, ["resize p-s0-a0 50000 134217728"]);
-    assert!(bench.events().contains(&Event::Resized { container: "a".into() }));
+    let resizes = |bench: &mut Bench| -> Vec<String> {
+        let reason = |event: Event| match event {
+            Event::Resize { reason, .. } => Some(reason),
+            _ => None,
+        };
+        bench.events().into_iter().filter_map(reason).collect()
+    };
+    assert_eq!(resizes(&mut bench), ["ResizeStarted", "ResizeCompleted"]);
     assert_eq!(bench.container(0)["resources"]["limits"]["memory"], "128Mi");
     bench.fake.world().resize_failures.push_back(Status::internal("busy"));
     handle.update(two(limits("96Mi")));
@@ -236,4 +243,29 @@ async fn a_pod_of_another_uid_is_refused() {
     let handle = bench.engine.start(one("Always")).unwrap();
     assert!(!handle.update(pod("q", json!({"containers": [{"name": "a"}]}))));
     end(handle).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_for_an_object_begins_when_it_appears() {
+    let env = json!({"env": [{"name": "V", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]});
+    let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    for first in [env, mount] {
+        let bench = agent().await;
+        let mut pod = Pod::clone(&two(first.clone()));
+        let volumes = json!([{"name": "v", "configMap": {"name": "m"}}]);
+        if first.get("volumeMounts").is_some() {
+            pod.spec.as_mut().unwrap().volumes = serde_json::from_value(volumes).unwrap();
+        }
+        let handle = bench.engine.start(Arc::new(pod)).unwrap();
+        // Long enough for the next try to be far away.
+        at(100).await;
+        assert!(!bench.new_calls().contains(&"create a 0".to_owned()), "{first}");
+        let map = json!({"metadata": {"namespace": "default", "name": "m"}, "data": {"k": "v"}});
+        let map = Arc::new(serde_json::from_value(map).unwrap());
+        let config_maps = BTreeMap::from([(("default".to_owned(), "m".to_owned()), map)]);
+        bench.engine.set_objects(Objects { config_maps, ..Objects::default() });
+        at(1).await;
+        assert!(bench.new_calls().contains(&"create a 0".to_owned()), "{first}");
+        end(handle).await;
+    }
 }

@@ -199,15 +199,9 @@ impl Worker {
             Ok(()) => {
                 resized.has = Some(wanted.unwrap_or_default());
                 resized.failure = None;
-                self.tell(Event::Resized { container: name.to_owned() }).await;
             }
-            Err(problem) => {
-                let known = resized.failure.as_ref().map(|(message, _)| message.clone());
-                resized.failure = Some((problem.message.clone(), self.engine.now() + RESIZE_RETRY));
-                if known.as_ref() != Some(&problem.message) {
-                    self.tell_problem(Some(name), &problem, false).await;
-                }
-            }
+            // The pod's status says it, and with it an event.
+            Err(problem) => resized.failure = Some((problem.message, self.engine.now() + RESIZE_RETRY)),
         }
     }
 

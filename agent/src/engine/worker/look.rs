@@ -131,7 +131,11 @@ impl Worker {
             self.steps = self.steps.among(orders.around.clone());
         }
         let objects = self.engine.objects_of(&self.key.uid);
-        if redefined || !Arc::ptr_eq(&self.objects, &objects) {
+        let given = !Arc::ptr_eq(&self.objects, &objects);
+        if given {
+            self.history.note_objects();
+        }
+        if redefined || given {
             self.followed = follow::hashes(&self.pod, &objects);
             self.objects = objects;
             self.stale = true;

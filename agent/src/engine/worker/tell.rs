@@ -11,6 +11,7 @@ use super::super::notice::{Event, Notice};
 use super::super::orders::{Gate, Seen};
 use super::super::plan::Plan;
 use super::super::record::PodRecord;
+use super::super::resizing;
 use super::super::status;
 use super::super::steps::Problem;
 use super::super::view::PodStatusView;
@@ -67,6 +68,7 @@ impl Worker {
             hooks: &self.hooks,
             unhooked: &self.unhooked,
         });
+        self.pending.extend(resizing::events(&self.pod, self.status.as_ref(), &status));
         self.status = Some(status.clone());
         let mut pod = Pod::clone(&self.pod);
         pod.status = Some(status);

@@ -12,7 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::super::{HostError, io_error};
 use super::{Ready, Sources, claim, host_path};
 use crate::engine::config::names::PodKey;
-use crate::engine::config::{ConfigError, Objects};
+use crate::engine::config::{ConfigError, Objects, node_selector};
+use crate::engine::plan::spec_of;
 
 /// What keeps a claim that somebody uses.
 const PROTECTION: &str = "kubernetes.io/pvc-protection";
@@ -112,6 +113,37 @@ pub(super) fn place(volume: &PersistentVolume) -> Result<Place<'_>, ConfigError>
     }))
 }
 
+/// Refuses a volume that is not for this node, in kubelet's words. The scheduler has asked the same; but a pod may be
+/// bound by hand.
+fn check_node(volume: &PersistentVolume, objects: &Objects) -> Result<(), ConfigError> {
+    let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
+    let required = affinity.and_then(|affinity| affinity.required.as_ref());
+    let (Some(required), Some(labels)) = (required, objects.node_labels.as_deref()) else { return Ok(()) };
+    // As in kubelet a term with fields is no node's here: only labels are asked for.
+    if node_selector::matches(required, labels, "") {
+        return Ok(());
+    }
+    let name = volume.metadata.name.as_deref().unwrap_or_default();
+    Err(ConfigError::Refused(format!(
+        "MountVolume.NodeAffinity check failed for volume \"{name}\" : no matching NodeSelectorTerms"
+    )))
+}
+
+/// Where the claims of a pod are on this node, as far as they are known and the node counts what is in them: the volume's
+/// name in the pod, the claim's, and the directory.
+pub(super) fn directories(pod: &Pod, objects: &Objects) -> Vec<(String, String, PathBuf)> {
+    let of = |volume: &Volume| {
+        let (name, _) = claim_of(pod, volume)?;
+        let found = find(pod, objects, volume, &name).ok()?;
+        // Nobody counts what is in a hostPath, as in kubelet.
+        match place(found).ok()? {
+            Place::Local(source) => Some((volume.name.clone(), name, PathBuf::from(&source.path))),
+            Place::HostPath(_) => None,
+        }
+    };
+    spec_of(pod).volumes.iter().flatten().filter_map(of).collect()
+}
+
 /// Finds the volume of a claim, and hands it over to the pod's group where kubelet does.
 pub(super) fn prepare(
     sources: &Sources<'_>,
@@ -119,7 +151,9 @@ pub(super) fn prepare(
     (name, read_only): (&str, bool),
     group: Option<u32>,
 ) -> Result<Ready, HostError> {
-    match place(find(sources.pod, sources.objects, volume, name)?)? {
+    let found = find(sources.pod, sources.objects, volume, name)?;
+    check_node(found, sources.objects)?;
+    match place(found)? {
         Place::HostPath(source) => Ok(match host_path::prepare(source)? {
             Ready::Host { path, read_only: before } => Ready::Host { path, read_only: before || read_only },
             other @ Ready::Image { .. } => other,

@@ -23,6 +23,15 @@ use crate::engine::config::objects::Origin;
 use crate::engine::config::{ConfigError, Objects, Settings};
 use crate::engine::plan::spec_of;
 
+/// Where a pod's claims are on this node, as far as the node counts what is in them: the volume's name in the pod, the
+/// claim's, and the directory. Those of manifests share a file system with all else, and are not counted.
+pub fn claim_directories(pod: &Pod, objects: &Objects) -> Vec<(String, String, PathBuf)> {
+    match objects.origin {
+        Origin::Manifests => Vec::new(),
+        Origin::Cluster => bound::directories(pod, objects),
+    }
+}
+
 /// A volume that is ready to be mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ready {

@@ -3,6 +3,7 @@
 mod cadvisor;
 mod requests;
 pub mod resource;
+mod volumes;
 
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -21,6 +22,8 @@ pub(super) async fn answer(kubelet: &Inner, which: Which) -> Response<Body> {
         Which::Own => {
             served.metrics.write(&mut page, &served.ours, &served.node, &served.probes).await;
             kubelet.requests.write(&mut page);
+            let claims = kubelet.statistics.claims().await.unwrap_or_default();
+            volumes::write(&mut page, claims.values().flatten());
         }
         Which::Resource => resource::write(&mut page, &kubelet.statistics.summary(true).await),
         Which::Cadvisor => cadvisor::write(&mut page, kubelet).await,

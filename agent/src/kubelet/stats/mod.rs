@@ -15,10 +15,12 @@ use tonic::Status;
 
 use self::disk::Space;
 use self::node::Sample;
-pub use self::types::{ContainerStats, Moment, NodeStats, PodStats, Summary};
-use self::types::{FsStats, RuntimeStats};
+pub use self::types::{ContainerStats, FsStats, Moment, NodeStats, PodStats, Summary, VolumeStats};
+use self::types::{PvcReference, RuntimeStats};
 use super::pods::Names;
+use crate::engine::Engine;
 use crate::engine::config::names::POD_UID;
+use crate::host::volumes::claim_directories;
 use crate::node::care::usage::{Meter, PodUsage};
 use crate::node::ours::Ours;
 use crate::store::{Kind, Object, Store};
@@ -34,6 +36,8 @@ struct Inner {
     store: Store,
     meter: Meter,
     names: Names,
+    /// Who knows what pods refer to.
+    engine: Engine,
     /// A directory on the filesystem of pods' files.
     nodefs: PathBuf,
     began: Moment,
@@ -48,6 +52,8 @@ struct Seen {
     pods: HashMap<String, Arc<Pod>>,
     /// What they take of disks, by uid.
     disks: HashMap<String, PodUsage>,
+    /// Their claims, by uid.
+    claims: HashMap<String, Vec<VolumeStats>>,
     /// The filesystem of pods' files.
     nodefs: Option<Space>,
     /// The filesystem of images and containers' own files.
@@ -55,10 +61,10 @@ struct Seen {
 }
 
 impl Statistics {
-    /// Of what is `ours`, on a node whose pods have their files below `nodefs` and are shown in `store`.
-    pub fn new(ours: Ours, store: Store, meter: Meter, names: Names, nodefs: PathBuf) -> Self {
-        let (began, sample) = (Moment::now(), Mutex::default());
-        Self { inner: Arc::new(Inner { ours, store, meter, names, nodefs, began, sample }) }
+    /// Of what is `ours`, on a node whose pods are run by `engine` and shown in `store`.
+    pub fn new(ours: Ours, store: Store, meter: Meter, names: Names, engine: Engine) -> Self {
+        let (began, sample, nodefs) = (Moment::now(), Mutex::default(), engine.settings().root_dir.clone());
+        Self { inner: Arc::new(Inner { ours, store, meter, names, engine, nodefs, began, sample }) }
     }
 
     /// Everything, or what is cheap to tell.
@@ -68,7 +74,8 @@ impl Statistics {
             tokio::try_join!(this.ours.stats(), this.ours.sandboxes(), this.ours.containers())?;
         let made = sandboxes.iter().map(|it| (it.id.clone(), Moment(it.created_at)));
         let made = made.chain(containers.iter().map(|it| (it.id.clone(), Moment(it.created_at)))).collect();
-        let mut seen = Seen { made, pods: this.pods(), disks: HashMap::new(), nodefs: None, imagefs: None };
+        let pods = this.pods();
+        let mut seen = Seen { made, pods, disks: HashMap::new(), claims: HashMap::new(), nodefs: None, imagefs: None };
         let mut node = self.node().await?;
         if only_cpu_and_memory {
             (node.network, node.rlimit) = (None, None);
@@ -76,6 +83,7 @@ impl Statistics {
             let uid = |it: &cri_proto::cri::PodSandboxStats| it.attributes.as_ref()?.labels.get(POD_UID).cloned();
             let asked = stats.iter().filter_map(uid).filter_map(|uid| seen.pods.get(&uid).map(|pod| Pod::clone(pod)));
             seen.disks = this.meter.disks(asked.collect()).await?;
+            seen.claims = self.claims().await?;
             seen.nodefs = disk::space(&this.nodefs);
             let images = this.images().await;
             seen.imagefs = images.as_ref().and_then(|(_, space)| *space);
@@ -86,6 +94,14 @@ impl Statistics {
         let outer = |pod: &Pod| this.names.outer(pod);
         let pods = stats.iter().filter_map(|it| pod::stats(it, &seen, only_cpu_and_memory, outer)).collect();
         Ok(Summary { node, pods })
+    }
+
+    /// What there is in the claims of pods that are not over, by the pods' uids.
+    pub async fn claims(&self) -> Result<HashMap<String, Vec<VolumeStats>>, Status> {
+        let this = self.clone();
+        // A file system may be one that does not answer.
+        let look = tokio::task::spawn_blocking(move || this.inner.claims());
+        look.await.map_err(|panic| Status::internal(panic.to_string()))
     }
 
     async fn node(&self) -> Result<NodeStats, Status> {
@@ -103,6 +119,25 @@ impl Inner {
             _ => None,
         });
         pods.collect()
+    }
+
+    fn claims(&self) -> HashMap<String, Vec<VolumeStats>> {
+        let of = |(uid, pod): (String, Arc<Pod>)| {
+            let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+            let volume = |(name, claim, directory): (String, String, PathBuf)| {
+                let fs = disk::space(&directory)?.of_all();
+                Some(VolumeStats {
+                    fs,
+                    name,
+                    pvc_ref: Some(PvcReference { name: claim, namespace: namespace.clone() }),
+                })
+            };
+            let directories = claim_directories(&pod, &self.engine.objects_of(&uid));
+            let volumes: Vec<_> = directories.into_iter().filter_map(volume).collect();
+            (!volumes.is_empty()).then_some((uid, volumes))
+        };
+        let over = |pod: &Pod| crate::cluster::pods::is_terminal(pod);
+        self.pods().into_iter().filter(|(_, pod)| !over(pod)).filter_map(of).collect()
     }
 
     /// What images take, and the filesystem that they are on. A runtime that does not say it has none.

@@ -61,6 +61,8 @@ pub fn stats(
         };
         pod.volumes = volumes.into_iter().map(volume).collect();
         pod.ephemeral_storage = Some(ephemeral(&pod, seen));
+        // What outlives the pod is none of its own.
+        pod.volumes.extend(seen.claims.get(&pod.pod_ref.uid).cloned().unwrap_or_default());
     }
     Some(pod)
 }

@@ -49,7 +49,7 @@ impl Capacity {
         let storage = [reserved.ephemeral_storage, hard(config, Signal::NodefsAvailable, self.storage)];
         let less = |all: u64, parts: &[u64]| parts.iter().fold(all, |left, part| left.saturating_sub(*part));
         let (memory, storage) = (less(self.memory(), &memory), less(self.storage, &storage));
-        let mut list = list(milli, binary(memory), storage.to_string(), self.pods(config));
+        let mut list = list(milli, binary(memory), binary(storage), self.pods(config));
         list.extend(self.hugepages());
         list
     }
@@ -113,12 +113,12 @@ mod tests {
         let mut config = Config::default();
         let all = "cpu=2 ephemeral-storage=100Gi hugepages-1Gi=0 hugepages-2Mi=16Mi memory=1Gi pods=110";
         assert_eq!(shown(&capacity().quantities(&config)), all);
-        let left = "cpu=2 ephemeral-storage=96636764160 hugepages-1Gi=0 hugepages-2Mi=16Mi memory=908Mi pods=110";
+        let left = "cpu=2 ephemeral-storage=90Gi hugepages-1Gi=0 hugepages-2Mi=16Mi memory=908Mi pods=110";
         assert_eq!(shown(&capacity().allocatable(&config)), left);
         config.reserved.system = Resources { cpu_milli: 250, memory: 100 << 20, ephemeral_storage: 1 << 30, pid: 1000 };
         config.reserved.kube = Resources { cpu_milli: 250, memory: 8 << 20, ..Resources::default() };
         (config.max_pods, config.pods_per_core) = (20, Some(5));
-        let left = "cpu=1500m ephemeral-storage=95563022336 hugepages-1Gi=0 hugepages-2Mi=16Mi memory=800Mi pods=10";
+        let left = "cpu=1500m ephemeral-storage=89Gi hugepages-1Gi=0 hugepages-2Mi=16Mi memory=800Mi pods=10";
         assert_eq!(shown(&capacity().allocatable(&config)), left);
         assert_eq!(shown(&capacity().quantities(&config)), all.replace("110", "10"));
     }

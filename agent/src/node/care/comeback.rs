@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::threshold::Condition;
 use crate::engine::config::resources::{CRITICAL, Qos, priority};
+use crate::engine::orders::Eviction;
 use crate::engine::plan::{RestartPolicy, spec_of};
 use crate::engine::time::Monotonic;
 
@@ -24,7 +25,7 @@ const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// Kubernetes' word for a pod that the node ended.
-pub const REASON: &str = "Evicted";
+pub const REASON: &str = Eviction::EVICTED;
 
 /// The pods that were evicted, by namespace and name: a pod that comes back has another uid.
 #[derive(Clone, Debug, Default)]

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use manifests::kubelet::Config;
 
 use super::allocatable::Capacity;
+use super::system::Abilities;
 use super::threshold::Condition;
 
 #[cfg(test)]
@@ -32,6 +33,8 @@ pub struct Facts<'a> {
     pub config: &'a Config,
     /// Kernel, machine, runtime.
     pub system: &'a NodeSystemInfo,
+    /// What the runtime can do.
+    pub abilities: &'a Abilities,
     /// What runs short.
     pub pressures: &'a BTreeSet<Condition>,
     /// Why no pod can run, where that is so.
@@ -98,6 +101,8 @@ fn status(facts: &Facts<'_>) -> NodeStatus {
         conditions: Some(conditions(facts)),
         node_info: Some(facts.system.clone()),
         images: Some(images(facts.images, facts.config.node_status_max_images)),
+        runtime_handlers: facts.abilities.handlers.clone(),
+        features: facts.abilities.features.clone(),
         ..NodeStatus::default()
     }
 }

@@ -7,15 +7,18 @@
 //!      └────────────────────── the server has it no more ───────────────────────────────────────────┘ DELETE
 //! ```
 //!
-//! Each is recorded before anything is done for it, so that the last known ones start without the server, too.
+//! Each is recorded before anything is done for it, so that the last known ones start without the server, too. The record
+//! has the resources that the pod was given: that is what it has, whoever asks next, until it is given others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
 use super::{Name, Pods};
+use crate::cluster::pods::resize::{self, Pending};
 use crate::engine::Gate;
 use crate::engine::config::names::PodKey;
 
@@ -38,8 +41,11 @@ pub enum Role {
 /// A pod that an API server has bound to this node.
 #[derive(Clone, Debug)]
 pub struct BoundPod {
-    /// As it is run. It has a status when that is not its worker's to say: of one that does not run.
+    /// As it is run, with the resources that it was given. Its status says what is not its worker's to say: how it is
+    /// about other resources, and all of one that does not run.
     pub pod: Arc<Pod>,
+    /// As the server wants it, where it has not been given all of that.
+    pub wants: Option<Arc<Pod>>,
     /// What it is to do.
     pub role: Role,
     /// What keeps it from beginning for good: something that it needs does not exist here.
@@ -65,6 +71,27 @@ pub struct BoundChanges {
     pub removed: Vec<Arc<Pod>>,
 }
 
+impl BoundPod {
+    /// Takes in what the server says of a pod that runs: all but other resources than it was given. True when it is not
+    /// as it was.
+    fn take(&mut self, pod: &Arc<Pod>) -> bool {
+        if *self.pod == **pod {
+            self.wants = None;
+            return false;
+        }
+        let mut given = resize::as_given(pod, &self.pod);
+        self.wants = (given.spec != pod.spec).then(|| pod.clone());
+        if self.wants.is_some() {
+            resize::mark_as(&mut given, &self.pod);
+        }
+        let changed = *self.pod != given;
+        if changed {
+            self.pod = Arc::new(given);
+        }
+        changed
+    }
+}
+
 impl BoundPods {
     /// The pods as they were recorded.
     pub fn recorded(pods: impl IntoIterator<Item = BoundPod>) -> Self {
@@ -85,13 +112,12 @@ impl BoundPods {
         for (uid, pod) in server {
             match self.pods.get_mut(uid) {
                 None => {
-                    let bound = BoundPod { pod: pod.clone(), role: Role::Runs, unsupported: None };
+                    let bound = BoundPod { pod: pod.clone(), wants: None, role: Role::Runs, unsupported: None };
                     self.pods.insert(uid.clone(), bound);
                     changes.new.push(uid.clone());
                 }
                 Some(bound) => {
-                    if bound.role == Role::Runs && *bound.pod != **pod {
-                        bound.pod = pod.clone();
+                    if bound.role == Role::Runs && bound.take(pod) {
                         changes.changed.insert(uid.clone());
                     }
                     // Whatever has no worker keeps the status that is known of it.
@@ -156,6 +182,37 @@ impl BoundPods {
         }
     }
 
+    /// The pods that have not been given all that the server wants for them, in the order in which they are asked for.
+    pub fn wanting(&self) -> Vec<(String, Arc<Pod>)> {
+        let wants = |(uid, bound): (&String, &BoundPod)| {
+            let wants = bound.wants.as_ref().filter(|_| bound.role == Role::Runs)?;
+            Some((resize::turn(wants, &bound.pod), uid.clone(), wants.clone()))
+        };
+        let mut all: Vec<_> = self.pods.iter().filter_map(wants).collect();
+        all.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        all.into_iter().map(|(_, uid, wants)| (uid, wants)).collect()
+    }
+
+    /// Gives a pod what the server wants for it.
+    pub fn give(&mut self, uid: &str) {
+        if let Some(bound) = self.pods.get_mut(uid)
+            && let Some(wants) = bound.wants.take()
+        {
+            bound.pod = wants;
+        }
+    }
+
+    /// Says why a pod is not given what the server wants for it. True when that is not what was said before.
+    pub fn defer(&mut self, uid: &str, pending: &Pending, now: Timestamp) -> bool {
+        let Some(bound) = self.pods.get_mut(uid) else { return false };
+        let mut pod = Pod::clone(&bound.pod);
+        let news = resize::mark(&mut pod, Some(pending), now);
+        if *bound.pod != pod {
+            bound.pod = Arc::new(pod);
+        }
+        news
+    }
+
     /// Says what keeps a pod from beginning for good.
     pub fn hold(&mut self, uid: &str, unsupported: Option<Gate>) {
         if let Some(bound) = self.pods.get_mut(uid) {
@@ -175,6 +232,9 @@ impl BoundPods {
 fn differs(one: &Pod, other: &Pod) -> bool {
     one.metadata != other.metadata || one.spec != other.spec
 }
+
+#[cfg(test)]
+mod tests;
 
 /// Namespace and name of a pod.
 pub fn name_of(pod: &Pod) -> Name {

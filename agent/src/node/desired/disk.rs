@@ -267,7 +267,7 @@ fn check(version: u32) -> io::Result<()> {
 fn read_bound(path: &Path) -> io::Result<BoundPod> {
     let record: BoundRecord = store::read_json(path)?.ok_or(io::ErrorKind::NotFound)?;
     check(record.version)?;
-    Ok(BoundPod { pod: Arc::new(record.pod), role: record.role, unsupported: None })
+    Ok(BoundPod { pod: Arc::new(record.pod), wants: None, role: record.role, unsupported: None })
 }
 
 fn read_file(path: &Path) -> io::Result<(String, File)> {

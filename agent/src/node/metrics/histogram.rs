@@ -26,6 +26,12 @@ impl<const N: usize> Histogram<N> {
         }
     }
 
+    /// Adds what another one has counted, with the same bounds.
+    pub fn add(&mut self, other: &Self) {
+        (self.count, self.sum) = (self.count + other.count, self.sum + other.sum);
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(mine, theirs)| *mine += theirs);
+    }
+
     /// How many values were counted.
     pub fn count(&self) -> u64 {
         self.count

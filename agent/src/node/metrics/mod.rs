@@ -3,6 +3,7 @@
 mod calls;
 mod histogram;
 pub mod process;
+mod server;
 mod text;
 
 use std::collections::BTreeMap;
@@ -12,18 +13,21 @@ use cri_proto::cri;
 
 pub use calls::Calls;
 pub use histogram::Histogram;
+pub use server::Server;
 pub use text::{Kind, Page};
 
 use super::ours::Ours;
 use crate::engine::config::names::PodKey;
 use crate::engine::notice::{Event, Notice, Pull};
-use crate::engine::probe::Counts;
+use crate::engine::probe::{BOUNDS, Counts, Took};
 
 /// What is counted as it happens. Cheap to clone; all clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     /// Requests to the container runtime.
     pub calls: Calls,
+    /// Requests to an API server, and certificates.
+    pub server: Server,
     happened: Arc<Mutex<Happened>>,
 }
 
@@ -84,6 +88,8 @@ impl Metrics {
     pub async fn write(&self, page: &mut Page, ours: &Ours, node: &str, probes: &Counts) {
         page.family("coracle_build_info", Kind::Gauge, "The version of the agent; always 1.");
         page.sample("coracle_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        page.family("kubernetes_build_info", Kind::Gauge, "The version that the node is registered with; always 1.");
+        page.sample("kubernetes_build_info", &[("git_version", crate::version::KUBELET)], 1.0);
         page.family("kubelet_node_name", Kind::Gauge, "The node's name; always 1.");
         page.sample("kubelet_node_name", &[("node", node)], 1.0);
         process::write(page);
@@ -91,6 +97,7 @@ impl Metrics {
         self.write_probes(page, probes, |pod| pod.name.clone());
         write_running(page, ours).await;
         self.calls.write(page);
+        self.server.write(page, jiff::Timestamp::now());
     }
 
     /// Writes what probes answered; `name` says what a pod is called.
@@ -98,7 +105,8 @@ impl Metrics {
         let family = "prober_probe_total";
         let help = "Cumulative number of a liveness, readiness or startup probe for a container by result.";
         page.family(family, Kind::Counter, help);
-        for (counted, count) in probes.read() {
+        let all = probes.read();
+        for (counted, took) in &all {
             let labels = [
                 ("container", counted.container.as_str()),
                 ("namespace", &counted.pod.namespace),
@@ -107,7 +115,20 @@ impl Metrics {
                 ("probe_type", &counted.kind.to_string()),
                 ("result", counted.result),
             ];
-            page.sample(family, &labels, count as f64);
+            page.sample(family, &labels, took.count() as f64);
+        }
+        let mut by_probe: BTreeMap<[String; 4], Took> = BTreeMap::new();
+        // How long a failure took, kubelet does not tell.
+        for (it, took) in all.iter().filter(|(it, _)| it.result != "failed") {
+            let probe = [it.container.clone(), it.pod.namespace.clone(), name(&it.pod), it.kind.to_string()];
+            by_probe.entry(probe).or_default().add(took);
+        }
+        let family = "prober_probe_duration_seconds";
+        page.family(family, Kind::Histogram, "Duration in seconds for a probe response.");
+        for ([container, namespace, pod, kind], took) in &by_probe {
+            let labels =
+                [("container", container.as_str()), ("namespace", namespace), ("pod", pod), ("probe_type", kind)];
+            took.write(page, family, &labels, &BOUNDS);
         }
     }
 

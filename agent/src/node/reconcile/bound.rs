@@ -12,7 +12,7 @@ use tokio::task::JoinError;
 use super::endings::removed;
 use super::{Reconciler, sync, uid};
 use crate::cluster::objects::Following;
-use crate::cluster::pods::{Refusal, Server, admit, refused, unsupported};
+use crate::cluster::pods::{Refusal, Server, refused, unsupported};
 use crate::engine::Gate;
 use crate::net::Surroundings;
 use crate::node::desired::bound::{Role, name_of};
@@ -131,14 +131,16 @@ impl Reconciler {
             reason: "NameTaken".into(),
             message: format!("a manifest of this node has a pod {}/{} already; rename one of them", name.0, name.1),
         });
-        if let Some(refusal) = refusal.or_else(|| admit(&pod, &self.others(uid), &self.node()?)) {
+        if let Err(refusal) = refusal.map_or(Ok(()), Err).and_then(|()| self.admitted(&pod)) {
             self.refuse(uid, &pod, &refusal);
         }
     }
 
     /// The pods that hold something of the node, but for one; those that are new, and not judged yet, come after it.
-    fn others(&self, than: &str) -> Vec<Arc<Pod>> {
-        let over = |live: &Live| live.seen().pod.as_deref().is_some_and(crate::cluster::pods::is_terminal);
+    pub(super) fn others(&self, than: &str) -> Vec<Arc<Pod>> {
+        let over = |live: &Live| {
+            live.seen().pod.as_deref().is_some_and(crate::cluster::pods::is_terminal) || self.makes_room(uid(&live.pod))
+        };
         let mut others: BTreeMap<String, Arc<Pod>> = BTreeMap::new();
         for pod in self.desired.pods().values().filter(|pod| !self.unjudged.contains(uid(pod))) {
             others.insert(uid(pod).to_owned(), pod.clone());
@@ -147,7 +149,8 @@ impl Reconciler {
             if over(live) {
                 others.remove(uid(&live.pod));
             } else {
-                others.insert(uid(&live.pod).to_owned(), live.pod.clone());
+                // What it was given last, it may not have yet.
+                others.entry(uid(&live.pod).to_owned()).or_insert_with(|| live.pod.clone());
             }
         }
         others.remove(than);
@@ -155,7 +158,7 @@ impl Reconciler {
     }
 
     /// The node: what it has, as it is seen here, or was when it was registered, and what others wrote on it.
-    fn node(&self) -> Option<Node> {
+    pub(super) fn node(&self) -> Option<Node> {
         let registered = self.registration.as_deref()?;
         let Some(here) = self.shown.node(&self.node_name) else { return Some(registered.clone()) };
         let mut node = Node::clone(&here);

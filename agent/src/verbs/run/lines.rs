@@ -25,7 +25,7 @@ pub fn of(event: &Event) -> Option<String> {
         Event::Unhealthy { message, .. } => message.clone(),
         Event::ProbeWarning { message, .. } => format!("warning: {message}"),
         Event::HookFailed { message, .. } => message.clone(),
-        Event::Resized { container } => format!("{container} has other resources now"),
+        Event::Resize { message, .. } => message.clone(),
         Event::BeginsAgain { because } => format!("all containers begin again, for {because}"),
         Event::Evicted { reason, message } => format!("{reason}: {message}"),
         Event::Warning(text) => format!("warning: {text}"),

@@ -67,7 +67,7 @@ impl Voices {
             Event::Failed { container, .. } => container.clone(),
             Event::Reachable { .. }
             | Event::Held { .. }
-            | Event::Resized { .. }
+            | Event::Resize { .. }
             | Event::BeginsAgain { .. }
             | Event::Evicted { .. }
             | Event::Warning(_)

@@ -152,6 +152,43 @@ fn a_claim_without_a_volume_of_this_node_says_why_as_kubelet_does() {
 }
 
 #[test]
+fn a_volume_of_other_nodes_is_refused_where_the_labels_of_this_one_are_known() {
+    let Some(mut bench) = bench() else { return };
+    let disk = tempfile::tempdir().unwrap();
+    let labels = |zone: &str| Some(Arc::new([("zone".to_owned(), zone.to_owned())].into()));
+    let term = json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]});
+    let field = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]});
+    for (terms, known, mounted) in [
+        (json!([term]), labels("a"), true),
+        (json!([term]), labels("b"), false),
+        (json!([field, term]), labels("a"), true),
+        (json!([field]), labels("a"), false),
+        (json!([term]), None, true),
+    ] {
+        let affinity = json!({"required": {"nodeSelectorTerms": terms}});
+        bind(&mut bench, json!({}), json!({"local": {"path": disk.path()}, "nodeAffinity": affinity}));
+        bench.objects.node_labels = known;
+        let made = bench.prepare(json!({"persistentVolumeClaim": {"claimName": "c"}}), None);
+        let said = made.err().map(|error| error.to_string()).unwrap_or_default();
+        let words = "MountVolume.NodeAffinity check failed for volume \"pv\" : no matching NodeSelectorTerms";
+        assert_eq!(said, if mounted { "" } else { words }, "{terms}");
+    }
+}
+
+#[test]
+fn only_what_a_local_claim_holds_is_counted() {
+    let Some(mut bench) = bench() else { return };
+    let pod = pod(json!({"persistentVolumeClaim": {"claimName": "c"}}), json!({}));
+    let counted = |bench: &Bench| super::super::claim_directories(&pod, &bench.objects);
+    bind(&mut bench, json!({}), json!({"local": {"path": "/data"}}));
+    assert_eq!(counted(&bench), [("v".to_owned(), "c".to_owned(), "/data".into())]);
+    bind(&mut bench, json!({}), json!({"hostPath": {"path": "/data"}}));
+    assert!(counted(&bench).is_empty(), "as in kubelet");
+    bench.objects.origin = Origin::Manifests;
+    assert!(counted(&bench).is_empty(), "it shares its file system with all else");
+}
+
+#[test]
 fn a_claim_that_was_made_for_another_pod_is_not_this_pods() {
     let Some(mut bench) = bench() else { return };
     let disk = tempfile::tempdir().unwrap();

@@ -13,7 +13,8 @@ use super::super::containers::{self, Standing};
 use super::super::images::{Goal, Removed, is_used};
 use super::super::pressure::Observations;
 use super::super::signals::{Sources, filesystem};
-use super::super::{Condition, PodState, message, node_object, system};
+use super::super::system::{self, Abilities};
+use super::super::{Condition, PodState, message, node_object};
 use super::{Carer, pids_of, pods_of, uid};
 use crate::engine::config::names::PodKey;
 use crate::engine::plan::spec_of;
@@ -32,13 +33,14 @@ impl Carer {
         if self.system.is_none() {
             self.system = Some(system::info(&self.cri, &self.options.settings.boot_id).await);
         }
-        let Some(system) = &self.system else { return };
         let unready = self.unready().await;
+        let Some(system) = &self.system else { return };
         let capacity = self.capacity(pids_of(seen));
         let facts = node_object::Facts {
             capacity: &capacity,
             config: &self.config,
             system,
+            abilities: &self.abilities,
             pressures,
             unready,
             images: &self.images,
@@ -48,13 +50,15 @@ impl Carer {
         self.store.put(node);
     }
 
-    /// Why no pod can run, where the runtime says so.
-    async fn unready(&self) -> Option<String> {
+    /// Why no pod can run, where the runtime says so; what it can do is noted.
+    async fn unready(&mut self) -> Option<String> {
         let answer = self.cri.runtime.clone().status(cri::StatusRequest::default()).await;
-        let status = match answer {
-            Ok(answer) => answer.into_inner().status.unwrap_or_default(),
+        let answer = match answer {
+            Ok(answer) => answer.into_inner(),
             Err(status) => return Some(format!("container runtime is down: {}", status.message())),
         };
+        self.abilities = Abilities::of(&answer);
+        let status = answer.status.unwrap_or_default();
         let wanted = ["RuntimeReady", "NetworkReady"];
         let bad = status.conditions.iter().find(|it| wanted.contains(&it.r#type.as_str()) && !it.status);
         bad.map(|it| format!("container runtime is not ready: {} is false: {}: {}", it.r#type, it.reason, it.message))

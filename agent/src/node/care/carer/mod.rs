@@ -16,6 +16,7 @@ use super::images::{Collector, Pulled};
 use super::pressure::{Observations, Pressure};
 use super::signals::{Sources, filesystem};
 use super::stalls::Stalls;
+use super::system::Abilities;
 use super::threshold::{self, Signal, amount_of};
 use super::usage::Meter;
 use super::{Care, Options, PodState, Pods};
@@ -42,6 +43,8 @@ pub(super) struct Carer {
     meter: Meter,
     comeback: Comeback,
     system: Option<NodeSystemInfo>,
+    /// What the runtime said last that it can do.
+    abilities: Abilities,
     /// Where images are, once the runtime has said it.
     imagefs: Option<PathBuf>,
     images: Vec<cri::Image>,
@@ -65,6 +68,7 @@ impl Carer {
             comeback: Comeback::default(),
             pulled: pulled.1,
             system: None,
+            abilities: Abilities::default(),
             imagefs: None,
             images: Vec::new(),
             housekept: None,
