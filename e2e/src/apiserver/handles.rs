@@ -16,14 +16,14 @@ use super::refusal::Refusal;
 use super::requests::Seen;
 use super::tokens::Token;
 use super::wire::Weather;
-use super::{Answer, ApiServer};
+use super::{Answer, ApiServer, Shared};
 use crate::deadline;
 
 /// How often a test looks again.
 const TICK: Duration = Duration::from_millis(10);
 
 /// The path of an object, or of a part of it: `NAME` or `NAMESPACE/NAME`, and perhaps `/PART`.
-fn path_of(kind: &Kind, which: &str) -> String {
+pub(super) fn path_of(kind: &Kind, which: &str) -> String {
     let base = if kind.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}/v1", kind.group) };
     match which.split_once('/').filter(|_| kind.namespaced) {
         Some((namespace, name)) => format!("{base}/namespaces/{namespace}/{}/{name}", kind.plural),
@@ -32,22 +32,29 @@ fn path_of(kind: &Kind, which: &str) -> String {
 }
 
 /// A kind by its plural.
-fn kind(plural: &str) -> &'static Kind {
+pub(super) fn kind(plural: &str) -> &'static Kind {
     KINDS.iter().find(|kind| kind.plural == plural).unwrap_or_else(|| panic!("{plural} are not served"))
+}
+
+impl Shared {
+    /// Asks as somebody, past the network.
+    pub(super) fn ask(&self, user: User, method: &str, url: &str, media: &str, body: Value) -> Result<Value, Refusal> {
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let (method, path, media) = (method.to_owned(), path.to_owned(), media.to_owned());
+        match self.answer(&Asked { user, method, path, query, media, body })? {
+            Answer::Body(_, body) => Ok(body),
+            Answer::Text(_, text) => Ok(text.into()),
+            Answer::Watch(..) | Answer::Forward(_) => panic!("a stream is for clients: {url}"),
+        }
+    }
 }
 
 /// Objects, as an administrator sees and writes them.
 impl ApiServer {
     /// Asks as somebody, past the network; media type and body are for methods that have one.
     pub fn ask(&self, user: User, method: &str, url: &str, media: &str, body: Value) -> Result<Value, Refusal> {
-        let (path, query) = url.split_once('?').unwrap_or((url, ""));
-        let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        let (method, path, media) = (method.to_owned(), path.to_owned(), media.to_owned());
-        match self.shared.answer(&Asked { user, method, path, query, media, body })? {
-            Answer::Body(_, body) => Ok(body),
-            Answer::Text(_, text) => Ok(text.into()),
-            Answer::Watch(..) | Answer::Forward(_) => panic!("a stream is for clients: {url}"),
-        }
+        self.shared.ask(user, method, url, media, body)
     }
 
     #[track_caller]

@@ -117,6 +117,7 @@ pub static KINDS: &[Kind] = &[
             ..core("deployments", "deployment", "Deployment")
         },
     ),
+    grouped("batch", Kind { parts: &["status"], generation: true, ..core("jobs", "job", "Job") }),
     grouped(
         "certificates.k8s.io",
         Kind {

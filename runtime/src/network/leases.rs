@@ -29,6 +29,9 @@ pub struct Durable {
     pub version: u32,
     /// What the pods' ranges were last.
     pub ranges: Ranges,
+    /// Whether a client gave these to the pods of this node.
+    #[serde(default)]
+    pub given: bool,
     /// This machine's private IPv6 prefix for pods, made at random once.
     pub ula: Option<Ipv6Net>,
     /// Places by namespace and name.
@@ -66,8 +69,8 @@ pub enum Change {
     },
     /// These are the ranges of a named network.
     Network(String, Ranges),
-    /// These are the ranges, and the private prefix if there is one.
-    Ranges(Ranges, Option<Ipv6Net>),
+    /// These are the ranges, whether a client gave them, and the private prefix if there is one.
+    Ranges(Ranges, bool, Option<Ipv6Net>),
 }
 
 type Outcome = Arc<OnceLock<Result<(), (io::ErrorKind, String)>>>;
@@ -154,7 +157,9 @@ impl Book {
                     pool::record(&mut durable.networks.entry(seat.network).or_default().leases, &pod, seat.place);
                 }
                 Change::Network(name, ranges) => durable.networks.entry(name).or_default().ranges = ranges,
-                Change::Ranges(ranges, ula) => (durable.ranges, durable.ula) = (ranges, ula),
+                Change::Ranges(ranges, given, ula) => {
+                    (durable.ranges, durable.given, durable.ula) = (ranges, given, ula);
+                }
             }
         }
         pool::trim(&mut durable.leases, MOST, |place| usage(&Seat { network: String::new(), place }));

@@ -327,7 +327,8 @@ pub struct Surroundings {
 pub fn surroundings() -> std::io::Result<Surroundings> {
     let survey = rtnl::Rtnl::open().and_then(|mut it| survey::survey(&mut it))?;
     let claims = survey.claims.iter().map(|it| (it.range, "addresses of pods".to_owned()));
-    let taken = survey.taken.into_iter().map(|it| (it.range, it.by)).chain(claims).collect();
+    let taken = survey.taken.into_iter().chain(survey.routed);
+    let taken = taken.map(|it| (it.range, it.by)).chain(claims).collect();
     Ok(Surroundings { taken, ipv6: survey.ipv6 })
 }
 

@@ -198,7 +198,8 @@ pub fn choose_small(
 /// Who has addresses of a range.
 pub fn taken(survey: &Survey, group: u32, range: IpNet) -> Option<String> {
     let overlaps = |other: &IpNet| range.contains(other) || other.contains(&range);
-    let somebody = survey.taken.iter().find(|it| overlaps(&it.range)).map(|Taken { by, .. }| by.clone());
+    let somebody =
+        survey.taken.iter().chain(&survey.routed).find(|it| overlaps(&it.range)).map(|Taken { by, .. }| by.clone());
     let claimed = || {
         let claim = survey.claims.iter().find(|it| it.group != group && overlaps(&it.range));
         claim.map(|Claim { range, .. }| format!("{range}, the pods' range of another Coracle on this host"))
@@ -221,7 +222,7 @@ mod tests {
 
     fn survey(taken: &[&str]) -> Survey {
         let taken = taken.iter().map(|it| Taken { range: it.parse().unwrap(), by: format!("the route {it}") });
-        Survey { taken: taken.collect(), claims: vec![], ipv6: true, mtu: 1500 }
+        Survey { taken: taken.collect(), ipv6: true, mtu: 1500, ..Survey::default() }
     }
 
     fn ula() -> io::Result<Ipv6Net> {
@@ -297,6 +298,21 @@ mod tests {
         for (ranges, expected) in rows {
             let error = chosen(&ranges, &survey(&["10.9.3.0/24"])).unwrap_err();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_may_be_a_part_of_what_a_router_has_and_of_nothing_else() {
+        let given: IpNet = "10.244.1.0/24".parse().unwrap();
+        let routed = |range: &str| Taken { range: range.parse().unwrap(), by: format!("the route {range}") };
+        for (range, clashes) in [("10.244.0.0/16", false), ("10.244.1.0/24", true), ("10.244.1.128/25", true)] {
+            let mut behind = Survey { routed: vec![routed(range)], ..survey(&[]) };
+            assert!(taken(&behind, 7, given).is_some(), "{range}");
+            behind.allow_part(&[given]);
+            assert_eq!(taken(&behind, 7, given).is_some(), clashes, "{range}");
+            let mut on_link = survey(&[range]);
+            on_link.allow_part(&[given]);
+            assert!(taken(&on_link, 7, given).is_some(), "{range}");
         }
     }
 

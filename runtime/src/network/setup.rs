@@ -34,13 +34,17 @@ pub fn up(core: &Core, locked: &mut Locked) -> Result<()> {
         compatible(wanted, locked.shared.ranges)?;
         return same_destinations(network.options.non_masquerade(), &locked.shared.non_masquerade);
     }
-    wanted = wanted.or(suggested);
     let durable = network.book.read().during(|| "read the leases of addresses".into())?;
+    let given = suggested.or(durable.given.then_some(durable.ranges)).filter(|_| wanted.is_none());
+    wanted = wanted.or(suggested);
     let before = if locked.shared.ranges == Ranges::default() { durable.ranges } else { locked.shared.ranges };
     // Two state directories of one host must not choose the same: this lock is the network namespace's.
     let host = open_own().during(|| "open the host's network namespace".into())?;
     flock(host.as_fd(), FlockOperation::LockExclusive).during(|| "lock the host's network namespace".into())?;
     let mut survey = network.run(|host| survey(&mut host.rtnl)).during(|| "look at the host's routes".into())?;
+    if let Some(given) = given {
+        survey.allow_part(&given.all());
+    }
     if wanted.is_none() {
         survey.taken.extend(named::promised(core, "")?);
     }
@@ -60,7 +64,7 @@ pub fn up(core: &Core, locked: &mut Locked) -> Result<()> {
     locked.shared.ranges = ranges;
     locked.shared.non_masquerade = network.options.non_masquerade();
     locked.shared.mtu = survey.mtu;
-    let write = Change::Ranges(ranges, ula);
+    let write = Change::Ranges(ranges, given == Some(ranges), ula);
     network.book.commit(write, |_| Use::Held).during(|| "write the pods' ranges down".into())?;
     forwarding::enable(locked, &ranges)?;
     network.firewall.load(core, locked)?;

@@ -47,12 +47,22 @@ pub struct Claim {
 pub struct Survey {
     /// What is somebody's.
     pub taken: Vec<Taken>,
+    /// What is somebody's behind a router.
+    pub routed: Vec<Taken>,
     /// What is for the pods of a state directory.
     pub claims: Vec<Claim>,
     /// Pods can have IPv6 addresses.
     pub ipv6: bool,
     /// The largest packet on the way out.
     pub mtu: u32,
+}
+
+impl Survey {
+    /// Who gives each node a range may have one router for all of them: what is narrower wins, so that a route which
+    /// `given` is a part of does not stand against it.
+    pub fn allow_part(&mut self, given: &[IpNet]) {
+        self.routed.retain(|it| !given.iter().any(|part| it.range != *part && it.range.contains(part)));
+    }
 }
 
 /// Whether IPv6 works here: the kernel has it and nobody has switched it off.
@@ -79,7 +89,8 @@ pub fn survey(rtnl: &mut Rtnl) -> io::Result<Survey> {
         } else if route.ours && route.unreachable {
             survey.claims.push(Claim { range: route.range, group: route.metric });
         } else if !route.ours && !on_a_pods_link && route.range.prefix_len() > 0 {
-            survey.taken.push(Taken { range: route.range, by: route.words(&name) });
+            let taken = if route.gateway.is_some() { &mut survey.routed } else { &mut survey.taken };
+            taken.push(Taken { range: route.range, by: route.words(&name) });
         }
     }
     if let Some(link) = way_out.and_then(|(_, _, index)| links.get(&index)) {
