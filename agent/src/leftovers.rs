@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use crate::cli::Global;
 use crate::engine::memory;
 use crate::engine::record::{self, PodRecord, RecordError};
-use crate::host::{teardown, volumes};
+use crate::host::{compat, teardown, volumes};
 use crate::net::services::ledger;
 use crate::node::desired::disk::{self, Disk};
 use crate::record::{name_of, namespace_of};
@@ -81,6 +81,10 @@ pub fn sweep(global: &Global, all: bool, claims: bool) -> anyhow::Result<Swept> 
         swept.note("what pods of a cluster referred to".into(), || {
             std::fs::remove_dir_all(&objects).with_context(|| format!("remove {}", objects.display()))
         });
+    }
+    if all && let Some(dir) = compat::recorded(&global.state_dir)? {
+        let what = format!("what makes {} look like a kubelet's", dir.display());
+        swept.note(what, || Ok(compat::remove(&global.state_dir).map(drop)?));
     }
     if claims {
         sweep_claims(global, &mounted, &mut swept)?;

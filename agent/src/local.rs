@@ -34,7 +34,7 @@ pub fn open(global: &Global, owner: Owner, zygote: Option<Zygote>) -> anyhow::Re
 }
 
 /// Where CNI plug-ins and their configurations are.
-fn cni(global: &Global) -> cni::Options {
+pub fn cni(global: &Global) -> cni::Options {
     let time_limit = Duration::from_secs(global.cni_timeout);
     let mut options = cni::Options { conf_dir: global.cni_conf_dir.clone(), time_limit, ..cni::Options::default() };
     if !global.cni_bin_dir.is_empty() {

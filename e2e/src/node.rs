@@ -119,6 +119,23 @@ impl Node {
         Ok(node)
     }
 
+    /// A node with the busybox image whose root directory is on a mount that hands on what is mounted in it, as all are where
+    /// systemd is.
+    pub fn on_shared_mount() -> Result<Self, String> {
+        crate::skip::root()?;
+        let archive = fixtures::busybox()?;
+        let mut node = Self::new();
+        let memory = node.make_dir("memory");
+        node.disks.push(Mounted::new(&["-t", "tmpfs", "tmpfs"], &memory)?);
+        rustix::mount::mount_change(&memory, rustix::mount::MountPropagationFlags::SHARED)
+            .map_err(|error| format!("cannot share {}: {error}", memory.display()))?;
+        let home = memory.join(&node.cgroup_root);
+        std::fs::create_dir(&home).map_err(|error| format!("cannot create {}: {error}", home.display()))?;
+        node.root_dir = home.join("root");
+        node.import(&archive);
+        Ok(node)
+    }
+
     /// A node with the busybox image whose root directory and logs are on an ext4 of their own and whose state directory
     /// is in memory, as `/var/lib` and `/run` are: what is measured does not depend on what else the machine's disk holds.
     /// (One without a journal looks the longer for a new inode the more were deleted in the minutes before.)

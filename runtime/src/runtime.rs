@@ -74,6 +74,9 @@ impl Runtime {
         self.adopt(owner)?;
         network::cni::sweep_beside(&self.core);
         network::cni::check_all(&self.core, owner);
+        if let Err(error) = network::outgrow(&self.core, owner) {
+            tracing::warn!(%error, "what was wanted of the pods' network stays in force, though CNI plug-ins connect the pods now");
+        }
         Ok(serving)
     }
 

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod atomic;
+pub mod compat;
 pub mod hosts;
 pub mod mount;
 pub mod node;
@@ -64,6 +65,14 @@ pub enum HostError {
     /// A uid that is not a directory's name.
     #[error("pod uid {0:?} cannot be a directory's name")]
     Uid(String),
+    /// A directory that cannot look like a kubelet's.
+    #[error("--kubelet-compat-dir {}: {why}", dir.display())]
+    Compat {
+        /// Which.
+        dir: PathBuf,
+        /// What is the matter, and what to do.
+        why: String,
+    },
     /// A mount that cannot be undone; deleting below it could delete what is not the pod's.
     #[error("{} is still mounted, so {} stays", mount.display(), directory.display())]
     Mounted {

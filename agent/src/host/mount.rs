@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 /// Mounts a tmpfs of at most `size` bytes (the kernel's own limit when `None`). With `noswap` its pages are kept off
 /// the disk where the kernel can (6.4).
@@ -51,35 +51,20 @@ pub fn unmount(target: &Path) -> io::Result<()> {
     }
 }
 
+/// Undoes the mount on `target` without those that are mounted in it elsewhere, too: first it has no peers any more.
+pub fn part(target: &Path) -> io::Result<()> {
+    rustix::mount::mount_change(target, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    unmount(target)
+}
+
 /// The mount points at and below `directory`, in the order in which they were mounted.
 pub fn below(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(parse_below(&std::fs::read_to_string("/proc/self/mountinfo")?, directory))
 }
 
 fn parse_below(mountinfo: &str, directory: &Path) -> Vec<PathBuf> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(runtime::mountinfo::unescape);
     points.filter(|point| point.starts_with(directory)).collect()
-}
-
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let octal = (byte == b'\\').then(|| tail.get(..3)).flatten();
-        match octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()) {
-            Some(decoded) => {
-                out.push(decoded);
-                rest = &tail[3..];
-            }
-            None => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    std::ffi::OsString::from_vec(out).into()
 }
 
 #[cfg(test)]

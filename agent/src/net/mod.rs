@@ -103,6 +103,8 @@ pub struct Inputs {
     pub default_network: NetworkKind,
     /// The networks that other owners want.
     pub networks_abroad: BTreeSet<String>,
+    /// The node is one of a cluster, whose pods reach it.
+    pub reach_node: bool,
 }
 
 impl Inputs {
@@ -214,6 +216,7 @@ impl Picture {
             policies: policy::wanted(&self.inputs),
             services: services.collect(),
             names,
+            reach_node: self.inputs.reach_node,
         }
     }
 

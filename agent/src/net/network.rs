@@ -51,6 +51,8 @@ pub struct Network {
     again: Option<Instant>,
     retrying: Option<AbortHandle>,
     board: Option<Board>,
+    /// Whether the node is one of a cluster.
+    in_cluster: bool,
 }
 
 impl Network {
@@ -72,6 +74,7 @@ impl Network {
             again: None,
             retrying: None,
             board: None,
+            in_cluster: false,
         }
     }
 
@@ -86,6 +89,11 @@ impl Network {
     /// Shows links on a board as well.
     pub fn shown_on(self, board: Board) -> Self {
         Network { board: Some(board), ..self }
+    }
+
+    /// Has the pods reach the node, as those of a cluster do.
+    pub fn in_cluster(self, is: bool) -> Self {
+        Network { in_cluster: is, ..self }
     }
 
     /// Rings when there is reason to look again.
@@ -114,6 +122,7 @@ impl Network {
         }
         self.address(&mut inputs);
         inputs.default_network = self.settings.default_network.clone();
+        inputs.reach_node = self.in_cluster;
         self.picture = Arc::new(Picture::of(inputs));
         if self.abroad.is_none() && self.picture.looks_abroad() {
             self.abroad = Some(Abroad::follow(&self.settings, &self.owner, self.bell.clone()));

@@ -66,6 +66,7 @@ use crate::engine::config::{Objects, Settings};
 use crate::engine::notice::{Event, Notice};
 use crate::engine::{Engine, Options};
 use crate::events::{Events, Happening, Severity};
+use crate::host::compat;
 use crate::host::qos::PodCgroups;
 use crate::kubelet::pods::Names;
 use crate::kubelet::stats::Statistics;
@@ -109,6 +110,8 @@ pub struct Wish {
     pub endpoint: Option<PathBuf>,
     /// Where to serve CRI clients beside the agent's pods.
     pub cri_socket: Option<PathBuf>,
+    /// A directory to make look like a kubelet's.
+    pub kubelet_compat_dir: Option<PathBuf>,
     /// What cluster the node is one of, if any.
     pub cluster: Option<crate::cluster::Wish>,
 }
@@ -132,6 +135,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     if let Err(error) = Place::record(&wish.places, &wish.settings.state_dir) {
         tracing::warn!(%error, "where manifests come from cannot be written down: coracle apply does not know it");
     }
+    compat::establish(wish.kubelet_compat_dir.as_deref(), &wish.settings.root_dir, &wish.settings.state_dir)?;
     let mut settings = wish.settings.clone();
     settings.cgroups = care::cgroups(&settings);
     let cgroups = PodCgroups::open(Path::new("/proc"), &settings).context("find the cgroups of pods")?;
@@ -168,6 +172,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     };
     let network = Network::new(sender, settings.clone(), options.owner.clone())
         .shown_on(Board::new(store.clone(), cri_client.clone()))
+        .in_cluster(wish.cluster.is_some())
         .recall()
         .context("look through the records of pods")?;
     let shown = Shown::new(store.clone(), told.clone(), options.owner.clone());

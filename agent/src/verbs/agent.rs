@@ -69,6 +69,9 @@ pub struct Args {
     /// log directory that is called `pods`]
     #[arg(long, value_name = "DIR")]
     log_links: Option<PathBuf>,
+    /// Directory to make look like a kubelet's, for pods that mount that: /var/lib/kubelet
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    kubelet_compat_dir: Option<PathBuf>,
     /// File that says which programs know credentials for registries (CredentialProviderConfig)
     #[arg(long, value_name = "FILE", requires = "image_credential_provider_bin_dir")]
     image_credential_provider_config: Option<PathBuf>,
@@ -87,6 +90,10 @@ pub struct Args {
 fn duration(text: &str) -> Result<Duration, String> {
     let positive = parse_duration(text).filter(|duration| !duration.is_zero());
     positive.ok_or_else(|| "write it as 500ms, 20s or 1m".to_owned())
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| error.to_string())
 }
 
 fn endpoint(text: &str) -> Result<PathBuf, String> {
@@ -145,6 +152,7 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
         shutdown_pods: args.shutdown_pods,
         endpoint,
         cri_socket: args.cri_socket,
+        kubelet_compat_dir: args.kubelet_compat_dir,
         cluster,
     };
     runtime::memory::use_few_arenas();

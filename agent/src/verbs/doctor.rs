@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 use runtime::probe::{self, Finding, State};
 
 use crate::cli::Global;
+use crate::local;
 use crate::printer::{Printer, Table};
 use crate::verbs::Encoding;
 
@@ -20,7 +21,8 @@ pub struct Args {
 /// Shows what was found and, below what is not as it should be, what follows and what to do. Exits 1 when no pod can
 /// run here.
 pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let findings = probe::host(&probe::Options::new(global.root_dir.clone(), global.state_dir.clone()));
+    let options = probe::Options::new(global.root_dir.clone(), global.state_dir.clone());
+    let findings = probe::host(&probe::Options { cni: local::cni(global), ..options });
     let mut printer = Printer::stdout();
     match args.output {
         Some(Encoding::Json) => printer.json(&findings)?,

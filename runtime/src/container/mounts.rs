@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::request::{Mount, Propagation, Request};
@@ -12,6 +11,7 @@ use crate::core::Core;
 use crate::error::{During as _, Error, Result};
 use crate::images::Image;
 use crate::launch::{MountSource, MountSpec, ReadOnly};
+use crate::mountinfo;
 use crate::sandbox::{self, NamespaceMode};
 use crate::sys::mount::{Attributes, set_attributes};
 use crate::userns::{self, Inside};
@@ -210,8 +210,9 @@ fn check_propagation(mount: &Mount, field: &str) -> Result<()> {
         Propagation::Bidirectional => &["shared:"],
     };
     let source = &mount.source;
-    let (point, options) = mount_of(source).during(|| format!("find the mount of {source}"))?;
-    if options.split(' ').any(|option| wanted.iter().any(|it| option.starts_with(it))) {
+    let on = mountinfo::of(Path::new(source)).during(|| format!("find the mount of {source}"))?;
+    let point = on.point.display();
+    if on.options.split(' ').any(|option| wanted.iter().any(|it| option.starts_with(it))) {
         return Ok(());
     }
     let (name, kind) = match mount.propagation {
@@ -222,21 +223,6 @@ fn check_propagation(mount: &Mount, field: &str) -> Result<()> {
     Err(Error::Invalid(format!(
         "{field}.propagation cannot be {name}: {source} is on {point}, which is {not} {kind}; run mount --make-shared {point}"
     )))
-}
-
-/// Where the mount is that a path is on, and its optional fields of proc(5)'s mountinfo.
-fn mount_of(path: &str) -> std::io::Result<(String, String)> {
-    use std::io::{Error, ErrorKind};
-    let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let number = std::os::fd::AsRawFd::as_raw_fd(&file);
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);
-    let id = id.ok_or_else(|| Error::from(ErrorKind::InvalidData))?;
-    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let line = text.lines().find(|line| line.split(' ').next() == Some(id));
-    let fields: Vec<&str> = line.ok_or_else(|| Error::from(ErrorKind::NotFound))?.split(' ').collect();
-    let options = fields.iter().skip(6).take_while(|it| **it != "-").copied().collect::<Vec<_>>();
-    Ok((fields.get(4).copied().unwrap_or("/").to_owned(), options.join(" ")))
 }
 
 fn is_at_or_below(target: &str, place: &str) -> bool {

@@ -11,7 +11,9 @@ use super::ranges::Ranges;
 use super::state::{self, Locked, Marker, Seat};
 use super::thread::Pending;
 use super::wire::{self, Link, Port};
-use super::{Attachment, Error, GUARDED_PREFIX, Kind, Network, PREFIX, SHAPER_PREFIX, cni, named, publish, setup};
+use super::{
+    Attachment, Error, GUARDED_PREFIX, Kind, Network, PREFIX, SHAPER_PREFIX, cni, links, named, publish, setup,
+};
 use crate::core::Core;
 use crate::error::{During as _, Result};
 use crate::sandbox::{NamespaceMode, Record};
@@ -243,6 +245,11 @@ pub fn detach(core: &Core, record: &Record) -> Result<()> {
     // Whatever this process is told by now: who has connected it has to let go of it.
     cni::detach(core, &record.id)?;
     let Some(attachment) = record.attachment.as_ref().filter(|_| record.boot_id == core.boot_id) else { return Ok(()) };
+    disconnect(core, record, attachment)?;
+    links::outgrow(core, &record.owner)
+}
+
+fn disconnect(core: &Core, record: &Record, attachment: &Attachment) -> Result<()> {
     let network = &core.network;
     // Before anything is locked: the kernel takes its time with it, and nobody else has to do with it.
     leave(core, record);

@@ -114,14 +114,14 @@ impl Firewall {
         // Who served this owner before may have died between writing down what it wants and putting it into force.
         let known = self.served().contains(owner);
         let first = !known && (!set.is_empty() || old != new);
-        let other_networks = networks != named::rules(core, locked)?;
-        if before == after && !first && !other_networks {
+        let other_frame = networks != named::rules(core, locked)? || reach_node(&old) != reach_node(&new);
+        if before == after && !first && !other_frame {
             return Ok(());
         }
         // Until it is in force: who asks again after an error finds the wish written down, and no difference.
         self.served().retain(|it| it != owner);
         let table = self.table()?;
-        let related = if first || other_networks { None } else { table.relate(&before, &after).map_err(trace).ok() };
+        let related = if first || other_frame { None } else { table.relate(&before, &after).map_err(trace).ok() };
         let stale = match related {
             Some(stale) => stale,
             None => {
@@ -263,10 +263,15 @@ fn desired(core: &Core, locked: &Locked) -> Result<Desired> {
     let addresses = Addresses::read(core, &sets, &Scope::All)?;
     Ok(Desired {
         non_masquerade: locked.shared.non_masquerade.clone(),
+        reach_node: reach_node(&sets),
         pods: here.filter_map(|it| it.attachment.as_ref()).map(|it| rules(&networks, it)).collect(),
         relations: relations::resolve(&sets, &addresses, &Scope::All),
         networks,
     })
+}
+
+fn reach_node(sets: &Sets) -> bool {
+    sets.iter().any(|(_, set)| set.reach_node)
 }
 
 fn rules(networks: &[NetworkRules], pod: &Attachment) -> PodRules {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::attach;
 use super::healer::Repairs;
 use super::nft::pairs;
 use super::relations::{self, Addresses, Scope};
@@ -9,6 +10,7 @@ use super::wanted::{self, PodRef, WantedSet};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::ids::Owner;
+use crate::sandbox;
 
 /// What there is to tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,20 @@ fn free_of_others(core: &Core, owner: &Owner, wanted: &WantedSet) -> Result<()> 
 /// Takes away what an owner wants that is gone.
 pub fn forget(core: &Core, owner: &Owner) -> Result<()> {
     set(core, owner, &WantedSet::default())
+}
+
+/// Where plug-ins connect pods now, what an owner wanted of the pods' network before lasts as long as the pods that were
+/// connected then: without a policy they would be open.
+pub fn outgrow(core: &Core, owner: &Owner) -> Result<()> {
+    let plugged = core.options.network.cni.conf_dir.is_some();
+    if !plugged || !wanted::all(core)?.iter().any(|(it, _)| it == owner) {
+        return Ok(());
+    }
+    if sandbox::all(core)?.iter().any(|it| it.owner == *owner && attach::held(core, it).is_some()) {
+        return Ok(());
+    }
+    tracing::info!(%owner, "what was wanted of the pods' network goes: CNI plug-ins connect the pods now");
+    forget(core, owner)
 }
 
 /// The links of all owners.

@@ -57,7 +57,7 @@ pub use collect::{collect, reconcile, settle};
 pub use error::Error;
 pub use healer::Repairs;
 pub use leases::exclusive;
-pub use links::{LinkState, NetworkState, forget, set, state as state_of_links};
+pub use links::{LinkState, NetworkState, forget, outgrow, set, state as state_of_links};
 pub use overview::{Overview, overview};
 pub use ports::{PortMapping, Protocol};
 pub use publish::start as publish;

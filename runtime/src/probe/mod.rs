@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::network::cni;
+
 /// Where to look.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -28,6 +30,10 @@ pub struct Options {
     pub sys_root: PathBuf,
     /// `/lib/modules`.
     pub modules_root: PathBuf,
+    /// What was said of CNI.
+    pub cni: cni::Options,
+    /// Where configurations for it are by custom.
+    pub cni_conf_dir: PathBuf,
 }
 
 impl Options {
@@ -40,6 +46,8 @@ impl Options {
             proc_root: path("/proc"),
             sys_root: path("/sys"),
             modules_root: path("/lib/modules"),
+            cni: cni::Options::default(),
+            cni_conf_dir: path(cni::CONF_DIR),
         }
     }
 

@@ -1,8 +1,10 @@
 //! What pods' networks need: forwarding, nf_tables, addresses that nobody uses.
 
+use std::path::PathBuf;
+
 use super::kernel::{has_module, has_symbol};
 use super::{Finding, Options};
-use crate::network;
+use crate::network::{self, cni};
 
 pub(super) fn findings(options: &Options) -> Vec<Finding> {
     let release = options.proc("sys/kernel/osrelease").unwrap_or_default();
@@ -16,6 +18,7 @@ pub(super) fn findings(options: &Options) -> Vec<Finding> {
     ];
     findings.extend(foreign_rules(network::nft::dropping_forward_chains().unwrap_or_default()));
     findings.push(range(network::free_ranges(&options.state_dir)));
+    findings.extend(plugged(options));
     findings
 }
 
@@ -133,6 +136,32 @@ pub(super) fn foreign_rules(chains: Vec<String>) -> Option<Finding> {
     Some(finding.remedy(
         "let the pods' range through there, such as: iptables -I DOCKER-USER -d RANGE -j ACCEPT, and -s RANGE too",
     ))
+}
+
+/// What there is of CNI. Where it was not asked for nothing of it is started, and nothing is wrong with it.
+pub(super) fn plugged(options: &Options) -> Vec<Finding> {
+    const TOPIC: &str = "CNI";
+    let Some(dir) = &options.cni.conf_dir else {
+        let found = cni::survey(&options.cni_conf_dir, &options.cni, false).ok();
+        let what = |it: cni::Survey| format!("not used without --cni-conf-dir: network {}", it.network);
+        return found.into_iter().map(|it| Finding::ok(TOPIC, what(it))).collect();
+    };
+    let waits = "pods with a network of their own wait (NetworkPluginNotReady); hostNetwork: true works";
+    let survey = match cni::survey(dir, &options.cni, true) {
+        Ok(survey) => survey,
+        Err(why) => {
+            let remedy =
+                "put a configuration list there (*.conflist), or leave --cni-conf-dir out for Coracle's own network";
+            return vec![Finding::degraded(TOPIC, why).so(waits).remedy(remedy)];
+        }
+    };
+    let unusable = |(file, why): &(PathBuf, String)| {
+        Finding::degraded(TOPIC, format!("{} is unusable: {why}", file.display())).so("the next one is used")
+    };
+    let mut findings: Vec<_> = survey.skipped.iter().map(unusable).collect();
+    findings.push(Finding::ok(TOPIC, format!("network {}", survey.network)));
+    findings.extend(survey.troubles.into_iter().map(|it| Finding::degraded(TOPIC, it).so(waits)));
+    findings
 }
 
 /// Whether addresses for pods can be found.

@@ -4,6 +4,7 @@
 //! (openat2). Links of the archive are not made, as kubectl does not make them either: a program that later follows one
 //! would be led where the container likes.
 
+use std::cell::Cell;
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -14,40 +15,76 @@ use anyhow::{Context as _, bail};
 use runtime::store::open_dir;
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
-use tar::{Archive, EntryType};
+use tar::{Archive, Entry, EntryType};
+
+/// Bytes of the headers and names of one entry: a name is held in memory, and a path has no more than 4096 bytes.
+const MOST_OF_NAMES: u64 = 1 << 20;
 
 /// Unpacks an archive of `base` in the directory `root`, where that is called `renamed`; how many entries it had.
 pub fn unpack(from: impl Read, root: &Path, base: &str, renamed: &str) -> anyhow::Result<usize> {
     let place = Place { root: open_dir(root).with_context(|| format!("open {}", root.display()))? };
     let mut count = 0;
-    let mut archive = Archive::new(from);
-    for entry in archive.entries().context("read the archive")? {
+    let left = Cell::new(None);
+    let mut archive = Archive::new(Bounded { from, left: &left });
+    let mut entries = archive.entries().context("read the archive")?;
+    loop {
+        left.set(Some(MOST_OF_NAMES));
+        let Some(entry) = entries.next() else { return Ok(count) };
         let mut entry = entry.context("read the archive")?;
-        let named: PathBuf =
-            entry.path().context("read the archive")?.components().filter(|it| *it != Component::CurDir).collect();
-        let path = confined(&named, base, renamed)?;
-        let what = || format!("write {}", root.join(&path).display());
-        let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
-        match entry.header().entry_type() {
-            EntryType::Directory => place.directory(&path).with_context(what)?,
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                place.file(&path, mode, &mut entry).with_context(what)?;
-            }
-            EntryType::Link => {
-                let target = entry.link_name().context("read the archive")?.unwrap_or_default().into_owned();
-                let mut there = place.open(&confined(&target, base, renamed)?, OFlags::RDONLY).with_context(what)?;
-                place.file(&path, mode, &mut there).with_context(what)?;
-            }
-            EntryType::Symlink => {
-                let target = entry.link_name().ok().flatten().unwrap_or_default().into_owned();
-                anstream::eprintln!("warning: the link {} -> {} is left out", named.display(), target.display());
-            }
-            EntryType::XGlobalHeader => continue,
-            _ => anstream::eprintln!("warning: {} is no file, directory or link, and is left out", named.display()),
+        left.set(None);
+        if entry.header().entry_type() != EntryType::XGlobalHeader {
+            write(&place, &mut entry, (base, renamed)).with_context(|| format!("unpack in {}", root.display()))?;
+            count += 1;
         }
-        count += 1;
+        // Of what is left out, too: it is not what the next name may have.
+        io::copy(&mut entry, &mut io::sink()).context("read the archive")?;
     }
-    Ok(count)
+}
+
+/// Writes one entry to its place.
+fn write(place: &Place, entry: &mut Entry<'_, impl Read>, (base, renamed): (&str, &str)) -> anyhow::Result<()> {
+    let named: PathBuf =
+        entry.path().context("read the archive")?.components().filter(|it| *it != Component::CurDir).collect();
+    let path = confined(&named, base, renamed)?;
+    let what = || format!("write {}", path.display());
+    let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
+    match entry.header().entry_type() {
+        EntryType::Directory => place.directory(&path).with_context(what)?,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            place.file(&path, mode, entry).with_context(what)?;
+        }
+        EntryType::Link => {
+            let target = entry.link_name().context("read the archive")?.unwrap_or_default().into_owned();
+            let mut there = place.open(&confined(&target, base, renamed)?, OFlags::RDONLY).with_context(what)?;
+            place.file(&path, mode, &mut there).with_context(what)?;
+        }
+        EntryType::Symlink => {
+            let target = entry.link_name().ok().flatten().unwrap_or_default().into_owned();
+            anstream::eprintln!("warning: the link {} -> {} is left out", named.display(), target.display());
+        }
+        _ => anstream::eprintln!("warning: {} is no file, directory or link, and is left out", named.display()),
+    }
+    Ok(())
+}
+
+/// A stream of which no more than `left` bytes are read, where that says how many.
+struct Bounded<'a, R> {
+    from: R,
+    left: &'a Cell<Option<u64>>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(left) = self.left.get() else { return self.from.read(into) };
+        if left == 0 {
+            let why = format!("the name of an entry is longer than {MOST_OF_NAMES} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
+        let read = self.from.read(into.get_mut(..most).unwrap_or_default())?;
+        self.left.set(Some(left.saturating_sub(read as u64)));
+        Ok(read)
+    }
 }
 
 /// Where an entry belongs below the destination; one that would lie elsewhere is refused.
@@ -201,6 +238,32 @@ mod tests {
             assert!(error.contains(said), "{error}");
             assert!(!outer.path().join("evil").exists() && !inner.join("evil").exists());
         }
+    }
+
+    #[test]
+    fn a_name_without_an_end_is_not_kept_in_memory() {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::GNULongName);
+        header.set_size(1 << 40);
+        header.set_cksum();
+        let endless = header.as_bytes().as_slice().chain(io::repeat(b'x'));
+        let dir = tempfile::tempdir().unwrap();
+        let error = unpack(endless, dir.path(), "d", "new").unwrap_err();
+        assert!(format!("{error:#}").contains("longer than 1048576 bytes"), "{error:#}");
+    }
+
+    #[test]
+    fn what_is_left_out_may_be_longer_than_a_name() {
+        let mut builder = Builder::new(Vec::new());
+        for (name, kind, size) in [("d/odd", EntryType::Fifo, 2 * MOST_OF_NAMES), ("d/x", EntryType::Regular, 1)] {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(size);
+            builder.append_data(&mut header, name, io::repeat(b'x').take(size)).unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let count = unpack(builder.into_inner().unwrap().as_slice(), dir.path(), "d", "new").unwrap();
+        assert_eq!((count, fs::read_to_string(dir.path().join("new/x")).unwrap()), (2, "x".into()));
     }
 
     #[test]

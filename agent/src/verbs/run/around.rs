@@ -96,11 +96,16 @@ impl Around {
                 guided.guide.gate(gate);
             }
             // When all that is left waits, and for nobody else's pods, nothing will ever change.
-            if held.len() == left.len() && !picture.looks_abroad() {
-                for (name, gate) in held {
-                    if let Some(guided) = self.guided.get(&name).filter(|_| given_up.insert(name.clone())) {
-                        guided.stopper.evict(&gate.reason, &gate.message, None);
-                    }
+            let unsupported = self.network.unsupported();
+            let in_vain = held.len() == left.len() && (!picture.looks_abroad() || unsupported.is_some());
+            for (name, gate) in held {
+                // What is not to be had here never comes, whoever else goes on.
+                let refused = unsupported.is_some() && picture.gate(&name, unsupported.as_ref()).is_some();
+                if (in_vain || refused)
+                    && given_up.insert(name.clone())
+                    && let Some(guided) = self.guided.get(&name)
+                {
+                    guided.stopper.evict(&gate.reason, &gate.message, None);
                 }
             }
             // As long again, in which more may happen: many pods that begin together are not looked at one by one.

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 pub use attach::{claim, connect, detach};
 pub use error::{Error, NOT_READY};
-pub use ready::ready;
+pub use ready::{Survey, ready, survey};
 pub use sweep::{check_all, collect, sweep, sweep_beside};
 
 use crate::sandbox::Dns;
@@ -47,6 +47,9 @@ const INTERFACE: &str = "eth0";
 
 /// Where plug-ins are by custom, and where Debian puts them.
 pub const BIN_DIRS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
+
+/// Where configurations are by custom.
+pub const CONF_DIR: &str = "/etc/cni/net.d";
 
 /// How long a plug-in may take.
 const TIME_LIMIT: Duration = Duration::from_secs(60);

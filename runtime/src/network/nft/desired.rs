@@ -16,6 +16,8 @@ pub struct Desired {
     pub networks: Vec<NetworkRules>,
     /// Destinations, besides the ranges, that see pods by their own addresses, and reach them by those.
     pub non_masquerade: Vec<IpNet>,
+    /// Pods that reach each other without a link reach the node's own ports, too.
+    pub reach_node: bool,
     /// The pods.
     pub pods: Vec<PodRules>,
     /// What they have to do with each other.

@@ -1,6 +1,6 @@
 //! What pods and networks put into the sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use super::error::{Error, Result};
 use super::expression::interface_key;
 use super::sets::{
-    ADDRESSES, DIRECT, DISCOVERY, Element, GATEWAYS, HIDDEN, INTERFACES, NETWORKS, OPEN, PORTS, PORTS_AT, RANGES,
-    SELVES, Target, element, members,
+    ADDRESSES, DIRECT, DISCOVERY, Element, GATEWAYS, HIDDEN, INTERFACES, NETWORKS, OPEN, PORTS, PORTS_AT, PUBLISHED,
+    RANGES, SELVES, Target, element, members,
 };
 use super::{Desired, Group, PodRules, rules};
 use crate::network::ports::PortMapping;
@@ -125,16 +125,14 @@ pub fn of_pod(pod: &PodRules) -> Result<Vec<Element>> {
         elements.push(element(SELVES[family], [&octets[..], &octets].concat()));
         elements.push(element(NETWORKS[family], octets).to(Target::Goto(chain.clone())));
     }
-    for port in &pod.ports {
-        for &address in &pod.addresses {
-            elements.extend(published(port, address));
-        }
-    }
+    // A port that is published on two addresses leads to one place.
+    let ways = pod.ports.iter().flat_map(|port| pod.addresses.iter().filter_map(move |&it| published(port, it)));
+    elements.extend(ways.flatten().collect::<BTreeSet<_>>());
     Ok(elements)
 }
 
-/// A published port, where the host's address and the pod's are of one family.
-fn published(port: &PortMapping, address: IpAddr) -> Option<Element> {
+/// A published port, where the host's address and the pod's are of one family: the way to it, and that it is one.
+fn published(port: &PortMapping, address: IpAddr) -> Option<[Element; 2]> {
     let mut key = Vec::new();
     let set = match port.host_ip {
         // Nothing from ::1 can be sent elsewhere: a relay listens there.
@@ -146,9 +144,11 @@ fn published(port: &PortMapping, address: IpAddr) -> Option<Element> {
         }
         _ => PORTS[family(address)],
     };
-    key.extend(protocol_key(port.protocol.number()));
-    key.extend(port_key(port.host_port));
-    Some(element(set, key).to(Target::Value(target(address, port.container_port))))
+    let asked = [protocol_key(port.protocol.number()), port_key(port.host_port)].concat();
+    key.extend(&asked);
+    let target = target(address, port.container_port);
+    let led = element(PUBLISHED[family(address)], [&asked[..], &target].concat());
+    Some([element(set, key).to(Target::Value(target)), led])
 }
 
 /// Where a connection is led to.

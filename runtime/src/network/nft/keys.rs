@@ -15,6 +15,8 @@ pub enum Part {
     Protocol,
     /// `th dport`
     Port,
+    /// `ct original proto-dst`: the port that the client asked for.
+    Asked,
     /// `numgen random mod NUMBER`: one of as many equal shares.
     Share(u32),
 }
@@ -25,6 +27,11 @@ pub const SERVICE: [Part; 3] = [Part::Destination, Part::Protocol, Part::Port];
 pub const PAIR: [Part; 4] = [Part::Source, Part::Destination, Part::Protocol, Part::Port];
 /// The same from the other end.
 pub const RIAP: [Part; 4] = [Part::Destination, Part::Source, Part::Protocol, Part::Port];
+/// What a client asked for, and where it was led to.
+pub const LED: [Part; 4] = [Part::Protocol, Part::Asked, Part::Destination, Part::Port];
+
+/// linux/netfilter/nf_tables.h.
+const NFT_CT_PROTO_DST: u32 = 12;
 
 /// Registers that an address takes.
 fn width(family: Family) -> u32 {
@@ -45,6 +52,7 @@ impl Rule {
                 Part::Destination => (rule.load_address(family, Field::Destination, next), width(family)),
                 Part::Protocol => (rule.load_meta(MetaKey::L4Proto, next), 1),
                 Part::Port => (rule.load(TRANSPORT_HEADER, 2, 2, next), 1),
+                Part::Asked => (rule.asked(NFT_CT_PROTO_DST, next), 1),
                 Part::Share(shares) => (rule.share(*shares, next), 1),
             };
             (rule, next) = (loaded, next + registers);
@@ -135,19 +143,23 @@ impl Rule {
 
     /// `ct original ip daddr != @SET`: whom the client asked for.
     pub fn asked_not_in(self, family: Family, set: &str) -> Self {
-        const NFTA_CT_DREG: u16 = 1;
-        const NFTA_CT_KEY: u16 = 2;
-        const NFTA_CT_DIRECTION: u16 = 3;
         const NFT_CT_DST_IP: u32 = 20;
         const NFT_CT_DST_IP6: u32 = 22;
         let key = match family {
             Family::V4 => NFT_CT_DST_IP,
             Family::V6 => NFT_CT_DST_IP6,
         };
+        self.family(family).asked(key, 0).lookup(set, true)
+    }
+
+    /// `ct original KEY`: something of a connection's first packet, as it came.
+    fn asked(self, key: u32, to: u32) -> Self {
+        const NFTA_CT_DREG: u16 = 1;
+        const NFTA_CT_KEY: u16 = 2;
+        const NFTA_CT_DIRECTION: u16 = 3;
         // IP_CT_DIR_ORIGINAL.
         let direction = netlink_packet_core::DefaultNla::new(NFTA_CT_DIRECTION, vec![0]);
-        let load = vec![number(NFTA_CT_DREG, register(0).into()), number(NFTA_CT_KEY, key), direction];
-        self.family(family).other("ct", load).lookup(set, true)
+        self.other("ct", vec![number(NFTA_CT_DREG, register(to).into()), number(NFTA_CT_KEY, key), direction])
     }
 
     /// `meta mark set meta mark | BIT`, or without it.

@@ -23,13 +23,13 @@ use std::net::Ipv6Addr;
 use netlink_packet_netfilter::nftables::InetHookNumber;
 
 use super::expression::{Family, Field, Rule};
-use super::keys::{PAIR, Part, RIAP, SERVICE};
+use super::keys::{LED, PAIR, Part, RIAP, SERVICE};
 use super::message::Base;
 use super::relations::Choice;
 use super::sets::{
     ADDRESSES, ALLOW_IN, ALLOW_OUT, DIRECT, DISCOVERY, ENDPOINTS, GATEWAYS, HIDDEN, INTERFACES, ISOLATED_IN,
-    ISOLATED_OUT, LINKS, NETWORKS, OPEN, PORTS, PORTS_AT, RANGES, SELVES, SERVICE_PORTS, SERVICES, STICKY, SetName,
-    USES, members,
+    ISOLATED_OUT, LINKS, NETWORKS, OPEN, PORTS, PORTS_AT, PUBLISHED, RANGES, SELVES, SERVICE_PORTS, SERVICES, STICKY,
+    SetName, USES, members,
 };
 use super::{Desired, Group};
 use crate::network::GUARDED_PREFIX;
@@ -83,10 +83,10 @@ pub fn all(desired: &Desired) -> Vec<Chain> {
         chain("refused", vec![Rule::new().protocol(TCP).count().reset(), Rule::new().count().unreachable()]),
         chain("neighbours", neighbours()),
         chain("from_pods", from_pods()),
-        chain("to_node", to_node()),
         chain("egress", allowed(PAIR, ALLOW_OUT)),
         chain("ingress", allowed(RIAP, ALLOW_IN)),
         chain("elsewhere", elsewhere()),
+        chain("to_node", to_node(desired.reach_node)),
         chain(chain_of(&Group::Open), to_pods(Some(OPEN.map(Cow::from)), true)),
         chain(chain_of(&Group::Alone), to_pods(None, false)),
         chain("ports", ports()),
@@ -224,8 +224,9 @@ fn refuse() -> Vec<Rule> {
 }
 
 /// Answers to the node's own connections, ping, and questions for names. Published ports do not come here: they lead to
-/// pods.
-fn to_node() -> Vec<Rule> {
+/// pods. With `open`, all that no policy forbids to pods that reach each other: in a cluster pods of the host's network, and
+/// what the node itself serves, are as good as pods.
+fn to_node(open: bool) -> Vec<Rule> {
     let names = FAMILIES.into_iter().flat_map(|(family, index)| {
         [UDP, TCP].map(|protocol| {
             let at_gateway = Rule::new().address_in(family, Field::Destination, GATEWAYS[index]);
@@ -237,9 +238,11 @@ fn to_node() -> Vec<Rule> {
         Rule::new().icmp_type(Family::V4, ECHO_REQUEST_V4).goto("pass"),
         Rule::new().icmp_type(Family::V6, ECHO_REQUEST_V6).goto("pass"),
         Rule::new().icmpv6_type_in(DISCOVERY).goto("pass"),
-        Rule::new().goto("refused"),
     ];
-    names.chain(rest).collect()
+    let flat =
+        FAMILIES.map(|(family, index)| Rule::new().address_in(family, Field::Source, OPEN[index]).goto("elsewhere"));
+    let flat = flat.into_iter().filter(|_| open);
+    names.chain(rest).chain(flat).chain([Rule::new().goto("refused")]).collect()
 }
 
 fn forward() -> Vec<Rule> {
@@ -277,7 +280,8 @@ fn allowed(parts: [Part; 4], sets: [&str; 2]) -> Vec<Rule> {
 }
 
 /// What goes to pods. From their `members` everything does that no policy forbids; from other pods what a link allows;
-/// from outside what is published, and, if `direct`, what sees pods by their own addresses.
+/// from everywhere what is published; from outside, if `direct`, what sees pods by their own addresses, and what others have
+/// led to them (kube-proxy: ports of nodes and balancers). A Service of a cluster opens no pod to another pod.
 fn to_pods(members: Option<[SetName; 2]>, direct: bool) -> Vec<Rule> {
     let mut rules = answers();
     for (family, index) in FAMILIES {
@@ -290,12 +294,13 @@ fn to_pods(members: Option<[SetName; 2]>, direct: bool) -> Vec<Rule> {
         rules.push(Rule::new().address_in(family, Field::Source, set).goto("pass"));
     }
     for (family, index) in FAMILIES {
-        // A published port is open to all. A service is but a name for pods: it opens none.
-        rules.push(Rule::new().redirected().asked_not_in(family, SERVICES[index]).goto("pass"));
+        rules.push(Rule::new().redirected().in_set(family, &LED, PUBLISHED[index]).goto("pass"));
     }
     for (family, index) in FAMILIES {
         rules.push(Rule::new().address_in(family, Field::Source, RANGES[index]).count().drop());
         if direct {
+            // A service of ours is but a name for pods: it opens none.
+            rules.push(Rule::new().redirected().asked_not_in(family, SERVICES[index]).goto("pass"));
             rules.push(Rule::new().address_in(family, Field::Source, DIRECT[index]).goto("pass"));
         }
     }

@@ -32,6 +32,7 @@ pub fn check(request: proto::SetNetworkRequest) -> Result<WantedSet> {
         policies: each("policies", request.policies, policy)?,
         services: each("services", request.services, service)?,
         names: each("names", request.names, name)?,
+        reach_node: request.reach_node,
     };
     named::check(&wanted.networks)?;
     once("networks", "the name", wanted.networks.iter().map(|it| it.name.clone()))?;

@@ -65,6 +65,9 @@ pub struct WantedSet {
     /// Names besides those that pods have by themselves.
     #[serde(default)]
     pub names: Vec<Name>,
+    /// Pods that reach each other without a link reach the node's own ports, too.
+    #[serde(default)]
+    pub reach_node: bool,
 }
 
 /// A pod may reach ports of others, whatever their networks.
