@@ -49,6 +49,16 @@ pub struct Eviction {
     pub grace: Option<Duration>,
 }
 
+impl Eviction {
+    /// The reason of a pod that ends because its node does.
+    pub const TERMINATED: &str = "Terminated";
+
+    /// Whether the pod ends for the node's sake, and none of its own: its controller may count it otherwise than a failure.
+    pub fn disrupts(&self) -> bool {
+        matches!(self.reason.as_str(), "Evicted" | Self::TERMINATED)
+    }
+}
+
 /// When a pod that shall end is to be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {
@@ -263,6 +273,11 @@ impl Stopper {
     pub fn evict(&self, reason: &str, message: &str, grace: Option<Duration>) {
         let eviction = Eviction { reason: reason.to_owned(), message: message.to_owned(), grace };
         self.orders.send_modify(|orders| orders.eviction = Some((orders.next(), eviction)));
+    }
+
+    /// Ends the pod as kubelet does when the machine goes down, within `grace`: it has failed, for its node's sake.
+    pub fn terminate(&self, grace: Option<Duration>) {
+        self.evict(Eviction::TERMINATED, "Pod was terminated in response to imminent node shutdown.", grace);
     }
 
     /// The pod's own grace.

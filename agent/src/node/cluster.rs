@@ -24,7 +24,7 @@ use crate::engine::config::Node;
 use crate::events::Events;
 use crate::store::Store;
 
-/// How long the API server may take to hear that the node ends.
+/// How long the API server may take to hear that the node ends, and then how its pods did.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What goes on while the node is one of a cluster; it ends when this is dropped.
@@ -103,6 +103,16 @@ impl Membership {
         let said = node.wait_for(|node| node.as_deref().is_some_and(|node| is_unready(node, why)));
         if tokio::time::timeout(FAREWELL, said).await.is_err() {
             tracing::warn!("the API server was not told that the node ends");
+        }
+    }
+
+    /// Waits until the server knows that these pods are over; what cannot be said soon is not.
+    pub async fn ended(&self, uids: &[String]) {
+        let knows = |uid: &String| self.pods.shown(uid).is_none_or(|pod| pods::is_terminal(&pod));
+        let mut changes = self.pods.changes();
+        let said = changes.wait_for(|_| uids.iter().all(knows));
+        if tokio::time::timeout(FAREWELL, said).await.is_err() {
+            tracing::warn!("the API server was not told how every pod ended");
         }
     }
 }

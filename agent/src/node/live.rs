@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::control::Refusal;
 use super::order::State;
+use crate::cluster::pods::is_terminal;
 use crate::engine::{Gate, PodHandle, Seen, Stopper};
 use crate::net::Surroundings;
 
@@ -76,6 +77,13 @@ impl Live {
         let handle = self.handle.take()?;
         self.stopper.stop(self.leaving.flatten().unwrap_or_else(|| self.stopper.grace()));
         Some(Ending { pod: self.pod.clone(), handle })
+    }
+
+    /// It has failed because its node ends, unless it was over or shall not be any more.
+    pub fn terminate(&self, grace: Option<Duration>) {
+        if !self.leaves() && !self.seen().pod.as_deref().is_some_and(is_terminal) {
+            self.stopper.terminate(grace);
+        }
     }
 
     /// How long its containers may take to stop.

@@ -263,7 +263,10 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
             membership.ending("node is shutting down").await;
         }
         let steps = node_settings.borrow().shutdown.clone();
-        reconciler.shut_down(&steps, signals.next()).await;
+        let ended = reconciler.shut_down(&steps, signals.next()).await;
+        if let Some(membership) = &membership {
+            membership.ended(&ended).await;
+        }
     }
     drop((api, asked, control, membership));
     following.into_iter().for_each(|task| task.abort());

@@ -348,11 +348,13 @@ impl Reconciler {
     }
 
     /// Stops every pod, by their priorities within `steps` and else in the opposite of their order, and waits for that;
-    /// `hurry` makes it quick.
-    pub async fn shut_down(&mut self, steps: &[ShutdownStep], hurry: impl Future<Output = ()>) {
+    /// `hurry` makes it quick. The answer are those that an API server has bound to the node, by uid.
+    pub async fn shut_down(&mut self, steps: &[ShutdownStep], hurry: impl Future<Output = ()>) -> Vec<String> {
         let left = std::mem::take(&mut self.pods);
-        Shutdown { left, endings: &mut self.endings }.run(steps, hurry).await;
+        let bound = self.desired.bound();
+        Shutdown { left, endings: &mut self.endings, bound }.run(steps, hurry).await;
         self.network.end().await;
+        bound.running().map(|(_, pod)| uid(pod).to_owned()).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use manifests::kubelet::ShutdownStep;
 use tokio::task::JoinSet;
 
 use super::desired::Name;
+use super::desired::bound::BoundPods;
 use super::live::Live;
 use super::order::Order;
 use crate::engine::config::resources::priority;
@@ -19,6 +20,8 @@ pub struct Shutdown<'a> {
     pub left: BTreeMap<Name, Live>,
     /// Those that were being stopped for good before: they belong to the task that removes them.
     pub endings: &'a mut JoinSet<Name>,
+    /// Those that an API server has bound to the node: as kubelet has it they fail, and their controllers make others.
+    pub bound: &'a BoundPods,
 }
 
 impl Shutdown<'_> {
@@ -68,6 +71,9 @@ impl Shutdown<'_> {
     fn end_all(&mut self, names: &BTreeSet<Name>, grace: Option<Duration>, ends: &mut JoinSet<Name>) {
         for name in names {
             let Some(live) = self.left.get_mut(name) else { continue };
+            if self.bound.runs(name) {
+                live.terminate(grace.map(|grace| grace.min(live.grace())));
+            }
             live.leave(grace.map(|grace| grace.min(live.grace())));
             if let Some(ending) = live.end() {
                 let name = name.clone();

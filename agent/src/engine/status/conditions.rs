@@ -28,7 +28,7 @@ pub fn of(input: &Input<'_>, init: &[ContainerStatus], main: &[ContainerStatus])
     ];
     conditions
         .extend(all_restarting(input).map(|(holds, why)| condition(input, "AllContainersRestarting", holds, why)));
-    if let Some(eviction) = input.view.history.eviction.as_ref().filter(|eviction| eviction.reason == "Evicted") {
+    if let Some(eviction) = input.view.history.eviction.as_ref().filter(|it| it.disrupts()) {
         let why = ("TerminationByKubelet".into(), eviction.message.clone());
         conditions.push(condition(input, "DisruptionTarget", true, Some(why)));
     }
