@@ -6,6 +6,9 @@ mod cluster {
     mod mirrors;
     mod pods;
     mod pods_apart;
+    mod pods_changed;
+    mod pods_ended;
+    mod pods_shown;
     mod refusals;
     mod resizes;
 }

@@ -75,6 +75,35 @@ fn hosts_has_localhost_the_pod_and_its_aliases() {
 }
 
 #[test]
+fn hosts_is_the_hosts_own_with_aliases_on_its_network_and_a_containers_own_mount_is_left_alone() {
+    let node = need!(Node::with_busybox());
+    let own = node.make_dir("own").join("hosts");
+    std::fs::write(&own, "192.0.2.1 mine\n").expect("the directory is writable");
+    let mounting = with(
+        shell("mounting", "cat /etc/hosts"),
+        json!({"volumeMounts": [{"name": "own", "mountPath": "/etc/hosts"}]}),
+    );
+    let spec = json!({
+        "hostNetwork": true, "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["alias"]}],
+        "volumes": [{"name": "own", "hostPath": {"path": own, "type": "File"}}],
+        "containers": [shell("c", "cat /etc/hosts"), mounting],
+    });
+    let finished = node.run_to_end(pod("hosts", spec)).exits(0);
+    assert_eq!(finished.of("hosts/mounting"), ["192.0.2.1 mine"], "{finished}");
+    let lines = finished.of("hosts/c");
+    assert_eq!(
+        lines.first().map(String::as_str),
+        Some("# Kubernetes-managed hosts file (host network)."),
+        "{finished}"
+    );
+    assert!(lines.iter().any(|line| line == "192.0.2.7\talias"), "{finished}");
+    let host = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    for line in host.lines().filter(|line| !line.is_empty()) {
+        assert!(lines.iter().any(|it| it == line), "the host's {line:?} is missing\n{finished}");
+    }
+}
+
+#[test]
 fn resolv_conf_follows_the_pods_policy_and_configuration() {
     let node = need!(Node::with_busybox());
     let spec = json!({

@@ -322,3 +322,38 @@ fn no_probe_restarts_what_is_being_stopped() {
     run.wait().says("stops/c | stopped").never_says("probe failed");
     node.assert_nothing_left();
 }
+
+#[test]
+fn a_pod_that_is_being_stopped_is_asked_for_its_readiness_and_nothing_else() {
+    let node = need!(Node::with_busybox());
+    let dir = node.make_dir("shared");
+    let agent = e2e::agent::Agent::start(&node);
+    for file in ["alive", "ready"] {
+        std::fs::write(dir.join(file), "").expect("the directory is writable");
+    }
+    let hook = "rm /v/alive; : > /v/stopping; until [ -e /v/go ]; do sleep 0.1; done";
+    let more = json!({
+        "readinessProbe": quick(exists("ready")), "livenessProbe": quick(exists("alive")),
+        "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", hook]}}},
+    });
+    let container_ = with(script("c", "trap 'exit 0' TERM; sleep 100000 & wait"), more);
+    let spec = json!({
+        "restartPolicy": "Always", "terminationGracePeriodSeconds": 3600, "containers": [container_],
+    });
+    agent.write("stops.yaml", shared("stops", &dir, spec));
+    let before = agent.wait_for_running("stops");
+    agent.remove("stops.yaml");
+    inspect::wait_until("its hook", || dir.join("stopping").exists());
+    std::fs::remove_file(dir.join("ready")).expect("it is there");
+    let unready = agent.wait_for("stops", "not ready", |pod| !readiness(pod));
+    std::fs::write(dir.join("ready"), "").expect("the directory is writable");
+    let ready = agent.wait_for("stops", "ready", readiness);
+    for pod in [&unready, &ready] {
+        assert!(pod["metadata"]["deletionTimestamp"].is_string(), "{pod:#}");
+        assert_eq!(container(pod)["containerID"], container(&before)["containerID"], "{pod:#}");
+    }
+    std::fs::write(dir.join("go"), "").expect("the directory is writable");
+    agent.wait_until_gone("stops");
+    let failed = agent.lines().into_iter().filter(|line| line.text.contains("Liveness probe failed")).count();
+    assert_eq!(failed, 0, "{}", agent.said());
+}

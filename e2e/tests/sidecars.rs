@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use e2e::agent::{condition, container_id, restarts};
 use e2e::manifest::{pod, shell, with};
 use e2e::{Node, need};
 use rustix::process::Signal;
@@ -127,5 +128,46 @@ fn pre_stop_hooks_of_a_pod_run_together_and_sidecars_still_stop_last() {
     let place = |note: &str| noted.iter().position(|it| it == note);
     assert!(place("car met main").is_some() && place("main met car").is_some(), "{noted:?} {finished}");
     assert!(place("main down").is_some() && place("main down") < place("car down"), "{noted:?} {finished}");
+    node.assert_nothing_left();
+}
+
+#[test]
+fn a_sidecar_has_probes_and_hooks_of_its_own() {
+    let node = need!(Node::with_busybox());
+    let dir = node.make_dir("notes");
+    let exists = |file: &str| json!({"exec": {"command": ["test", "-e", format!("/n/{file}")]}});
+    let quick = |action: Value| with(json!({"periodSeconds": 1, "timeoutSeconds": 60, "failureThreshold": 1}), action);
+    let note = |what: &str| json!({"exec": {"command": ["sh", "-c", format!("echo {what} >> /n/notes")]}});
+    let mut car = container("car", &polite("car"));
+    car["restartPolicy"] = json!("Always");
+    car["readinessProbe"] = quick(exists("ready"));
+    car["livenessProbe"] = quick(exists("alive"));
+    car["lifecycle"] = json!({"postStart": note("hooked"), "preStop": note("before the stop")});
+    std::fs::write(dir.join("alive"), "").expect("the directory is writable");
+    let spec = json!({
+        "restartPolicy": "Always", "terminationGracePeriodSeconds": 3600,
+        "initContainers": [car], "containers": [container("c", &polite("main"))],
+    });
+    let mut run = node.run_with(cars(&dir, spec), &BACKOFF);
+    run.wait_for("cars/c | up");
+    let seen = node.wait_for_pod("cars", "running", |pod| pod["status"]["phase"] == "Running");
+    assert_eq!((condition(&seen, "Ready"), condition(&seen, "Initialized")), (Some(false), Some(true)), "{seen:#}");
+    let main = container_id(&seen, "c");
+    std::fs::write(dir.join("ready"), "").expect("the directory is writable");
+    node.wait_for_pod("cars", "ready", |pod| condition(pod, "Ready") == Some(true));
+    std::fs::remove_file(dir.join("alive")).expect("it is there");
+    run.wait_for("Liveness probe failed");
+    std::fs::write(dir.join("alive"), "").expect("the directory is writable");
+    let again = node.wait_for_pod("cars", "ready again", |pod| {
+        restarts(pod, "car").is_some_and(|count| count > 0) && condition(pod, "Ready") == Some(true)
+    });
+    assert_eq!((container_id(&again, "c"), restarts(&again, "c")), (main, Some(0)), "{again:#}");
+    assert_eq!(again["status"]["phase"], "Running");
+    run.signal(Signal::TERM);
+    let finished = run.wait();
+    let noted = noted(&dir);
+    let place = |note: &str| noted.iter().position(|it| it == note);
+    assert!(place("hooked") < place("main up"), "the next one waits for the hook: {noted:?} {finished}");
+    assert!(place("before the stop") < place("car down"), "{noted:?} {finished}");
     node.assert_nothing_left();
 }

@@ -104,6 +104,24 @@ fn the_images_stop_signal_is_the_one_that_is_sent() {
 }
 
 #[test]
+fn a_stop_signal_of_the_manifest_goes_before_the_images() {
+    let node = need!(Node::with_busybox());
+    need!(node.import_variant("coracle.test/quit:1", json!({"StopSignal": "SIGQUIT"}), &[]));
+    let script = "trap 'echo got usr1; exit 0' USR1; trap 'echo got quit' QUIT; echo up; sleep 100000 & wait";
+    let container = json!({
+        "name": "c", "image": "coracle.test/quit:1", "command": ["sh", "-c", script], "lifecycle": {"stopSignal": "SIGUSR1"},
+    });
+    let spec = json!({"os": {"name": "linux"}, "terminationGracePeriodSeconds": LONG, "containers": [container]});
+    let mut run = node.run(pod("stop", spec));
+    run.wait_for("| up");
+    let seen = node.wait_for_phase("stop", "Running");
+    assert_eq!(seen["status"]["containerStatuses"][0]["stopSignal"], "SIGUSR1", "{seen:#}");
+    run.signal(Signal::TERM);
+    run.wait().says("got usr1").never_says("got quit");
+    node.assert_nothing_left();
+}
+
+#[test]
 fn all_pods_stop_together_not_one_after_another() {
     let node = need!(Node::with_busybox());
     let dir = node.make_dir("asked");

@@ -28,7 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use self::error::Error;
 pub use self::query::Query;
 pub use self::sessions::{Session, Streams};
-pub use self::target::{choose, running};
+pub use self::target::{choose, names, running};
 use crate::channel::Cri;
 use crate::store::Store;
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use super::error::Error;
 
 /// The names of all containers of a pod, in the order of their lists.
-fn names(pod: &Pod) -> Vec<&str> {
+pub fn names(pod: &Pod) -> Vec<&str> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let main = spec.containers.iter().map(|it| it.name.as_str());
     let init = spec.init_containers.iter().flatten().map(|it| it.name.as_str());

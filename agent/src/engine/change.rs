@@ -44,9 +44,21 @@ const FALSE_IS_UNSET: [&str; 12] = [
     "tty",
 ];
 
+/// What follows a change of the definition that it was made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Follows {
+    /// Everything, whether it runs or has ended: a manifest says what there shall be.
+    #[default]
+    All,
+    /// What runs, but for init containers: so kubelet does with an API server's pod, in which nothing but images changes.
+    Running,
+}
+
 /// What a pod's sandbox and containers are made from, as hashes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Definition {
+    /// What is made anew when it changes.
+    pub follows: Follows,
     /// Of the sandbox.
     pub sandbox: String,
     /// Of the containers, by name.
@@ -68,7 +80,8 @@ impl Definition {
             let hash = hash(&container_fields(spec, container));
             (container.name.clone(), ContainerDefinition { hash })
         });
-        Definition { sandbox: hash(&sandbox_fields(pod)), containers: containers.collect() }
+        let (follows, sandbox) = (Follows::default(), hash(&sandbox_fields(pod)));
+        Definition { follows, sandbox, containers: containers.collect() }
     }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
 
 use super::backoff::{Backoff, Policy};
-use super::change::{self, Definition};
+use super::change::{self, Definition, Follows};
 use super::orders::Eviction;
 use super::time::Monotonic;
 use super::view::{ContainerView, SandboxView};
@@ -139,7 +139,7 @@ impl History {
         for (name, wanted) in &definition.containers {
             changed |= self.containers.entry(name.clone()).or_default().note_definition(&wanted.hash);
         }
-        if changed && self.eviction.take().is_some() {
+        if changed && definition.follows == Follows::All && self.eviction.take().is_some() {
             (self.active_since, self.active_before) = (None, Duration::ZERO);
         }
     }

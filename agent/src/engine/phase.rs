@@ -8,7 +8,7 @@ use super::view::{ContainerView, State};
 /// The phase of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// Accepted; not every container has started yet.
+    /// Accepted; not every container has started yet, or an init container runs.
     #[default]
     Pending,
     /// At least one container runs, or is about to run again.
@@ -39,6 +39,11 @@ pub(super) fn of(rules: &Planner<'_>, over: bool) -> Phase {
     if over {
         let all = spec.containers.iter().all(|container| succeeded(&container.name));
         return if all { Phase::Succeeded } else { Phase::Failed };
+    }
+    // Also when it runs once more, in another sandbox.
+    let runs = |init: &Container| observed.latest(&init.name).is_some_and(ContainerView::running);
+    if init_of(spec).iter().any(|init| !is_sidecar(init) && runs(init)) {
+        return Phase::Pending;
     }
     let began = |name: &str| observed.instances(name).any(|seen| seen.state != State::Created);
     // A pod that was initialized once is not set back by a sidecar that restarts.

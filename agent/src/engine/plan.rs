@@ -28,7 +28,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec};
 
 use super::backoff::Policy;
 pub use super::change::preview;
-use super::change::{Definition, Resize};
+use super::change::{Definition, Follows, Resize};
 use super::orders::{Eviction, Gate, Stop, seconds};
 use super::phase::{self, Phase};
 use super::probe::{Kind, ProbeResult};
@@ -294,7 +294,7 @@ pub fn plan(desired: &Desired<'_>, observed: &PodStatusView, now: Monotonic) -> 
     let mut planner = Planner { desired, spec, policy, observed, now, plan: Plan::default() };
     planner.prune();
     let evicted = planner.evict();
-    let ending = evicted || desired.stop.is_some() || observed.history.fatal().is_some();
+    let ending = evicted || desired.stop.is_some() || observed.history.fatal().is_some() || is_over(desired);
     planner.plan.resizing = !ending && observed.containers.iter().any(|seen| planner.resize(seen) != Resize::None);
     let over = if ending { planner.end() } else { planner.advance() };
     if over {
@@ -304,6 +304,12 @@ pub fn plan(desired: &Desired<'_>, observed: &PodStatusView, now: Monotonic) -> 
     let over = over && !observed.containers.iter().any(ContainerView::running);
     planner.plan.phase = if evicted { Phase::Failed } else { phase::of(&planner, over) };
     planner.plan
+}
+
+/// Whether an API server has it that the pod is over, whoever said so: then nothing of it begins again.
+fn is_over(desired: &Desired<'_>) -> bool {
+    let phase = desired.pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    desired.definition.follows == Follows::Running && matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// What the rules of a pod are asked about.
@@ -351,6 +357,11 @@ impl Planner<'_> {
         let (Some(allowed), Some(since)) = (self.spec.active_deadline_seconds, history.active_since) else {
             return false;
         };
+        // What was over in time stays as it ended, whenever somebody looks again.
+        let over = |it: &Container| self.observed.latest(&it.name).is_some_and(|seen| self.is_done(it, seen));
+        if self.spec.containers.iter().all(over) {
+            return false;
+        }
         let deadline = since + seconds(allowed).saturating_sub(history.active_before);
         if self.desired.stop.is_some() || deadline > self.now {
             self.wake(deadline);

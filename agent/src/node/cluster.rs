@@ -25,7 +25,7 @@ use crate::events::Events;
 use crate::node::metrics::Server as Counts;
 use crate::store::Store;
 
-/// How long the API server may take to hear that the node ends.
+/// How long the API server may take to hear that the node ends, and then how its pods did.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What goes on while the node is one of a cluster; it ends when this is dropped.

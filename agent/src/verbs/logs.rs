@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ContainerStatus;
 
+use crate::access::names;
 use crate::cli::Global;
-use crate::engine::plan::{init_of, spec_of};
 use crate::engine::record::{self, PodRecord};
 use crate::engine::time::parse_duration;
 use crate::logs::{Assembler, Entry, Follower};
@@ -68,9 +68,7 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
 
 /// The container that is meant: the first one unless named. What was chosen among several is said.
 fn choose(record: &PodRecord, wanted: Option<&str>) -> anyhow::Result<String> {
-    let spec = spec_of(&record.pod);
-    let names: Vec<&str> =
-        spec.containers.iter().chain(init_of(spec)).map(|container| container.name.as_str()).collect();
+    let names = names(&record.pod);
     match wanted {
         Some(name) if names.contains(&name) => Ok(name.to_owned()),
         Some(name) => {
@@ -88,7 +86,7 @@ fn choose(record: &PodRecord, wanted: Option<&str>) -> anyhow::Result<String> {
 
 fn status_of<'a>(record: &'a PodRecord, container: &str) -> Option<&'a ContainerStatus> {
     let status = record.pod.status.as_ref()?;
-    let all = [&status.container_statuses, &status.init_container_statuses];
+    let all = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
     all.into_iter().flatten().flatten().find(|status| status.name == container)
 }
 
@@ -209,7 +207,8 @@ mod tests {
     fn record(statuses: Value) -> PodRecord {
         let pod = serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "uid": "u"},
-            "spec": {"initContainers": [{"name": "i"}], "containers": [{"name": "a"}, {"name": "b"}]},
+            "spec": {"initContainers": [{"name": "i"}], "containers": [{"name": "a"}, {"name": "b"}],
+                "ephemeralContainers": [{"name": "e"}]},
             "status": {"containerStatuses": statuses}
         }));
         PodRecord { pod: pod.unwrap(), owner: "run:x".into(), boot_id: "b".into(), log_directory: "/logs/p".into() }
@@ -223,9 +222,11 @@ mod tests {
     fn the_first_container_is_meant_unless_one_is_named() {
         let record = record(json!([]));
         assert_eq!(choose(&record, None).unwrap(), "a");
-        assert_eq!(choose(&record, Some("i")).unwrap(), "i");
+        for name in ["i", "e"] {
+            assert_eq!(choose(&record, Some(name)).unwrap(), name);
+        }
         let error = choose(&record, Some("x")).unwrap_err().to_string();
-        assert_eq!(error, "container x is not in pod p; it has a, b, i");
+        assert_eq!(error, "container x is not in pod p; it has a, b, i, e");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::expand::expand;
 use super::names::PodKey;
 use super::resources::{limit, request};
 use super::{ConfigError, Node, Objects, quantity};
+use crate::engine::plan::spec_of;
 use crate::host::{PodDir, subpath};
 
 /// As large as a ConfigMap may be.
@@ -128,7 +129,8 @@ fn value(
                 .ok_or_else(|| ConfigError::ResourceField(format!("{name}: {}", resource.resource)))?,
             None => container,
         };
-        return resource_value(sources.node, owner, &resource.resource, divisor).map(|value| Some(value.into_bytes()));
+        let value = resource_value(sources.node, sources.pod, owner, &resource.resource, divisor)?;
+        return Ok(Some(value.into_bytes()));
     }
     if let Some(file) = &from.file_key_ref {
         return file_value(sources, file);
@@ -219,9 +221,11 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
     Some((map, quoted('\'').or_else(|| quoted('"'))?))
 }
 
-/// A resource of a container, as `resourceFieldRef` names it: the node's where there is no limit.
+/// A resource of a container, as `resourceFieldRef` names it: the pod's own where there is no limit, or what pods can
+/// count on of the node.
 pub fn resource_value(
     node: &Node,
+    pod: &Pod,
     container: &Container,
     path: &str,
     divisor: Option<&k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
@@ -229,14 +233,16 @@ pub fn resource_value(
     let unknown = || ConfigError::ResourceField(path.to_owned());
     let (kind, resource) = path.split_once('.').ok_or_else(unknown)?;
     let known = matches!(resource, "cpu" | "memory" | "ephemeral-storage") || resource.starts_with("hugepages-");
+    let whole_pod = || spec_of(pod).resources.as_ref()?.limits.as_ref()?.get(resource);
     let quantity = match kind {
+        "limits" if matches!(resource, "cpu" | "memory") => limit(container, resource).or_else(whole_pod),
         "limits" if known => limit(container, resource),
         "requests" if known => request(container, resource).or_else(|| limit(container, resource)),
         _ => return Err(unknown()),
     };
     let whole_node = match (kind, resource) {
-        ("limits", "cpu") => node.cpu_milli,
-        ("limits", "memory") => node.memory_bytes.saturating_mul(1000),
+        ("limits", "cpu") => node.cpu_for_pods(),
+        ("limits", "memory") => node.memory_for_pods().saturating_mul(1000),
         _ => 0,
     };
     let milli = match quantity {

@@ -1,5 +1,6 @@
 //! From a pod to the CRI's configurations: pure, so every rule is a table test.
 
+mod allocatable;
 pub mod container;
 pub mod env;
 pub mod env_file;
@@ -24,6 +25,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 
+pub use allocatable::Allocatable;
 pub use logs::LogLimits;
 pub use objects::Objects;
 
@@ -46,6 +48,8 @@ pub struct Node {
     pub memory_bytes: i64,
     /// Its huge pages, smallest first.
     pub hugepages: Vec<Hugepages>,
+    /// What of it pods can count on.
+    pub allocatable: Allocatable,
 }
 
 /// The huge pages of one size.

@@ -88,8 +88,7 @@ impl<'a> Planner<'a> {
             latest.into_iter().any(|seen| self.is_void(seen))
         };
         let runs = |container: &Container| match self.observed.latest(&container.name) {
-            Some(seen) if self.is_void(seen) => true,
-            Some(seen) => !self.stays_ended(container, seen),
+            Some(seen) => !self.is_done(container, seen),
             None => true,
         };
         match self.policy {
@@ -117,6 +116,11 @@ impl<'a> Planner<'a> {
             State::Unknown => !RestartPolicy::of_container(self.spec, container).restarts(exit.code),
             _ => !restarts_after(self.spec, container, exit.code),
         }
+    }
+
+    /// Whether nothing more comes of a container than this instance.
+    pub(super) fn is_done(&self, container: &Container, seen: &ContainerView) -> bool {
+        !self.is_void(seen) && self.stays_ended(container, seen)
     }
 
     /// Stops what has to run again with the init container `from`; true while it has not stopped.
@@ -183,7 +187,7 @@ impl<'a> Planner<'a> {
     /// Once the containers run, sidecars that end are started again, whatever the pod's policy.
     fn keep_sidecars(&mut self, sandbox: &str) {
         let needed = self.spec.containers.iter().any(|container| match self.observed.latest(&container.name) {
-            Some(seen) => self.is_void(seen) || !self.stays_ended(container, seen),
+            Some(seen) => !self.is_done(container, seen),
             None => true,
         });
         if !needed {
@@ -214,7 +218,7 @@ impl<'a> Planner<'a> {
                     self.tend(container, seen);
                 }
             }
-            Some(seen) if !self.is_void(seen) && self.stays_ended(container, seen) => return false,
+            Some(seen) if self.is_done(container, seen) => return false,
             _ => self.start(&container.name, sandbox),
         }
         true

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::super::change::{Resize, differs};
+use super::super::change::{Follows, Resize, differs};
 use super::super::view::{ContainerView, SandboxView, State};
 use super::{Action, Cause, Planner, init_of, is_sidecar, names_of, rule_for};
 
@@ -22,6 +22,8 @@ impl<'a> Planner<'a> {
             Some(Cause::Void)
         } else if self.observed.sandboxes.iter().any(|it| it.id == seen.sandbox && self.sandbox_is_void(it)) {
             Some(Cause::Replaced)
+        } else if !self.follows(seen) {
+            None
         } else if differs(seen.definition.as_deref(), &wanted.hash)
             || objects.is_some_and(|wanted| differs(seen.objects.as_deref(), wanted))
             || self.resize(seen) == Resize::Restart
@@ -32,10 +34,21 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether an instance is made anew when what it was made from changes.
+    fn follows(&self, seen: &ContainerView) -> bool {
+        let ends = |init: &Container| !is_sidecar(init) && init.name == seen.name;
+        match self.desired.definition.follows {
+            Follows::All => true,
+            Follows::Running => seen.exit().is_none() && !init_of(self.spec).iter().any(ends),
+        }
+    }
+
     /// Whether a sandbox is to be replaced.
     pub(super) fn sandbox_is_void(&self, sandbox: &SandboxView) -> bool {
+        let definition = &self.desired.definition;
+        let changed = || differs(sandbox.definition.as_deref(), &definition.sandbox);
         self.observed.history.sandbox.void.is_some_and(|mark| sandbox.attempt <= mark)
-            || differs(sandbox.definition.as_deref(), &self.desired.definition.sandbox)
+            || (definition.follows == Follows::All && changed())
     }
 
     /// What it takes to give a running instance the resources that it shall have.

@@ -1,6 +1,7 @@
 //! Definitions that change while their pods run.
 
 use super::*;
+use crate::engine::config::objects::Origin;
 
 /// Two containers, of which `a` is as given.
 fn two(a: Value) -> Arc<Pod> {
@@ -145,6 +146,47 @@ async fn a_broken_image_that_is_mended_does_not_wait() {
     handle.update(two(json!({"image": "i"})));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(bench.new_calls(), ["create a 0"]);
+    end(handle).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_image_does_not_wait_for_the_back_off() {
+    for origin in [Origin::Manifests, Origin::Cluster] {
+        let bench = agent().await;
+        bench.fake.world().images.insert("j".into());
+        bench.fake.script("a", std::iter::repeat_n(exits(1, 3), 9));
+        bench.engine.set_objects_of("uid-p", Arc::new(Objects { origin, ..Objects::default() }));
+        let handle = bench.engine.start(two(json!({}))).unwrap();
+        at(100).await;
+        assert_eq!(bench.container(0)["state"]["waiting"]["reason"], "CrashLoopBackOff");
+        bench.new_calls();
+        handle.update(two(json!({"image": "j"})));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let calls = bench.new_calls();
+        assert!(calls.iter().any(|call| call == "create a 5"), "{origin:?}: {calls:?}");
+        assert_eq!(bench.container(0)["image"], "j");
+        end(handle).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_servers_pod_that_the_node_has_ended_stays_so_whatever_changes() {
+    let bench = agent().await;
+    bench.fake.world().images.insert("j".into());
+    bench.engine.set_objects_of("uid-p", Arc::new(Objects { origin: Origin::Cluster, ..Objects::default() }));
+    let handle = bench.engine.start(two(json!({}))).unwrap();
+    at(5).await;
+    handle.stopper().terminate(Some(Duration::from_secs(3)));
+    at(5).await;
+    let status = bench.record()["status"].clone();
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("Terminated")));
+    let conditions = status["conditions"].as_array().unwrap().iter();
+    assert!(conditions.clone().any(|it| it["type"] == "DisruptionTarget" && it["status"] == "True"), "{status:#}");
+    bench.new_calls();
+    handle.update(two(json!({"image": "j"})));
+    at(5).await;
+    assert_eq!(bench.new_calls(), Vec::<String>::new());
+    assert_eq!(bench.record()["status"]["reason"], "Terminated");
     end(handle).await;
 }
 

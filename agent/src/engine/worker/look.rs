@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use manifests::annotations::Annotations;
 
-use super::super::change::Definition;
+use super::super::change::{Definition, Follows};
+use super::super::config::objects::Origin;
 use super::super::config::resources::limit;
 use super::super::config::{ports, quantity};
 use super::super::follow;
@@ -139,6 +140,10 @@ impl Worker {
             self.followed = follow::hashes(&self.pod, &objects);
             self.objects = objects;
             self.stale = true;
+            self.definition.follows = match self.objects.origin {
+                Origin::Manifests => Follows::All,
+                Origin::Cluster => Follows::Running,
+            };
         }
         self.history.note_definition(&self.definition);
         // A pod that is held back is not active yet.

@@ -182,7 +182,8 @@ impl Files<'_> {
         if let Some(resource) = &item.resource_field_ref {
             let container = container(pod, resource.container_name.as_deref().unwrap_or_default());
             let container = container.ok_or_else(|| ConfigError::ResourceField(resource.resource.clone()))?;
-            return env::resource_value(&settings.node, container, &resource.resource, resource.divisor.as_ref());
+            let divisor = resource.divisor.as_ref();
+            return env::resource_value(&settings.node, pod, container, &resource.resource, divisor);
         }
         let path = item.field_ref.as_ref().map(|field| field.field_path.as_str()).unwrap_or_default();
         match path {

@@ -7,7 +7,7 @@ use manifests::kubelet::{Config, Resources, Signal};
 
 use super::message::binary;
 use super::threshold::amount_of;
-use crate::engine::config::Node;
+use crate::engine::config::{Node, quantity};
 use crate::host::qos::Bounds;
 
 /// What the node has.
@@ -52,6 +52,13 @@ impl Capacity {
         let mut list = list(milli, binary(memory), binary(storage), self.pods(config));
         list.extend(self.hugepages());
         list
+    }
+
+    /// Tells who makes containers what they can count on: of processors and memory.
+    pub fn tell(&self, config: &Config) {
+        let list = self.allocatable(config);
+        let of = |name: &str, read: fn(&Quantity) -> Option<i64>| list.get(name).and_then(read).unwrap_or(i64::MAX);
+        self.node.allocatable.set(of("cpu", quantity::milli), of("memory", quantity::value));
     }
 
     /// What the cgroup of all pods is bounded to. Without anything reserved there is nothing to keep pods from.

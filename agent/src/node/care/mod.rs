@@ -6,7 +6,7 @@
 //! more of the disk than it may have (`limits`, pure) goes without any pressure. What was evicted comes back when the
 //! pressure is over (`comeback`, pure): there is no scheduler that would take it elsewhere.
 
-mod allocatable;
+pub mod allocatable;
 mod carer;
 pub mod comeback;
 pub mod containers;

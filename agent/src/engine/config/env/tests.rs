@@ -34,7 +34,7 @@ fn with_files(container: Value, dir: Option<&PodDir>) -> Result<Environment, Con
         ips: vec!["10.0.0.1".into(), "fd01::1".into()],
         cpu_milli: 2000,
         memory_bytes: 1 << 30,
-        hugepages: vec![],
+        ..Node::default()
     };
     let ips = ["10.1.0.2".into(), "fd00::2".into()];
     let sources = Sources { pod: &pod, objects: &objects(), node: &node, ips: &ips, dir };
@@ -106,6 +106,31 @@ fn references_are_resolved() {
             "env": [{"name": "X", "valueFrom": from.clone()}]});
         assert_eq!(values(container), pairs(&[("X", expected)]), "{from}");
     }
+}
+
+#[test]
+fn where_a_container_has_no_limit_its_pods_counts_and_then_what_the_node_has() {
+    let node = Node { cpu_milli: 2000, memory_bytes: 1 << 30, ..Node::default() };
+    for (own, whole, expected) in [
+        (json!({}), json!({}), ["2", "1024", "0"]),
+        (json!({}), json!({"limits": {"cpu": "1250m"}, "requests": {"memory": "32Mi"}}), ["2", "1024", "0"]),
+        (json!({}), json!({"limits": {"cpu": "3", "memory": "64Mi"}}), ["3", "64", "0"]),
+        (json!({"limits": {"cpu": "1", "memory": "16Mi"}}), json!({"limits": {"memory": "64Mi"}}), ["1", "16", "0"]),
+        (json!({"limits": {"hugepages-2Mi": "4Mi"}}), json!({"limits": {"hugepages-2Mi": "8Mi"}}), ["2", "1024", "4"]),
+    ] {
+        let mut pod = pod(json!({"name": "c", "resources": own}));
+        let spec = pod.spec.as_mut().unwrap();
+        spec.resources = serde_json::from_value(whole.clone()).unwrap();
+        let mega = k8s_openapi::apimachinery::pkg::api::resource::Quantity("1Mi".into());
+        let container = spec.containers[0].clone();
+        let of = |path: &str, divisor| resource_value(&node, &pod, &container, path, divisor).unwrap();
+        let found = [of("limits.cpu", None), of("limits.memory", Some(&mega)), of("limits.hugepages-2Mi", Some(&mega))];
+        assert_eq!(found, expected, "{own} {whole}");
+    }
+    let pod = pod(json!({"name": "c"}));
+    let of = |path: &str| resource_value(&node, &pod, &pod.spec.as_ref().unwrap().containers[0], path, None).unwrap();
+    node.allocatable.set(1500, 1 << 29);
+    assert_eq!([of("limits.cpu"), of("limits.memory")], ["2".to_owned(), (1 << 29).to_string()]);
 }
 
 #[test]

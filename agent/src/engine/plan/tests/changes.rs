@@ -40,6 +40,48 @@ fn a_pod_that_is_over_begins_again_with_what_changed() {
 }
 
 #[test]
+fn of_an_api_servers_pod_what_runs_is_replaced_and_what_has_ended_stays() {
+    let asked = Asked { follows: Follows::Running, ..Asked::default() };
+    for policy in ["Always", "OnFailure", "Never"] {
+        table_of(
+            &asked,
+            &format!("{policy} i s+ | a b"),
+            &[
+                ("S0 i0=0 s0=run a0=run* b0=run", "stop a0 in 30 changed", "Running"),
+                ("S0 i0=0 s0=run a0=143*^ b0=run", "start a 1", "Running"),
+                ("S0 i0=0 s0=run* a0=run b0=run", "stop s0 in 30 changed", "Running"),
+                ("S0 i0=0* s0=run a0=run b0=run", "", "Running"),
+                ("S0 i0=run*", "", "Pending"),
+                ("S0 i0=0*", "start s 0", "Pending"),
+                ("S0* i0=0 s0=run a0=run b0=run", "", "Running"),
+            ],
+        );
+    }
+    table_of(&asked, "Never | a", &[("S0!- a0=0*", "", "Succeeded"), ("S0 a0=3*", "stop-sandbox s0", "Failed")]);
+    table_of(&asked, "OnFailure | a", &[("S0!- a0=0*", "", "Succeeded"), ("S0 a0=3*", "start a 1", "Running")]);
+}
+
+#[test]
+fn what_an_api_server_says_is_over_ends() {
+    let mut pod = pod_of("Always i s+ | a");
+    let asked = Asked { follows: Follows::Running, ..Asked::default() };
+    for phase in ["Failed", "Succeeded"] {
+        pod.status = serde_json::from_value(json!({"phase": phase})).unwrap();
+        for (seen, done) in [
+            ("", ""),
+            ("S0 i0=0 s0=run a0=run", "stop a0 in 30; hold s0 in 30"),
+            ("S0 i0=0 s0=143 a0=143", "stop-sandbox s0"),
+            ("S0!- i0=0 s0=143 a0=143", ""),
+        ] {
+            assert_eq!(steps(&asked.decide(&pod, &view_of(seen), at(100))), done, "{phase}: {seen}");
+        }
+    }
+    let mut pod = pod_of("Always | a");
+    pod.status = serde_json::from_value(json!({"phase": "Failed"})).unwrap();
+    assert_eq!(steps(&decide(&pod, &view_of("S0 a0=3"), 100)), "start a 1", "a manifest has no status");
+}
+
+#[test]
 fn a_changed_sandbox_takes_everything_with_it() {
     for policy in ["Always", "OnFailure", "Never"] {
         table(
@@ -66,7 +108,7 @@ fn a_changed_init_container_runs_again_before_what_comes_after_it() {
                 ("S0 i0=0 s0=run j0=0* a0=run", "void a for j", "Running"),
                 ("S0 i0=0 s0=run j0=0* a0=run^", "stop a0 in 30 void", "Running"),
                 ("S0 i0=0 s0=run j0=0* a0=143^", "start j 1", "Running"),
-                ("S0 i0=0 s0=run j1=run j0=0* a0=143^", "", "Running"),
+                ("S0 i0=0 s0=run j1=run j0=0* a0=143^", "", "Pending"),
                 ("S0 i0=0 s0=run j1=0 j0=0* a0=143^", "start a 1", "Running"),
                 ("S0 i0=0* s0=run j0=0 a0=run", "void s,j,a for i", "Running"),
                 ("S0 i0=0* s0=run^ j0=0^ a0=run^", "stop a0 in 30 void; hold s0 in 30 void", "Running"),

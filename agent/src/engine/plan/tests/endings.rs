@@ -95,6 +95,14 @@ fn a_deadline_is_told_and_kept() {
     view.history.active_since = Some(at(0));
     let plan = decide(&pod, &view, 100);
     assert_eq!((steps(&plan).as_str(), plan.finished), ("evict DeadlineExceeded", false), "it is noted first");
+    let mut pod = pod_of("Never | a");
+    pod.spec.as_mut().unwrap().active_deadline_seconds = Some(60);
+    for (code, phase) in [(0, Phase::Succeeded), (3, Phase::Failed)] {
+        let mut view = view_of(&format!("S0!- a0={code}"));
+        view.history.active_since = Some(at(0));
+        let plan = decide(&pod, &view, 100);
+        assert_eq!((steps(&plan).as_str(), plan.phase, plan.finished), ("", phase, true), "it was over in time");
+    }
 }
 
 #[test]

@@ -77,6 +77,7 @@ struct Asked {
     health: BTreeMap<String, ProbeResult>,
     hooks: BTreeSet<String>,
     unhooked: BTreeSet<String>,
+    follows: Follows,
 }
 
 impl Asked {
@@ -88,7 +89,7 @@ impl Asked {
     fn decide(&self, pod: &Pod, view: &PodStatusView, now: Monotonic) -> Plan {
         let desired = Desired {
             pod,
-            definition: &Definition::of(pod),
+            definition: &Definition { follows: self.follows, ..Definition::of(pod) },
             objects: &self.objects,
             backoff: Policy::default(),
             stop: self.stop,
@@ -211,7 +212,11 @@ fn steps(plan: &Plan) -> String {
 
 /// Each row: what is seen, what is done, the phase.
 fn table(pod: &str, rows: &[(&str, &str, &str)]) {
-    let asked = Asked::default();
+    table_of(&Asked::default(), pod, rows);
+}
+
+/// The same with what is asked beside the pod.
+fn table_of(asked: &Asked, pod: &str, rows: &[(&str, &str, &str)]) {
     let pod_value = pod_of(pod);
     for (seen, done, phase) in rows {
         let plan = asked.decide(&pod_value, &view_of(seen), at(100));
