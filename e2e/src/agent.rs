@@ -124,10 +124,12 @@ impl<'n> Agent<'n> {
     /// goes with `gc`.
     #[track_caller]
     pub fn stop_with_nothing_left(&mut self) {
-        // What an API server has removed is recorded until that is heard of.
+        // What an API server has removed is recorded until that is heard of and done.
         let recorded =
             |dir: &str| fs::read_dir(self.node.root_dir.join("desired").join(dir)).into_iter().flatten().count();
-        inspect::wait_until("no record of a cluster's pods", || recorded("bound") + recorded("objects") == 0);
+        inspect::wait_until("no record of a cluster's pods", || {
+            recorded("bound") + recorded("objects") + recorded("ending") == 0
+        });
         self.stop();
         self.node.coracle(["gc"]).exits(0);
         self.node.assert_nothing_left();

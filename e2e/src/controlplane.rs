@@ -94,7 +94,8 @@ impl<'n> ControlPlane<'n> {
                 &plane.client(Some(&User::admin())),
                 "/api/v1/namespaces/default/configmaps/kube-root-ca.crt",
             )?;
-            plane.wait_for(&plane.client(Some(&User::admin())), "/api/v1/namespaces/default/serviceaccounts/default")?;
+            plane
+                .wait_for(&plane.client(Some(&User::admin())), "/api/v1/namespaces/default/serviceaccounts/default")?;
         }
         Ok(plane)
     }

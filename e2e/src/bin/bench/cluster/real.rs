@@ -50,8 +50,8 @@ pub fn measure(scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
         let (kubeconfig, authority) = (bench.plane.kubeconfig(name, &User::node(name)), bench.plane.authority_file());
         let kubelet =
             Kubelet::start(bench.node, &program, name, &kubeconfig, &authority).map_err(anyhow::Error::msg)?;
-        let figures = bench
-            .figures(name, scale, report, || Processes { daemons: kubelet.daemons(), of_pods: kubelet.of_pods() });
+        let figures =
+            bench.figures(name, scale, report, || Processes { daemons: kubelet.daemons(), of_pods: kubelet.of_pods() });
         figures.with_context(|| format!("the kubelet said:\n{}", kubelet.said()))
     });
     match theirs {
