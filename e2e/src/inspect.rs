@@ -23,14 +23,24 @@ pub fn network_of(node: &Node, entry: &str) -> Option<Host> {
 
 /// All processes in the node's cgroups, shims included, by number.
 pub fn processes(node: &Node) -> Vec<Pid> {
+    in_cgroups(&node.cgroup_root)
+}
+
+/// All processes in cgroups below one of this name, by number.
+pub fn in_cgroups(root: &str) -> Vec<Pid> {
+    let ours = |pid: &Pid| {
+        let cgroups = fs::read_to_string(proc_file(*pid, "cgroup")).unwrap_or_default();
+        cgroups.lines().any(|line| line.split('/').any(|part| part == root))
+    };
+    all().into_iter().filter(ours).collect()
+}
+
+/// All processes, by number.
+pub fn all() -> Vec<Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();
-    let ours = |pid: &Pid| {
-        let cgroups = fs::read_to_string(proc_file(*pid, "cgroup")).unwrap_or_default();
-        cgroups.lines().any(|line| line.split('/').any(|part| part == node.cgroup_root))
-    };
-    pids.into_iter().filter_map(Pid::from_raw).filter(ours).collect()
+    pids.into_iter().filter_map(Pid::from_raw).collect()
 }
 
 /// The environment that a process was started with; none if it is gone.
@@ -57,9 +67,7 @@ pub fn parent(pid: Pid) -> Option<Pid> {
 
 /// The children of a process.
 pub fn children(of: Pid) -> Vec<Pid> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
-    pids.filter(|pid| parent(*pid) == Some(of)).collect()
+    all().into_iter().filter(|pid| parent(*pid) == Some(of)).collect()
 }
 
 /// The command line of a process, with blanks between the arguments.

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod apiserver;
 pub mod archive;
 pub mod binary;
+pub mod controlplane;
 pub mod cri;
 pub mod debian;
 pub mod finished;

@@ -326,6 +326,14 @@ impl Node {
         self.boots += 1;
     }
 
+    /// The same of a host whose network stays, with what others have in it: a server that shall be there after the boot. How
+    /// it is now is how it was at first for the boot that comes.
+    pub fn cut_power_but_not_the_network(&mut self) {
+        self.scope().cut_power();
+        self.network = Some(Network::of(&self.host));
+        self.boots += 1;
+    }
+
     /// Where the leak checker looks for this node.
     pub fn scope(&self) -> Scope {
         Scope {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use e2e::agent::{Agent, condition, container_id, restarts};
+use e2e::agent::{Agent, condition, container_id, restarts, status_of};
 use e2e::apiserver::{ApiServer, Fault, Seen, Weather, Which};
 use e2e::manifest::shell;
 use e2e::{Node, StateDir, inspect, need};
@@ -223,6 +223,37 @@ fn after_a_reboot_without_the_server_the_last_known_pods_start() {
     let args = ["--kubeconfig", file.to_str().unwrap(), "--hostname-override", NAME];
     let agent = Agent::start_with(&node, args);
     agent.wait_for_running("web");
+}
+
+#[test]
+fn after_a_reboot_with_the_server_there_its_pods_run_again_and_those_that_ended_do_not() {
+    let mut node = need!(Node::with_busybox());
+    let (server, before, ended) = {
+        let mut world = World::start(&node);
+        world.bind("web", KEEPER);
+        let mut over = pod("over", "exit 0");
+        over["spec"]["restartPolicy"] = json!("Never");
+        world.server.create(&over);
+        let before = world.running("web");
+        let ended = world.wait_for("over", "over", |pod| pod["status"]["phase"] == "Succeeded");
+        world.agent.kill();
+        (world.server, before, ended)
+    };
+    node.cut_power_but_not_the_network();
+    let mut world = World::with(server, &node);
+    let after = world.wait_for("web", "restarted", |pod| restarts(pod, "c") == Some(1));
+    let after = world.wait_for("web", "ready", |pod| {
+        pod["metadata"]["uid"] == after["metadata"]["uid"] && condition(pod, "Ready") == Some(true)
+    });
+    let last = &status_of(&after, "c").unwrap()["lastState"]["terminated"];
+    assert_eq!(last["containerID"], container_id(&before, "c").unwrap(), "{after:#}");
+    let boot = |server: &ApiServer| server.get("nodes", NAME).unwrap()["status"]["nodeInfo"]["bootID"].to_string();
+    inspect::wait_until("another boot of the node", || boot(&world.server).contains("-boot-1"));
+    let there = world.server.get("pods", "default/over").unwrap();
+    assert_eq!(there["status"]["containerStatuses"], ended["status"]["containerStatuses"]);
+    world.delete("web");
+    world.delete("over");
+    world.agent.stop_with_nothing_left();
 }
 
 #[test]

@@ -257,6 +257,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_an_api_server_writes_into_a_container_for_debugging_is_no_error() {
+        let text = |resources: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{containers: [{{name: c, image: i}}],
+                ephemeralContainers: [{{name: e, image: i, resources: {resources}, targetContainerName: c}}]}}}}"
+            )
+        };
+        let errors = |resources| read_of_cluster(&[Source { name: "p".to_owned(), text: text(resources) }]).count().0;
+        assert_eq!(errors("{}"), 0);
+        assert_eq!(errors("{limits: {memory: 1Mi}}"), 1);
+    }
+
+    #[test]
     fn what_only_an_api_server_can_give_runs_where_one_asks_for_it() {
         let text =
             "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: i}], volumes: [

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::Shared;
-use super::asked::{Asked, User};
+use super::asked::{self, Asked, Route, User};
 
 /// A request that came, and what became of it.
 #[derive(Clone, Debug)]
@@ -35,6 +35,26 @@ impl Seen {
     /// Whether it is a watch.
     pub fn is_watch(&self) -> bool {
         self.query("watch").is_some_and(|it| it == "true" || it == "1")
+    }
+
+    /// What was done to what, as audit logs say it: `patch pods/status`. The path if it is of no objects.
+    pub fn deed(&self) -> String {
+        let asked = Asked {
+            user: User::default(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            media: String::new(),
+            body: Value::Null,
+        };
+        match asked::route(&self.path) {
+            Ok(Route::Objects(target)) => {
+                let part = target.part.as_ref().map(|part| format!("/{part}")).unwrap_or_default();
+                format!("{} {}{part}", asked.verb(&target), target.kind.plural)
+            }
+            Ok(Route::Review(plural, _)) => format!("create {plural}"),
+            _ => format!("{} {}", self.method, self.path),
+        }
     }
 
     /// A value of the query.

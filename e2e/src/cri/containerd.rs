@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cri_proto::cri::{ImageSpec, ImageStatusRequest, VersionRequest};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 
 use super::shared::SharedDir;
@@ -15,7 +15,7 @@ use super::{Client, Endpoint};
 use crate::archive::Packing;
 use crate::leaks::{After, Kind, Leak, Scope};
 use crate::netns::Host;
-use crate::{Node, Run, deadline, debian, fixtures, patience};
+use crate::{Node, Run, deadline, debian, fixtures, inspect, patience};
 
 /// The image of a pod's own container.
 const PAUSE: &str = "coracle.test/pause:1";
@@ -23,20 +23,27 @@ const PAUSE: &str = "coracle.test/pause:1";
 /// The sysctl that the network plugin sets.
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// A mount namespace in which the daemon's directory is private, and what it writes below `/run` and `/var/lib`, where no
-/// setting reaches, goes there too; then the daemon. The shared directory and the rest stay as they are.
+/// A mount namespace in which a daemon's directory is private, and what it writes below `/run`, `/var/lib` and `/var/log`,
+/// where no setting reaches, goes there too; then the daemon. The shared directory and the rest stay as they are.
 const ENTER: &str = r#"
 set -e
 own=$1; shift
 mount --bind "$own" "$own"
 mount --make-private "$own"
-for dir in run var/lib; do
+for dir in run var/lib var/log; do
     mkdir -p "$own/above/$dir" "$own/work/$dir"
     mount --make-private "$(findmnt --noheadings --output TARGET --target "/$dir" | tail -n 1)"
     mount -t overlay -o "lowerdir=/$dir,upperdir=$own/above/$dir,workdir=$own/work/$dir" overlay "/$dir"
 done
 exec "$@"
 "#;
+
+/// What starts a daemon, which is said by more arguments, with a directory that holds all it writes.
+pub(crate) fn apart(dir: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "unchanged", "sh", "-c", ENTER, "sh"]).arg(dir);
+    command
+}
 
 /// A served containerd. Dropping it stops and removes every pod and everything that it started.
 pub struct Containerd<'n> {
@@ -190,8 +197,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
     }
 
     fn serve(&mut self, programs: &Programs) -> Result<(), String> {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "unchanged", "sh", "-c", ENTER, "sh"]).arg(&self.dir);
+        let mut command = apart(&self.dir);
         command.arg(&programs.containerd).args(["--log-level", "warn", "--config"]).arg(self.dir.join("config.toml"));
         command.env("PATH", &programs.path);
         let run = Run::start(&mut self.host.command(command), None);
@@ -241,6 +247,23 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
     /// The socket.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// The daemon.
+    pub fn pid(&self) -> Option<Pid> {
+        self.run.as_ref().map(Run::pid)
+    }
+
+    /// The processes of its pods: shims, and all in containers.
+    pub fn of_pods(&self) -> Vec<Pid> {
+        let socket = self.socket.display().to_string();
+        let is_shim = |pid: &Pid| {
+            let line = inspect::command_line(*pid);
+            line.contains("containerd-shim") && line.contains(&socket)
+        };
+        let mut found: Vec<Pid> = inspect::all().into_iter().filter(is_shim).collect();
+        found.extend(inspect::in_cgroups(&self.scope.cgroup_root));
+        found
     }
 
     /// What it has started and left, its files apart: those go with the node's directory.

@@ -16,6 +16,7 @@
 mod client;
 mod containerd;
 mod endpoint;
+mod kubelet;
 mod log;
 mod served;
 mod shared;
@@ -24,5 +25,6 @@ pub use client::{Client, Events};
 pub use containerd::Containerd;
 pub use cri_proto::cri as proto;
 pub use endpoint::{Endpoint, map};
+pub use kubelet::Kubelet;
 pub use log::{Entry, Stream};
 pub use served::Cri;

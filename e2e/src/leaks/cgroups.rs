@@ -15,7 +15,7 @@ pub(super) fn roots(name: &str) -> Vec<PathBuf> {
 }
 
 /// Where the hierarchies of both versions are mounted.
-fn hierarchies() -> Vec<PathBuf> {
+pub fn hierarchies() -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let cgroup = |line: &&str| line.contains(" - cgroup ") || line.contains(" - cgroup2 ");
     let points = text.lines().filter(cgroup).filter_map(|line| line.split(' ').nth(4));

@@ -23,6 +23,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub use cgroups::hierarchies;
 pub use network::Network;
 
 /// What kind of thing was left.

@@ -181,6 +181,8 @@ const ALL: &[(&str, Fields)] = &[
                     "workingDir",
                 ],
             ),
+            // An API server writes it into each, and takes none that says more.
+            (not_yet_unless(&["{}"]), &["resources"]),
             (
                 DEBUG_ONLY,
                 &[
@@ -189,7 +191,6 @@ const ALL: &[(&str, Fields)] = &[
                     "ports",
                     "readinessProbe",
                     "resizePolicy",
-                    "resources",
                     "restartPolicy",
                     "restartPolicyRules",
                     "startupProbe",

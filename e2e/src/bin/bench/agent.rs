@@ -1,11 +1,14 @@
 //! The node agent with a directory of manifests: how fast it follows, what it takes at rest, and how fast it takes over
 //! from the one before.
 
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use e2e::agent::{Agent, container_id, restarts};
 use e2e::manifest::{command, pod};
+use e2e::netns::HostCommand;
 use e2e::{BUSYBOX, Node, inspect, loopfs, patience};
 use rustix::process::Pid;
 use serde_json::{Value, json};
@@ -59,36 +62,57 @@ pub fn measure(scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     bench.remove(0..scale.many.max(scale.pods))
 }
 
-/// Has an interrupt of this program take away what it has started, instead of leaving it.
-fn clean_when_interrupted(node: &Node) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut clean, dir, disks) = (node.command(["gc", "--all"]), node.dir().to_owned(), node.disks());
+/// What an interrupt takes away: the newest node of those that are measured one after another.
+struct Started {
+    clean: HostCommand,
+    dir: PathBuf,
+    disks: Vec<PathBuf>,
+}
+
+/// Has an interrupt of this program take away what it has started on this node, instead of leaving it.
+pub fn clean_when_interrupted(node: &Node) -> anyhow::Result<()> {
+    static NEWEST: Mutex<Option<Started>> = Mutex::new(None);
+    let newest = || NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
+    let started = Started { clean: node.command(["gc", "--all"]), dir: node.dir().to_owned(), disks: node.disks() };
+    if newest().replace(started).is_some() {
+        return Ok(());
+    }
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("interrupt".into()).spawn(move || {
-        rt.block_on(async {
-            let (Ok(mut interrupt), Ok(mut terminate)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-            else {
-                return std::future::pending().await;
-            };
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        });
+        rt.block_on(interrupted());
         eprintln!("interrupted: what runs is taken away");
-        if let Err(error) = clean.output() {
+        if let Some(started) = newest().take() {
+            started.take_away();
+        }
+        std::process::exit(130);
+    })?;
+    Ok(())
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+impl Started {
+    fn take_away(mut self) {
+        if let Err(error) = self.clean.output() {
             eprintln!("gc: {error}");
         }
-        for disk in disks {
+        for disk in self.disks {
             if let Err(error) = loopfs::tool("umount", &["--lazy", &disk.to_string_lossy()]) {
                 eprintln!("{error}");
             }
         }
-        let _ = std::fs::remove_dir_all(dir);
-        std::process::exit(130);
-    })?;
-    Ok(())
+        let _ = std::fs::remove_dir_all(self.dir);
+    }
 }
 
 struct Bench<'n> {
@@ -231,18 +255,18 @@ fn is_shim(pid: Pid) -> bool {
     inspect::command_line(pid).starts_with("coracle-shim")
 }
 
-fn sum(pids: &[Pid], of: impl Fn(Pid) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
+pub fn sum(pids: &[Pid], of: impl Fn(Pid) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
     pids.iter().map(|pid| of(*pid)).sum()
 }
 
 /// Proportional set size, in KiB.
-fn memory(pid: Pid) -> anyhow::Result<f64> {
+pub fn memory(pid: Pid) -> anyhow::Result<f64> {
     let raw = pid.as_raw_nonzero().get();
     proportional(raw).with_context(|| format!("process {raw} has no smaps_rollup"))
 }
 
 /// Processor time in milliseconds, of all its threads, those that have ended included.
-fn processor(pid: Pid) -> anyhow::Result<f64> {
+pub fn processor(pid: Pid) -> anyhow::Result<f64> {
     /// proc(5): the kernel shows a hundred ticks a second.
     const TICK: f64 = 10.0;
     let path = format!("/proc/{}/stat", pid.as_raw_nonzero());

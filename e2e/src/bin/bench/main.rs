@@ -1,9 +1,13 @@
 //! What Coracle takes, beside the peers that are installed: a table, or JSON.
 //!
 //! `cargo build --release && cargo run --release -p e2e --bin bench -- --runs 30`
+//!
+//! In a real cluster, beside a kubelet, where a directory has Kubernetes' programs:
+//! `cargo run --release -p e2e --bin bench -- --only-cluster --kubernetes DIR`
 
 mod agent;
 mod ambassador;
+mod cluster;
 mod coracle;
 mod cri;
 mod dns;
@@ -87,6 +91,28 @@ struct Args {
     /// Measure the agent alone
     #[arg(long, conflicts_with_all = ["only_network", "only_pull", "only_cri"])]
     only_agent: bool,
+    /// Times that one pod is bound to the agent by an API server
+    #[arg(long, default_value_t = 30)]
+    cluster_runs: usize,
+    /// Times that several are at once, and that a Deployment is made and scaled
+    #[arg(long, default_value_t = 5)]
+    cluster_rounds: usize,
+    /// Pods at once
+    #[arg(long, default_value_t = 50)]
+    cluster_pods: usize,
+    /// Seconds of quiet before anything is counted at rest
+    #[arg(long, default_value_t = 180)]
+    cluster_settle: u64,
+    /// Seconds for which processor time and requests are counted while nothing happens; a node tells of itself every five minutes
+    #[arg(long, default_value_t = 300)]
+    cluster_rest: u64,
+    /// A directory with kube-apiserver, kube-controller-manager and kube-scheduler, for a real cluster, and kubelet, to be
+    /// measured in it beside the agent with Debian's containerd and runc; etcd is taken from there or from Debian
+    #[arg(long, value_name = "DIR")]
+    kubernetes: Option<std::path::PathBuf>,
+    /// Measure the agent as a node of a cluster alone
+    #[arg(long, conflicts_with_all = ["only_network", "only_pull", "only_cri", "only_agent"])]
+    only_cluster: bool,
     /// Times that each figure of the name server is measured
     #[arg(long, default_value_t = 5)]
     dns_runs: usize,
@@ -126,7 +152,18 @@ fn agent(args: &Args, report: &mut Report) -> anyhow::Result<()> {
     agent::measure(&agent::Scale { runs, pods, many, rest, stay }, report)
 }
 
+fn cluster(args: &Args, report: &mut Report) -> anyhow::Result<()> {
+    let Args { cluster_runs: runs, cluster_rounds: rounds, cluster_pods: pods, .. } = *args;
+    ensure!(runs > 0 && rounds > 0 && pods > 0, "nothing to measure");
+    let (settle, rest) = (Duration::from_secs(args.cluster_settle), Duration::from_secs(args.cluster_rest));
+    let kubernetes = args.kubernetes.clone();
+    cluster::measure(&cluster::Scale { runs, rounds, pods, settle, rest, kubernetes }, report)
+}
+
 fn measure(args: &Args, report: &mut Report) -> anyhow::Result<()> {
+    if args.only_cluster {
+        return cluster(args, report);
+    }
     if args.only_dns {
         report.extend(dns::rows(args.dns_runs, args.dns_pods)?);
         return Ok(());
@@ -181,6 +218,7 @@ fn everything(args: &Args, report: &mut Report) -> anyhow::Result<()> {
     report.extend(ambassador::rows(args.runs)?);
     report.extend(cri(args)?);
     agent(args, report)?;
+    cluster(args, report)?;
     let memory = coracle::memory()?;
     report.add(Row::new("private memory of a shim", "KiB", "coracle", memory.shim));
     report.add(Row::new("of it dirty", "KiB", "coracle", memory.shim_dirty));
