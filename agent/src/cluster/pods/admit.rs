@@ -10,10 +10,11 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::refusal::Refusal;
 use crate::engine::config::resources::pod_request;
 use crate::engine::config::{ports, quantity};
-use crate::engine::plan::spec_of;
+use crate::engine::plan::{init_of, spec_of};
 use crate::node::care::comeback::admits;
 use crate::node::care::threshold::Condition;
 
+mod sysctls;
 #[cfg(test)]
 mod tests;
 
@@ -23,9 +24,20 @@ const OS: &str = "linux";
 /// How an amount is read.
 type Read = fn(&Quantity) -> Option<i64>;
 
+/// What a node lets pods have that its object does not say.
+#[derive(Clone, Copy, Debug)]
+pub struct House<'a> {
+    /// The kernel parameters that pods may set besides the safe ones.
+    pub unsafe_sysctls: &'a [String],
+    /// Its kernel confines by AppArmor.
+    pub apparmor: bool,
+}
+
 /// Why `node`, on which `others` are, does not take a pod; none when it does.
-pub fn admit(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> Option<Refusal> {
+pub fn admit(pod: &Pod, others: &[Arc<Pod>], node: &Node, house: House<'_>) -> Option<Refusal> {
     pressure(pod, node)
+        .or_else(|| sysctls::forbidden(pod, house.unsafe_sysctls))
+        .or_else(|| apparmor(pod, house))
         .or_else(|| os(pod))
         .or_else(|| resources(pod, others, node))
         .or_else(|| affinity(pod, node))
@@ -68,6 +80,19 @@ fn os(pod: &Pod) -> Option<Refusal> {
     None
 }
 
+/// A profile that nobody would enforce is as good as none, which is not what was asked for.
+fn apparmor(pod: &Pod, house: House<'_>) -> Option<Refusal> {
+    let spec = spec_of(pod);
+    let of_pod = spec.security_context.as_ref().and_then(|context| context.app_armor_profile.as_ref());
+    let contexts = init_of(spec).iter().chain(&spec.containers).map(|container| container.security_context.as_ref());
+    let of_each = contexts.map(|context| context.and_then(|it| it.app_armor_profile.as_ref()).or(of_pod));
+    let mut confined = of_each.flatten().filter(|profile| profile.type_ != "Unconfined");
+    if house.apparmor || confined.next().is_none() {
+        return None;
+    }
+    refusal("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host".to_owned())
+}
+
 /// The resources that a pod asks for of those that the node has to give.
 fn resources(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> Option<Refusal> {
     let none = BTreeMap::new();
@@ -80,8 +105,8 @@ fn resources(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> Option<Refusal> {
     }
     for (name, capacity) in has.iter().filter(|(name, _)| *name != "pods") {
         let read: Read = if name == "cpu" { quantity::milli } else { quantity::value };
-        let requested = asked(pod, name, read);
-        let used = others.iter().map(|other| asked(other, name, read)).fold(0, i64::saturating_add);
+        let requested = pod_request(spec_of(pod), name, read);
+        let used = others.iter().map(|other| pod_request(spec_of(other), name, read)).fold(0, i64::saturating_add);
         let Some(capacity) = read(capacity) else { continue };
         if requested > 0 && requested > capacity.saturating_sub(used) {
             return out_of(name, requested, used, capacity);
@@ -95,12 +120,6 @@ fn out_of(resource: &str, requested: i64, used: i64, capacity: i64) -> Option<Re
         "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
     );
     refusal(&format!("OutOf{resource}"), message)
-}
-
-/// What a pod asks for, with what its runtime class adds.
-pub fn asked(pod: &Pod, resource: &str, read: Read) -> i64 {
-    let overhead = spec_of(pod).overhead.as_ref().and_then(|overhead| overhead.get(resource)).and_then(read);
-    pod_request(spec_of(pod), resource, read).saturating_add(overhead.unwrap_or(0))
 }
 
 fn affinity(pod: &Pod, node: &Node) -> Option<Refusal> {

@@ -19,7 +19,7 @@ mod support;
 mod wanted;
 mod watch;
 
-pub use self::admit::admit;
+pub use self::admit::{House, admit};
 pub use self::refusal::{Refusal, refused};
 pub use self::server::Server;
 pub use self::support::unsupported;

@@ -219,7 +219,7 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
     Some((map, quoted('\'').or_else(|| quoted('"'))?))
 }
 
-/// A resource of a container, as `resourceFieldRef` names it: the node's where there is no limit.
+/// A resource of a container, as `resourceFieldRef` names it: where there is no limit, what the node has for pods.
 pub fn resource_value(
     node: &Node,
     container: &Container,
@@ -234,14 +234,15 @@ pub fn resource_value(
         "requests" if known => request(container, resource).or_else(|| limit(container, resource)),
         _ => return Err(unknown()),
     };
-    let whole_node = match (kind, resource) {
-        ("limits", "cpu") => node.cpu_milli,
-        ("limits", "memory") => node.memory_bytes.saturating_mul(1000),
+    let whole_node = || match (kind, resource, node.allocatable.get(resource)) {
+        ("limits", "cpu" | "memory" | "ephemeral-storage", Some(amount)) => *amount,
+        ("limits", "cpu", None) => node.cpu_milli,
+        ("limits", "memory", None) => node.memory_bytes.saturating_mul(1000),
         _ => 0,
     };
     let milli = match quantity {
         Some(quantity) => quantity::milli(quantity).ok_or_else(unknown)?,
-        None => whole_node,
+        None => whole_node(),
     };
     let divisor = match divisor {
         Some(divisor) => quantity::milli(divisor).ok_or_else(unknown)?,

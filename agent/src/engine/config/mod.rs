@@ -45,6 +45,8 @@ pub struct Node {
     pub memory_bytes: i64,
     /// Its huge pages, smallest first.
     pub hugepages: Vec<Hugepages>,
+    /// What its pods can count on, of each resource, in thousandths; nothing where nobody worked that out.
+    pub allocatable: BTreeMap<String, i64>,
 }
 
 /// The huge pages of one size.
@@ -159,6 +161,8 @@ pub struct Settings {
     pub seccomp_default: bool,
     /// Facts of the node.
     pub node: Node,
+    /// Kernel parameters that pods of a cluster may set besides the safe ones (`allowedUnsafeSysctls`).
+    pub unsafe_sysctls: Vec<String>,
     /// When containers' logs go on in new files.
     pub log_limits: LogLimits,
     /// How images are pulled.
@@ -212,6 +216,7 @@ impl Settings {
             // Pods from files are confined unless they say otherwise.
             seccomp_default: true,
             node,
+            unsafe_sysctls: Vec::new(),
             log_limits: LogLimits::default(),
             pull_limits: PullLimits::default(),
             credential_providers: Providers::default(),

@@ -31,6 +31,7 @@ use k8s_openapi::api::core::v1::Pod;
 use manifests::kubelet::Config;
 use tokio::sync::{mpsc, watch};
 
+pub use self::allocatable::for_pods;
 pub use self::threshold::Condition;
 use self::usage::Meter;
 use crate::channel::Cri;

@@ -12,7 +12,7 @@ use tokio::task::JoinError;
 use super::endings::removed;
 use super::{Reconciler, sync, uid};
 use crate::cluster::objects::Following;
-use crate::cluster::pods::{Refusal, Server, admit, refused, unsupported};
+use crate::cluster::pods::{House, Refusal, Server, admit, refused, unsupported};
 use crate::engine::Gate;
 use crate::net::Surroundings;
 use crate::node::desired::bound::{Role, name_of};
@@ -131,7 +131,9 @@ impl Reconciler {
             reason: "NameTaken".into(),
             message: format!("a manifest of this node has a pod {}/{} already; rename one of them", name.0, name.1),
         });
-        if let Some(refusal) = refusal.or_else(|| admit(&pod, &self.others(uid), &self.node()?)) {
+        let unsafe_sysctls = &self.engine.settings().unsafe_sysctls;
+        let house = House { unsafe_sysctls, apparmor: runtime::has_apparmor() };
+        if let Some(refusal) = refusal.or_else(|| admit(&pod, &self.others(uid), &self.node()?, house)) {
             self.refuse(uid, &pod, &refusal);
         }
     }

@@ -34,7 +34,7 @@ fn with_files(container: Value, dir: Option<&PodDir>) -> Result<Environment, Con
         ips: vec!["10.0.0.1".into(), "fd01::1".into()],
         cpu_milli: 2000,
         memory_bytes: 1 << 30,
-        hugepages: vec![],
+        ..Node::default()
     };
     let ips = ["10.1.0.2".into(), "fd00::2".into()];
     let sources = Sources { pod: &pod, objects: &objects(), node: &node, ips: &ips, dir };
@@ -165,4 +165,15 @@ fn variables_come_from_a_file_that_another_container_wrote() {
     assert!(of(".", "A", true).unwrap_err().to_string().contains("it is not a file"));
     let container = json!({"name": "c", "env": [{"name": "V", "valueFrom": {"fileKeyRef": {"volumeName": "shared", "path": "env", "key": "A"}}}]});
     assert_eq!(environment(container).unwrap().variables, [], "before the pod is made nobody has written anything");
+}
+
+#[test]
+fn who_has_no_limit_is_told_what_the_node_has_for_pods() {
+    let container: Container = serde_json::from_value(json!({"name": "c"})).unwrap();
+    let mut node = Node { cpu_milli: 2000, memory_bytes: 1 << 30, ..Node::default() };
+    let read = |node: &Node, path: &str| resource_value(node, &container, path, None).unwrap();
+    assert_eq!(["limits.cpu", "limits.memory"].map(|path| read(&node, path)), ["2", "1073741824"]);
+    node.allocatable = [("cpu".into(), 1500), ("memory".into(), 800_000), ("ephemeral-storage".into(), 7000)].into();
+    let paths = ["limits.cpu", "limits.memory", "limits.ephemeral-storage", "requests.cpu", "limits.hugepages-2Mi"];
+    assert_eq!(paths.map(|path| read(&node, path)), ["2", "800", "7", "0", "0"]);
 }

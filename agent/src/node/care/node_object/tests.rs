@@ -21,7 +21,7 @@ impl World {
             ips: vec!["10.0.0.1".into(), "fd01::1".into()],
             cpu_milli: 2000,
             memory_bytes: 1 << 30,
-            hugepages: vec![],
+            ..config::Node::default()
         };
         World {
             capacity: Capacity { node, storage: 1 << 40, pids: 1000 },
