@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster {
+    mod claims;
     mod mirrors;
     mod pods;
     mod pods_apart;
     mod refusals;
+    mod volumes;
 }
 
 use std::path::Path;
