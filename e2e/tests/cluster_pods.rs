@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster {
+    mod claims;
     mod mirrors;
     mod pods;
     mod pods_apart;
@@ -11,6 +12,7 @@ mod cluster {
     mod pods_shown;
     mod refusals;
     mod resizes;
+    mod volumes;
 }
 
 use std::path::Path;

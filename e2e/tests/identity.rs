@@ -138,3 +138,41 @@ fn the_pods_ipc_namespace_and_shared_memory_are_its_own_and_shared_within() {
     let finished = node.run_to_end(pod("ipc", spec)).exits(0);
     assert_eq!(finished.value("ipc/b", "seen"), "here");
 }
+
+#[test]
+fn a_hosts_file_is_the_agents_unless_the_container_brings_its_own() {
+    let node = need!(Node::with_busybox());
+    let own = node.dir().join("hosts");
+    std::fs::write(&own, "192.0.2.9 mine\n").expect("the node's directory is ours");
+    let mine =
+        with(shell("mine", "cat /etc/hosts"), json!({"volumeMounts": [{"name": "own", "mountPath": "/etc/hosts"}]}));
+    let spec = |host: bool| {
+        let volumes = json!([{"name": "own", "hostPath": {"path": own, "type": "File"}}]);
+        json!({"hostNetwork": host, "containers": [shell("ours", "cat /etc/hosts"), mine], "volumes": volumes})
+    };
+    for host in [false, true] {
+        let finished = node.run_to_end(pod("hosts", spec(host))).exits(0);
+        assert_eq!(finished.of("hosts/mine"), ["192.0.2.9 mine"], "{finished}");
+        let ours = finished.of("hosts/ours");
+        assert!(ours[0].starts_with("# Kubernetes-managed hosts file"), "{finished}");
+        if host {
+            let text = std::fs::read_to_string("/etc/hosts").expect("the host has one");
+            assert_eq!(ours[1..], text.lines().collect::<Vec<_>>()[..], "on the host's network it is the host's");
+        }
+    }
+}
+
+#[test]
+fn a_long_search_list_is_written_as_it_is() {
+    let node = need!(Node::with_busybox());
+    let mut searches: Vec<String> = (0..29).map(|at| format!("{}.{at}.example.com", "x".repeat(40))).collect();
+    searches.extend([".".to_owned(), "with_underscore.example.com".to_owned()]);
+    let spec = json!({
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["192.0.2.53"], "searches": searches},
+        "containers": [shell("c", "cat /etc/resolv.conf")],
+    });
+    let finished = node.run_to_end(pod("dns", spec)).exits(0);
+    let expected = format!("search {}", searches.join(" "));
+    assert!(finished.of("dns/c").contains(&expected), "{expected}\n{finished}");
+}

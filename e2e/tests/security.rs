@@ -180,7 +180,13 @@ fn sysctls_of_the_pod_are_set_and_unknown_ones_refused() {
         let read = format!("echo value $(cat /proc/sys/{})", name.replace('.', "/"));
         pod("sysctl", json!({"securityContext": {"sysctls": sysctls}, "containers": [shell("c", &read)]}))
     };
-    for (name, value) in [("net.ipv4.ip_unprivileged_port_start", "80"), ("kernel.shm_rmid_forced", "1")] {
+    for (name, value) in [
+        ("net.ipv4.ip_unprivileged_port_start", "80"),
+        ("net/ipv4/ip_unprivileged_port_start", "81"),
+        ("kernel.shm_rmid_forced", "1"),
+        ("kernel/shm_rmid_forced", "1"),
+        ("kernel.msgmax", "8000"),
+    ] {
         let finished = node.run_to_end(sysctls(name, value)).exits(0);
         assert_eq!(finished.value("sysctl/c", "value"), value, "{name}\n{finished}");
     }

@@ -244,3 +244,20 @@ fn the_hosts_namespaces_are_refused_beside_it() {
         finished.exits(2).says(&format!("`{field}` cannot be combined with a user namespace"));
     }
 }
+
+#[test]
+fn what_procfs_hides_is_shown_to_root_of_its_own_namespace_alone() {
+    let node = need!(node());
+    let script = "echo interrupts $(wc -c < /proc/interrupts); grep -c ' /proc/' /proc/mounts | sed 's/^/covers /'";
+    let container = |kind: &str| with(shell("c", script), json!({"securityContext": {"procMount": kind}}));
+    let hidden = node.run_to_end(isolated("proc", json!({"containers": [container("Default")]})));
+    assert_eq!(hidden.value("proc/c", "interrupts"), "0", "{hidden}");
+    assert_ne!(hidden.value("proc/c", "covers"), "0", "{hidden}");
+    let shown = node.run_to_end(isolated("proc", json!({"containers": [container("Unmasked")]})));
+    assert_eq!(shown.value("proc/c", "covers"), "0", "{shown}");
+    assert_ne!(shown.value("proc/c", "interrupts"), "0", "{shown}");
+    node.run_to_end(pod("proc", json!({"containers": [container("Unmasked")]})))
+        .exits(2)
+        .says("`Unmasked` needs a user namespace of the pod's own")
+        .never_says("interrupts");
+}

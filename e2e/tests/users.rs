@@ -101,3 +101,33 @@ fn an_empty_dir_belongs_to_the_pods_group() {
     assert!(finished.value("group/c", "dir").starts_with("4321 2"), "{finished}");
     assert_eq!(finished.value("group/c", "file"), "4321", "{finished}");
 }
+
+#[test]
+fn the_images_groups_count_unless_the_pod_says_that_they_do_not() {
+    let groups = |policy: &str| json!({"securityContext": {"runAsUser": 1000, "supplementalGroups": [60000], "supplementalGroupsPolicy": policy}});
+    let of = |policy| who(json!({}), groups(policy), json!({}));
+    assert_who(need!(of("Merge")), "1000", "1000", &["1000", "50000", "60000"]);
+    assert_who(need!(of("Strict")), "1000", "1000", &["1000", "60000"]);
+}
+
+#[test]
+fn run_as_non_root_is_held_against_whoever_the_process_will_be() {
+    let container = |user: Option<u32>| {
+        let mut context = json!({"runAsNonRoot": true});
+        if let Some(user) = user {
+            context["runAsUser"] = json!(user);
+        }
+        json!({"securityContext": context})
+    };
+    for (image, user, uid) in [("0", Some(1234), "1234"), ("1234", None, "1234")] {
+        let finished = need!(who(json!({"User": image}), json!({}), container(user))).exits(0);
+        assert_eq!(finished.value("who/c", "uid"), uid, "{finished}");
+    }
+    for (image, user, why) in [
+        ("1234", Some(0), "container's runAsUser breaks non-root policy"),
+        ("0", None, "image will run as root"),
+        ("default-user", None, "image has non-numeric user (default-user), cannot verify user is non-root"),
+    ] {
+        need!(who(json!({"User": image}), json!({}), container(user))).exits(125).says(why).never_says("| uid");
+    }
+}

@@ -210,3 +210,47 @@ fn a_secret_that_is_mounted_does_not_lie_in_the_records() {
     run.signal(Signal::TERM);
     run.wait();
 }
+
+#[test]
+fn containers_share_an_empty_dir_of_each_medium_whoever_they_are() {
+    let node = need!(Node::with_busybox());
+    let mounts = json!([{"name": "disk", "mountPath": "/disk"}, {"name": "memory", "mountPath": "/memory"}]);
+    let one = |name: &str, user: u32, script: &str| {
+        with(shell(name, script), json!({"volumeMounts": mounts, "securityContext": {"runAsUser": user}}))
+    };
+    let write = "for dir in disk memory; do for mode in 644 666 777; do f=/$dir/$(id -u)-$mode; \
+        echo of $(id -u) > $f && chmod $mode $f || exit 3; done; done";
+    let look = "for f in /*/0-* /*/1001-*; do echo $f $(stat -c '%a %u' $f) $(cat $f); done; \
+        echo kind $(stat -f -c %T /memory); (echo > /disk/0-644) 2>/dev/null || echo closed; \
+        echo more > /disk/0-666 && echo open";
+    let spec = json!({
+        "initContainers": [one("root", 0, write), one("user", 1001, write)],
+        "containers": [one("c", 1001, look)],
+        "volumes": [{"name": "disk", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}}],
+    });
+    let finished = node.run_to_end(pod("vol", spec)).exits(0).says("| closed").says("| open");
+    for dir in ["disk", "memory"] {
+        for user in ["0", "1001"] {
+            for mode in ["644", "666", "777"] {
+                let found = finished.value("vol/c", &format!("/{dir}/{user}-{mode}"));
+                assert_eq!(found, format!("{mode} {user} of {user}"), "{finished}");
+            }
+        }
+    }
+    assert_eq!(finished.value("vol/c", "kind"), "tmpfs", "{finished}");
+}
+
+#[test]
+fn a_socket_and_a_device_of_the_host_are_used_where_they_are_asked_for() {
+    let node = need!(Node::with_busybox());
+    let path = node.dir().join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    node.run_to_end(mounting("[ -S /v ] && echo socket", host_path(&path, "Socket"), json!({}), json!({})))
+        .exits(0)
+        .says("| socket");
+    drop(listener);
+    let zero = std::path::Path::new("/dev/zero");
+    let script = "[ -c /v ] && head -c 3 /v | wc -c | sed 's/^/bytes /'";
+    let finished = node.run_to_end(mounting(script, host_path(zero, "CharDevice"), json!({}), json!({}))).exits(0);
+    assert_eq!(finished.value("vol/c", "bytes"), "3", "{finished}");
+}

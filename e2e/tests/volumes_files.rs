@@ -193,3 +193,60 @@ fn an_empty_dir_of_huge_pages_is_a_hugetlbfs() {
         .says("some container has to ask for huge pages");
     node.assert_nothing_left();
 }
+
+#[test]
+fn files_of_objects_have_the_mode_that_is_asked_for_and_are_read_by_users_of_their_group() {
+    let node = need!(Node::with_busybox());
+    let item = json!([{"key": "b", "path": "dir/b", "mode": 0o400}]);
+    let volumes = json!([
+        {"name": "whole", "configMap": {"name": "m", "defaultMode": 0o640}},
+        {"name": "again", "configMap": {"name": "m"}},
+        {"name": "item", "configMap": {"name": "m", "items": item}},
+        {"name": "hidden", "secret": {"secretName": "s", "defaultMode": 0o400}},
+    ]);
+    let names = ["whole", "again", "item", "hidden"];
+    let mounts = names.map(|name| json!({"name": name, "mountPath": format!("/{name}")}));
+    let script = "for f in /whole/a /again/a /again/b /item/dir/b /hidden/pw; do \
+        echo $f $(stat -L -c '%a %g' $f) $(cat $f 2>/dev/null || echo closed); done; ls /item | sed 's/^/have /'";
+    for (security, expected) in [
+        (json!({}), ["640 0 1", "644 0 1", "644 0 2", "400 0 2", "400 0 hush"]),
+        (json!({"runAsUser": 1000}), ["640 0 closed", "644 0 1", "644 0 2", "400 0 closed", "400 0 closed"]),
+        // The group reads whatever it is.
+        (
+            json!({"runAsUser": 1000, "fsGroup": 123}),
+            ["640 123 1", "644 123 1", "644 123 2", "440 123 2", "440 123 hush"],
+        ),
+    ] {
+        let container = with(shell("c", script), json!({"volumeMounts": mounts}));
+        let spec = json!({"securityContext": security, "containers": [container], "volumes": volumes});
+        let finished = node.run_to_end(several(&[&objects()[..], &[pod("vol", spec)]].concat())).exits(0);
+        let files = ["/whole/a", "/again/a", "/again/b", "/item/dir/b", "/hidden/pw"];
+        assert_eq!(files.map(|file| finished.value("vol/c", file)), expected, "{security}\n{finished}");
+        assert_eq!(finished.value("vol/c", "have"), "dir", "only what was asked for\n{finished}");
+    }
+}
+
+#[test]
+fn images_are_volumes_of_several_pods_and_parts_that_they_lack_are_told() {
+    let node = need!(Node::with_busybox());
+    for name in ["one", "two"] {
+        let layer = Layer::new().dir("files", 0o755).file("files/name", 0o644, name.as_bytes()).finish();
+        need!(node.import_variant(&format!("coracle.test/{name}:1"), json!({}), &[layer]));
+    }
+    let image = |name: &str| json!({"name": name, "image": {"reference": format!("coracle.test/{name}:1"), "pullPolicy": "Never"}});
+    let of = |pod: &str, mounts: Value, volumes: Value| {
+        let container = with(shell("c", "cat /one/files/name /two/name; echo"), json!({"volumeMounts": mounts}));
+        self::pod(pod, json!({"containers": [container], "volumes": volumes}))
+    };
+    let both = json!([{"name": "one", "mountPath": "/one"}, {"name": "two", "mountPath": "/two", "subPath": "files"}]);
+    // What no container mounts is not even looked for.
+    let volumes = json!([image("one"), image("two"), image("nowhere")]);
+    let pods = ["a", "b"].map(|pod| of(pod, both.clone(), volumes.clone()));
+    let finished = node.run_to_end(several(&pods)).exits(0);
+    for container in ["a/c", "b/c"] {
+        assert_eq!(finished.of(container), ["onetwo"], "{finished}");
+    }
+    let part = json!([{"name": "one", "mountPath": "/one", "subPath": "nowhere"}]);
+    node.run_to_end(of("c", part, json!([image("one")]))).exits(125).says("nowhere").never_says("c/c | ");
+    node.assert_nothing_left();
+}

@@ -42,7 +42,7 @@ mod watch;
 pub mod zygote;
 
 pub use collect::CollectReport;
-pub use container::{DiskUsage, Session, Survey as DiskSurvey};
+pub use container::{DiskUsage, Session, Survey as DiskSurvey, has_apparmor};
 pub use core::Options;
 pub use error::{Error, Kind};
 pub use ids::{Owner, boot_id, new_id};

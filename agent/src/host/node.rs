@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
 
-use crate::engine::config::{Allocatable, Hugepages, Node};
+use crate::engine::config::{Hugepages, Node};
 
 /// Reads them. What cannot be read is left empty: it only shows where a pod asks for it.
 pub fn facts() -> Node {
@@ -19,7 +19,7 @@ pub fn facts() -> Node {
         cpu_milli: i64::try_from(cpus).unwrap_or(1) * 1000,
         memory_bytes: memory_of(&meminfo).unwrap_or(0),
         hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
-        allocatable: Allocatable::default(),
+        allocatable: std::collections::BTreeMap::new(),
     }
 }
 

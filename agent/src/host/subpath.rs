@@ -49,7 +49,7 @@ pub fn read(volume: &Path, file: &str, most: u64) -> io::Result<Vec<u8>> {
 fn open(volume: &Path, sub: &str) -> Result<OwnedFd, HostError> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let base = rustix::fs::open(volume, flags | OFlags::DIRECTORY, Mode::empty()).map_err(io_error("open", volume))?;
-    let mode = fs::metadata(volume).map_err(io_error("look at", volume))?.permissions().mode() & 0o777;
+    let mode = fs::metadata(volume).map_err(io_error("look at", volume))?.permissions().mode() & 0o7777;
     let whole = volume.join(sub);
     let mut walked = std::path::PathBuf::new();
     let mut here = inside(&base, Path::new("."), &whole)?;
@@ -59,16 +59,28 @@ fn open(volume: &Path, sub: &str) -> Result<OwnedFd, HostError> {
         match resolve(&base, &walked) {
             Ok(next) => here = next,
             Err(Errno::NOENT) => {
-                match rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(mode)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(error) => return Err(io_error("make the subPath", &whole)(error)),
-                }
+                make(&here, name, mode).map_err(io_error("make the subPath", &whole))?;
                 here = inside(&base, &walked, &whole)?;
             }
             Err(error) => return Err(io_error("open the subPath", &whole)(error)),
         }
     }
     Ok(here)
+}
+
+/// Makes a directory as open as its volume is, with the volume's group where new files get that, whatever the umask says:
+/// containers of any user write to it. Of two who make it at a time the first does.
+fn make(here: &OwnedFd, name: &std::ffi::OsStr, mode: u32) -> Result<(), Errno> {
+    match rustix::fs::mkdirat(here, name, Mode::from_raw_mode(mode)) {
+        Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            // A container may have put a link in its place by now.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let made = rustix::fs::openat(here, name, flags, Mode::empty())?;
+            rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))
+        }
+    }
 }
 
 fn inside(base: &OwnedFd, path: &Path, whole: &Path) -> Result<OwnedFd, HostError> {
@@ -121,7 +133,12 @@ mod tests {
         }
         let (volume, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let target = out.path().join("t");
+        fs::set_permissions(volume.path(), fs::Permissions::from_mode(0o3777)).unwrap();
         prepare(volume.path(), "a/b", &target).unwrap();
+        for made in ["a", "a/b"] {
+            let mode = fs::metadata(volume.path().join(made)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o3777, "{made} is as open as its volume");
+        }
         fs::write(volume.path().join("a/b/file"), "x").unwrap();
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "x");
         prepare(volume.path(), "a/b", &target).unwrap();

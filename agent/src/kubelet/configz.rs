@@ -74,6 +74,7 @@ fn containers(config: &Config) -> Value {
         "imageGCLowThresholdPercent": config.images.low_percent,
         "maxPods": config.max_pods,
         "podsPerCore": config.pods_per_core,
+        "allowedUnsafeSysctls": config.allowed_unsafe_sysctls,
         "podPidsLimit": config.pod_pids_limit.map_or(json!(-1), |it| json!(it)),
         "nodeStatusMaxImages": config.node_status_max_images.map_or(json!(-1), |it| json!(it)),
         "localStorageCapacityIsolation": config.local_storage_capacity_isolation,

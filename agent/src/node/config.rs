@@ -141,6 +141,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("staticPodPath", old.static_pod_path != new.static_pod_path),
         ("clusterDNS", old.cluster_dns != new.cluster_dns),
         ("clusterDomain", old.cluster_domain != new.cluster_domain),
+        ("allowedUnsafeSysctls", old.allowed_unsafe_sysctls != new.allowed_unsafe_sysctls),
         ("resolvConf", old.resolv_conf != new.resolv_conf),
         ("staticPodURL", old.static_pod_url != new.static_pod_url),
         ("staticPodURLHeader", old.static_pod_url_header != new.static_pod_url_header),

@@ -10,7 +10,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use super::care::allocatable::Capacity;
 use super::config::{self, Config, Flags, Unusable};
 use super::control::Control;
 use super::health::{self, Pulse, Served};
@@ -184,7 +183,6 @@ impl Live {
         self.settings.log_limits.set(&config.logs);
         self.settings.pull_limits.set(config.pulls);
         self.settings.cgroups.pids_limit.set(config.pod_pids_limit);
-        Capacity { node: self.settings.node.clone(), ..Capacity::default() }.tell(config);
         self.calls.set_timeout(config.runtime_request_timeout);
         logging::set_verbosity(config.logging.verbosity);
     }

@@ -154,3 +154,19 @@ fn pod_pids_limit_follows_the_settings_for_pods_that_run() {
     agent.wait_for_running("late");
     assert_eq!(read(&cgroup(&node, "late", "pids"), "pids.max", "pids.max"), "77");
 }
+
+#[test]
+fn what_a_runtime_class_adds_is_the_pods_beyond_its_containers() {
+    let node = need!(Node::with_busybox());
+    let agent = agent(&node, json!({}));
+    let mut pod = marked("p", json!({"limits": {"cpu": "500m", "memory": "64Mi"}}));
+    pod["spec"]["overhead"] = json!({"cpu": "250m", "memory": "16Mi"});
+    agent.write("p.yaml", &pod);
+    agent.wait_for_running("p");
+    let (cpu, memory) = (cgroup(&node, "p", "cpu"), cgroup(&node, "p", "memory"));
+    let limit = |dir: &Path| read(dir, "memory.limit_in_bytes", "memory.max");
+    assert_eq!((quota(&cpu), limit(&memory)), ("75000".to_owned(), (80u64 << 20).to_string()));
+    let process = inspect::process_with_environment(&node, "MARK=p").expect("the pod runs");
+    let container = inspect::cgroup_of(process, "memory").expect("memory is controlled");
+    assert_eq!(limit(&container), (64u64 << 20).to_string());
+}

@@ -26,6 +26,10 @@ fn a_pod_that_the_node_cannot_take_fails_and_says_why() {
     let rows = [
         (with("big", "resources", json!({"requests": {"cpu": "100k"}})), "OutOfcpu"),
         (with("elsewhere", "nodeSelector", json!({"there": "none"})), "NodeAffinity"),
+        (
+            with("tuned", "securityContext", json!({"sysctls": [{"name": "kernel.msgmax", "value": "9"}]})),
+            "SysctlForbidden",
+        ),
         (bound("web", KEEPS), "NameTaken"),
     ];
     for (pod, reason) in rows {

@@ -49,6 +49,9 @@ pub struct Config {
     pub pod_pids_limit: Option<u64>,
     /// `nodeStatusMaxImages`: how many images a node's status names; none is all.
     pub node_status_max_images: Option<usize>,
+    /// `allowedUnsafeSysctls`: kernel parameters, or the beginnings of such with a `*`, that pods of a cluster may set
+    /// besides the safe ones; with dots.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// `localStorageCapacityIsolation`: limits of ephemeral storage are kept.
     pub local_storage_capacity_isolation: bool,
     /// `crashLoopBackOff.maxContainerRestartPeriod`.
@@ -88,6 +91,7 @@ impl Default for Config {
             max_pods: 110,
             pods_per_core: None,
             pod_pids_limit: None,
+            allowed_unsafe_sysctls: Vec::new(),
             node_status_max_images: Some(50),
             local_storage_capacity_isolation: true,
             max_container_restart_period: Duration::from_secs(300),

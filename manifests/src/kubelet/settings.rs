@@ -14,6 +14,7 @@ use crate::path::Path;
 use crate::quantity::Quantity;
 use crate::report::Report;
 use crate::suggest::{clip, nearest};
+use crate::validate::names;
 use crate::yaml::Node;
 
 /// What a duration looks like, for those who wrote none.
@@ -65,6 +66,7 @@ pub(super) fn of(raw: &KubeletConfiguration, root: &Node, report: &mut Report<'_
         pods_per_core: Some(checker.number("podsPerCore", raw.pods_per_core, (0, i32::MAX), 0)).filter(|it| *it > 0),
         // Any negative number is no limit.
         pod_pids_limit: raw.pod_pids_limit.and_then(|it| u64::try_from(it).ok()),
+        allowed_unsafe_sysctls: unsafe_sysctls(raw, &mut checker),
         node_status_max_images: match raw.node_status_max_images {
             Some(-1) => None,
             other => Some(checker.number("nodeStatusMaxImages", other, (0, i32::MAX), 50) as usize),
@@ -102,6 +104,26 @@ fn cluster_dns(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) -> Vec
         }
     }
     servers
+}
+
+/// Only what a pod has to itself can be allowed: the rest is the host's.
+fn unsafe_sysctls(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) -> Vec<String> {
+    let mut allowed = Vec::new();
+    for (index, pattern) in raw.allowed_unsafe_sysctls.iter().flatten().enumerate() {
+        let path = Path::default().field("allowedUnsafeSysctls").index(index);
+        // A beginning is as good as the names that begin with it.
+        let name = pattern.strip_suffix('*').map_or_else(|| pattern.clone(), |beginning| format!("{beginning}x"));
+        match names::sysctl(&name) {
+            Ok(()) => allowed.push(pattern.replace('/', ".")),
+            Err(_) => {
+                let message = format!("`{}` is no kernel parameter of a pod's own", clip(pattern));
+                let help = "write it as `net.core.somaxconn` or `net.ipv4.*`; a pod has its own of `net.*`, `kernel.shm*`, \
+                            `kernel.msg*`, `kernel.sem` and `fs.mqueue.*`";
+                checker.error(&path, message, Some(help.into()));
+            }
+        }
+    }
+    allowed
 }
 
 fn feature_gates(raw: &KubeletConfiguration, checker: &mut Checker<'_, '_>) {

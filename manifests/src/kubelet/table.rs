@@ -17,6 +17,7 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
                 Runs,
                 &[
                     "address",
+                    "allowedUnsafeSysctls",
                     "apiVersion",
                     "authentication",
                     "authorization",
@@ -143,7 +144,6 @@ pub(crate) const ROWS: &[(&str, Fields)] = &[
             (
                 not_yet_unless(&["", "false"]),
                 &[
-                    "allowedUnsafeSysctls",
                     "imageServiceEndpoint",
                     "kubeReservedCgroup",
                     "preloadedImagesVerificationAllowlist",

@@ -56,8 +56,9 @@ fn settings_are_read_with_their_units() {
         "staticPodURL: https://h/pods\nstaticPodURLHeader: {Token: [a, b]}\ncontainerLogMaxSize: 500Ki\ncontainerLogMaxFiles: 3\n\
          registryPullQPS: 0\nserializeImagePulls: true\nmaxPods: 500\npodPidsLimit: -1\nnodeStatusMaxImages: -1\n\
          crashLoopBackOff: {maxContainerRestartPeriod: 10s}\nhealthzPort: 0\nsystemReserved: {cpu: 500m, memory: 1Gi}\n\
-         logging: {format: json, verbosity: 2}\n",
+         logging: {format: json, verbosity: 2}\nallowedUnsafeSysctls: [kernel.msg*, net/core/somaxconn, \"net.*\"]\n",
     );
+    assert_eq!(config.allowed_unsafe_sysctls, ["kernel.msg*", "net.core.somaxconn", "net.*"]);
     assert_eq!(config.static_pod_url_header, [("Token".into(), "a".into()), ("Token".into(), "b".into())]);
     assert_eq!((config.logs.max_size, config.logs.max_files), (Some(500 << 10), 3));
     assert_eq!(config.pulls, Pulls { qps: None, burst: 10, parallel: Some(1) });
@@ -126,6 +127,11 @@ fn mistakes_are_pointed_at() {
             "3:29 imageGCLowThresholdPercent: `90` is not less than `imageGCHighThresholdPercent`, which is 85",
         ),
         ("imageMaximumGCAge: 1m", "3:20 imageMaximumGCAge: it is not more than `imageMinimumGCAge`"),
+        (
+            "allowedUnsafeSysctls: [net.core.somaxconn, \"kernel.*\"]",
+            "3:44 allowedUnsafeSysctls[1]: `kernel.*` is no kernel parameter of a pod's own (write it as `net.core.somaxconn` \
+             or `net.ipv4.*`; a pod has its own of `net.*`, `kernel.shm*`, `kernel.msg*`, `kernel.sem` and `fs.mqueue.*`)",
+        ),
         (
             "healthzBindAddress: localhost",
             "3:21 healthzBindAddress: it is no IP address (such as `127.0.0.1` or `::1`)",

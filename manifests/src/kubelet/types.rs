@@ -148,7 +148,7 @@ pub(crate) struct KubeletConfiguration {
     system_reserved_cgroup: Option<String>,
     kube_reserved_cgroup: Option<String>,
     enforce_node_allocatable: Option<Vec<String>>,
-    allowed_unsafe_sysctls: Option<Vec<String>>,
+    pub(super) allowed_unsafe_sysctls: Option<Vec<String>>,
     volume_plugin_dir: Option<String>,
     #[serde(rename = "providerID")]
     pub(super) provider_id: Option<String>,

@@ -138,7 +138,7 @@ pub(super) fn port_name(name: &str) -> Checked {
 }
 
 /// Names of kernel parameters that belong to a pod's namespaces, with `.` or `/`.
-pub(super) fn sysctl(name: &str) -> Checked {
+pub(crate) fn sysctl(name: &str) -> Checked {
     let dotted = name.replace('/', ".");
     let part = |part: &str| {
         part.chars().all(|c| lower_alphanumeric(c) || c == '-' || c == '_')

@@ -58,12 +58,27 @@ const CAPABILITIES: [&str; 41] = [
 /// A user namespace owns the pod's other namespaces, so that they cannot be the host's.
 pub(super) fn host_users(context: &mut Context<'_, '_>, path: &Path, spec: &PodSpec) {
     if spec.host_users != Some(false) {
-        return;
+        return unmasked(context, path, spec);
     }
     for (name, host) in [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)] {
         if host == Some(true) {
             let message = format!("`{name}` cannot be combined with a user namespace");
             context.error_help(&path.field(name), message, "remove it, or `hostUsers: false`");
+        }
+    }
+}
+
+/// What procfs hides is the host's: only root of a namespace of the pod's own may see it.
+fn unmasked(context: &mut Context<'_, '_>, path: &Path, spec: &PodSpec) {
+    let lists = [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&spec.containers[..]))];
+    for (field, containers) in lists {
+        for (index, container) in containers.unwrap_or_default().iter().enumerate() {
+            let security = container.security_context.as_ref();
+            if security.and_then(|security| security.proc_mount.as_deref()) == Some("Unmasked") {
+                let path = path.field(field).index(index).field("securityContext").field("procMount");
+                let help = "add `hostUsers: false` to the pod's spec";
+                context.error_help(&path, "`Unmasked` needs a user namespace of the pod's own", help);
+            }
         }
     }
 }

@@ -38,6 +38,13 @@ pub(super) const ROWS: &[Row] = &[
         says: &["error 30:26 spec.containers[0].volumeMounts[0].recursiveReadOnly: `Enabled` needs `readOnly: true`"],
     },
     Row {
+        name: "all of procfs without a user namespace",
+        change: &[("args: [\"sleep\", \"1\"]", "args: [\"sleep\", \"1\"]\n    securityContext: {procMount: Unmasked}")],
+        says: &[
+            "error 21:34 spec.containers[0].securityContext.procMount: `Unmasked` needs a user namespace of the pod's own [add `hostUsers: false` to the pod's spec]",
+        ],
+    },
+    Row {
         name: "bidirectional propagation without privilege",
         change: &[("mountPath: /data", "mountPath: /data\n      mountPropagation: Bidirectional")],
         says: &[

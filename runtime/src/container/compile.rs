@@ -204,6 +204,11 @@ fn seccomp(request: &Request, caps: CapSet) -> Result<Option<Program>> {
     Ok(Some(program))
 }
 
+/// Whether this host's kernel runs with AppArmor.
+pub fn has_apparmor() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.trim() == "Y")
+}
+
 /// The profile to enter. This runtime has none of its own: where its own is asked for it is the one that the operator has
 /// loaded under its name, and without that none, which is said.
 fn apparmor(request: &Request, notes: &mut Vec<String>) -> Result<Option<String>> {
@@ -215,8 +220,7 @@ fn apparmor(request: &Request, notes: &mut Vec<String>) -> Result<Option<String>
         _ if security.apparmor_default => OWN,
         _ => return Ok(None),
     };
-    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
-    if enabled.trim() != "Y" {
+    if !has_apparmor() {
         let profile = if security.apparmor_default { "RuntimeDefault" } else { profile };
         return Err(Error::Invalid(format!(
             "{FIELD}: the AppArmor profile {profile:?} was asked for and this host's kernel has no AppArmor"

@@ -16,6 +16,7 @@ mod status;
 mod usage;
 
 pub use attach::{Attach, News, attach, require_alive};
+pub use compile::has_apparmor;
 pub use create::{create, find_image};
 pub use exec::{Exec, Session, exec, require_running};
 pub use exec_sync::exec_sync;

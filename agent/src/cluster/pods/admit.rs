@@ -9,10 +9,11 @@ use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 use super::refusal::Refusal;
 use crate::engine::config::resources::pod_request;
 use crate::engine::config::{node_selector, ports, quantity};
-use crate::engine::plan::spec_of;
+use crate::engine::plan::{init_of, spec_of};
 use crate::node::care::comeback::admits;
 use crate::node::care::threshold::Condition;
 
+mod sysctls;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,36 @@ pub struct Shortage {
     pub used: i64,
     /// What the node has to give.
     pub capacity: i64,
+}
+
+/// What a node lets pods have that its object does not say.
+#[derive(Clone, Copy, Debug)]
+pub struct House<'a> {
+    /// The kernel parameters that pods may set besides the safe ones.
+    pub unsafe_sysctls: &'a [String],
+    /// Its kernel confines by AppArmor.
+    pub apparmor: bool,
+}
+
+impl House<'_> {
+    /// Why no pod like this is taken, whatever room there is; none when it is.
+    pub fn refuses(&self, pod: &Pod) -> Option<Refusal> {
+        sysctls::forbidden(pod, self.unsafe_sysctls).or_else(|| self.unconfined(pod))
+    }
+
+    /// A profile that nobody would enforce is as good as none, which is not what was asked for.
+    fn unconfined(&self, pod: &Pod) -> Option<Refusal> {
+        let spec = spec_of(pod);
+        let of_pod = spec.security_context.as_ref().and_then(|context| context.app_armor_profile.as_ref());
+        let contexts =
+            init_of(spec).iter().chain(&spec.containers).map(|container| container.security_context.as_ref());
+        let of_each = contexts.map(|context| context.and_then(|it| it.app_armor_profile.as_ref()).or(of_pod));
+        let mut confined = of_each.flatten().filter(|profile| profile.type_ != "Unconfined");
+        if self.apparmor || confined.next().is_none() {
+            return None;
+        }
+        refusal("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host".to_owned())
+    }
 }
 
 /// Why `node`, on which `others` are, does not take a pod; none when it does.
@@ -120,11 +151,7 @@ fn out_of(short: &Shortage) -> Refusal {
 
 /// What a pod asks for, with what its runtime class adds.
 pub fn asked(pod: &Pod, resource: &str, read: quantity::Read) -> i64 {
-    if resource == "pods" {
-        return 1;
-    }
-    let overhead = spec_of(pod).overhead.as_ref().and_then(|overhead| overhead.get(resource)).and_then(read);
-    pod_request(spec_of(pod), resource, read).saturating_add(overhead.unwrap_or(0))
+    if resource == "pods" { 1 } else { pod_request(spec_of(pod), resource, read) }
 }
 
 fn affinity(pod: &Pod, node: &Node) -> Option<Refusal> {

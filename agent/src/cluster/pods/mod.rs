@@ -21,7 +21,7 @@ mod support;
 mod wanted;
 mod watch;
 
-pub use self::admit::admit;
+pub use self::admit::{House, admit};
 pub use self::preempt::{is_critical, make_room};
 pub use self::refusal::{Refusal, refused};
 pub use self::server::{Bound, Server};

@@ -221,8 +221,8 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
     Some((map, quoted('\'').or_else(|| quoted('"'))?))
 }
 
-/// A resource of a container, as `resourceFieldRef` names it: the pod's own where there is no limit, or what pods can
-/// count on of the node.
+/// A resource of a container, as `resourceFieldRef` names it: where there is no limit, the pod's own, or what the node has for
+/// pods.
 pub fn resource_value(
     node: &Node,
     pod: &Pod,
@@ -240,14 +240,15 @@ pub fn resource_value(
         "requests" if known => request(container, resource).or_else(|| limit(container, resource)),
         _ => return Err(unknown()),
     };
-    let whole_node = match (kind, resource) {
-        ("limits", "cpu") => node.cpu_for_pods(),
-        ("limits", "memory") => node.memory_for_pods().saturating_mul(1000),
+    let whole_node = || match (kind, resource, node.allocatable.get(resource)) {
+        ("limits", "cpu" | "memory" | "ephemeral-storage", Some(amount)) => *amount,
+        ("limits", "cpu", None) => node.cpu_milli,
+        ("limits", "memory", None) => node.memory_bytes.saturating_mul(1000),
         _ => 0,
     };
     let milli = match quantity {
         Some(quantity) => quantity::milli(quantity).ok_or_else(unknown)?,
-        None => whole_node,
+        None => whole_node(),
     };
     let divisor = match divisor {
         Some(divisor) => quantity::milli(divisor).ok_or_else(unknown)?,

@@ -1,6 +1,5 @@
 //! From a pod to the CRI's configurations: pure, so every rule is a table test.
 
-mod allocatable;
 pub mod container;
 pub mod env;
 pub mod env_file;
@@ -25,7 +24,6 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 
-pub use allocatable::Allocatable;
 pub use logs::LogLimits;
 pub use objects::Objects;
 
@@ -48,8 +46,8 @@ pub struct Node {
     pub memory_bytes: i64,
     /// Its huge pages, smallest first.
     pub hugepages: Vec<Hugepages>,
-    /// What of it pods can count on.
-    pub allocatable: Allocatable,
+    /// What its pods can count on, of each resource, in thousandths; nothing where nobody worked that out.
+    pub allocatable: BTreeMap<String, i64>,
 }
 
 /// The huge pages of one size.
@@ -164,6 +162,8 @@ pub struct Settings {
     pub seccomp_default: bool,
     /// Facts of the node.
     pub node: Node,
+    /// Kernel parameters that pods of a cluster may set besides the safe ones (`allowedUnsafeSysctls`).
+    pub unsafe_sysctls: Vec<String>,
     /// When containers' logs go on in new files.
     pub log_limits: LogLimits,
     /// How images are pulled.
@@ -217,6 +217,7 @@ impl Settings {
             // Pods from files are confined unless they say otherwise.
             seccomp_default: true,
             node,
+            unsafe_sysctls: Vec::new(),
             log_limits: LogLimits::default(),
             pull_limits: PullLimits::default(),
             credential_providers: Providers::default(),

@@ -97,8 +97,26 @@ fn find<'a>(map: Option<&'a BTreeMap<String, Quantity>>, resource: &str) -> Opti
     map?.get(resource)
 }
 
-/// What a pod asks for of a resource: itself, or its containers together. What is not said is the limit.
-pub fn pod_request(spec: &PodSpec, resource: &str, read: fn(&Quantity) -> Option<i64>) -> i64 {
+/// How an amount is read.
+type Read = fn(&Quantity) -> Option<i64>;
+
+/// What a pod asks for of a resource: itself, or its containers together, and what its runtime class adds. What is not
+/// said is the limit.
+pub fn pod_request(spec: &PodSpec, resource: &str, read: Read) -> i64 {
+    own_request(spec, resource, read).saturating_add(overhead(spec, resource, read))
+}
+
+/// The limit of a pod: its own, or that of its containers together where each of them has one, and what its runtime class
+/// adds.
+pub fn pod_limit(spec: &PodSpec, resource: &str, read: Read) -> Option<i64> {
+    own_limit(spec, resource, read).map(|limit| limit.saturating_add(overhead(spec, resource, read)))
+}
+
+fn overhead(spec: &PodSpec, resource: &str, read: Read) -> i64 {
+    find(spec.overhead.as_ref(), resource).and_then(read).unwrap_or(0).max(0)
+}
+
+fn own_request(spec: &PodSpec, resource: &str, read: Read) -> i64 {
     let own = spec.resources.as_ref();
     let own = own.and_then(|own| find(own.requests.as_ref(), resource).or(find(own.limits.as_ref(), resource)));
     own.and_then(read).unwrap_or_else(|| {
@@ -106,8 +124,7 @@ pub fn pod_request(spec: &PodSpec, resource: &str, read: fn(&Quantity) -> Option
     })
 }
 
-/// The limit of a pod: its own, or that of its containers together where each of them has one.
-pub fn pod_limit(spec: &PodSpec, resource: &str, read: fn(&Quantity) -> Option<i64>) -> Option<i64> {
+fn own_limit(spec: &PodSpec, resource: &str, read: Read) -> Option<i64> {
     let own = spec.resources.as_ref().and_then(|own| find(own.limits.as_ref(), resource)).and_then(read);
     let of = |container: &Container| limit(container, resource).and_then(read).filter(|limit| *limit > 0);
     let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
@@ -149,15 +166,27 @@ pub fn of_container(spec: &PodSpec, container: &Container, settings: &Settings) 
     }
 }
 
-/// What the runtime is told about the whole pod. Coracle's own only passes it on to who asks; the pod's cgroup is made
+/// What the runtime is told about the containers of a pod together. Coracle's own only passes it on to who asks; the pod's cgroup is made
 /// by the agent ([`cgroup_of_pod`]).
 pub fn of_pod(spec: &PodSpec, settings: &Settings) -> cri::LinuxContainerResources {
-    let (cpu_period, cpu_quota) = settings.cgroups.quota(pod_limit(spec, "cpu", milli)).unwrap_or((0, 0));
+    let (cpu_limit, memory) = (own_limit(spec, "cpu", milli), own_limit(spec, "memory", value));
+    amounts(cpu_limit, own_request(spec, "cpu", milli), memory.unwrap_or(0), settings)
+}
+
+/// What the runtime is told of its own needs beside the containers', where the pod's runtime class says some.
+pub fn of_overhead(spec: &PodSpec, settings: &Settings) -> Option<cri::LinuxContainerResources> {
+    spec.overhead.as_ref().filter(|overhead| !overhead.is_empty())?;
+    let cpu = overhead(spec, "cpu", milli);
+    Some(amounts(Some(cpu), cpu, overhead(spec, "memory", value), settings))
+}
+
+fn amounts(cpu_limit: Option<i64>, cpu: i64, memory: i64, settings: &Settings) -> cri::LinuxContainerResources {
+    let (cpu_period, cpu_quota) = settings.cgroups.quota(cpu_limit).unwrap_or((0, 0));
     cri::LinuxContainerResources {
         cpu_period,
         cpu_quota,
-        cpu_shares: shares(pod_request(spec, "cpu", milli)),
-        memory_limit_in_bytes: pod_limit(spec, "memory", value).unwrap_or(0),
+        cpu_shares: shares(cpu),
+        memory_limit_in_bytes: memory,
         ..cri::LinuxContainerResources::default()
     }
 }
@@ -204,7 +233,7 @@ fn oom_score_adj(spec: &PodSpec, container: &Container, node: &Node) -> i64 {
                 // It does not go before those that it serves.
                 memory = memory.max(spec.containers.iter().map(|it| asked(it).unwrap_or(0)).min().unwrap_or(0));
             }
-            let beyond = pod_request(spec, "memory", value) - total(spec, &asked);
+            let beyond = own_request(spec, "memory", value) - total(spec, &asked);
             let containers = i64::try_from(spec.containers.len() + init_of(spec).len()).unwrap_or(1);
             let share = beyond.max(0) / containers.max(1);
             let part = i128::from(memory.saturating_add(share)) * 1000 / i128::from(node.memory_bytes.max(1));

@@ -39,7 +39,7 @@ pub fn config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<cri::PodSa
             cgroup_parent: format!("/{}", settings.pod_cgroup(pod)),
             security_context: Some(security::of_sandbox(pod, settings)?),
             sysctls: sysctls(pod),
-            overhead: None,
+            overhead: resources::of_overhead(spec, settings),
             resources: Some(resources::of_pod(spec, settings)),
         }),
         windows: None,

@@ -1,13 +1,16 @@
 //! What pods can count on: what the node has, less what is kept for its own services and what is never given away.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use manifests::kubelet::{Config, Resources, Signal};
 
 use super::message::binary;
+use super::signals::filesystem;
 use super::threshold::amount_of;
-use crate::engine::config::{Node, quantity};
+use crate::engine::config::Node;
+use crate::engine::config::quantity::milli;
 use crate::host::qos::Bounds;
 
 /// What the node has.
@@ -54,13 +57,6 @@ impl Capacity {
         list
     }
 
-    /// Tells who makes containers what they can count on: of processors and memory.
-    pub fn tell(&self, config: &Config) {
-        let list = self.allocatable(config);
-        let of = |name: &str, read: fn(&Quantity) -> Option<i64>| list.get(name).and_then(read).unwrap_or(i64::MAX);
-        self.node.allocatable.set(of("cpu", quantity::milli), of("memory", quantity::value));
-    }
-
     /// What the cgroup of all pods is bounded to. Without anything reserved there is nothing to keep pods from.
     pub fn bounds(&self, config: &Config) -> Bounds {
         let reserved = reserved(config);
@@ -76,6 +72,14 @@ impl Capacity {
     fn hugepages(&self) -> impl Iterator<Item = (String, Quantity)> {
         self.node.hugepages.iter().map(|pages| (pages.resource(), Quantity(binary(pages.size * pages.count))))
     }
+}
+
+/// What pods can count on, for those that are told of it, in thousandths.
+pub fn for_pods(node: &Node, root_dir: &Path, config: &Config) -> BTreeMap<String, i64> {
+    // The directory is made later; it will be on the filesystem of the nearest one that is there.
+    let storage = root_dir.ancestors().find_map(|dir| filesystem(dir).ok()).map_or(0, |space| space.bytes.capacity);
+    let all = Capacity { node: node.clone(), storage, pids: 0 }.allocatable(config);
+    all.into_iter().filter_map(|(name, amount)| Some((name, milli(&amount)?))).collect()
 }
 
 fn list(milli: u64, memory: String, storage: String, pods: u64) -> BTreeMap<String, Quantity> {
@@ -140,5 +144,16 @@ mod tests {
         assert_eq!(capacity().bounds(&config), bounds);
         config.reserved.system.cpu_milli = 9000;
         assert_eq!(capacity().bounds(&config).cpu_milli, 0);
+    }
+
+    #[test]
+    fn what_pods_are_told_of_is_what_the_node_has_for_them() {
+        let mut config = Config::default();
+        config.reserved.system = Resources { cpu_milli: 250, memory: 100 << 20, ..Resources::default() };
+        let told = for_pods(&capacity().node, Path::new("/proc/self/not/there/yet"), &config);
+        assert_eq!((told["cpu"], told["memory"]), (1750, (808 << 20) * 1000));
+        assert_eq!(told["ephemeral-storage"], 0, "procfs has no room");
+        let told = for_pods(&capacity().node, &std::env::temp_dir().join("not/there/yet"), &config);
+        assert!(told["ephemeral-storage"] > 0, "{told:?}");
     }
 }

@@ -6,7 +6,7 @@
 //! more of the disk than it may have (`limits`, pure) goes without any pressure. What was evicted comes back when the
 //! pressure is over (`comeback`, pure): there is no scheduler that would take it elsewhere.
 
-pub mod allocatable;
+mod allocatable;
 mod carer;
 pub mod comeback;
 pub mod containers;
@@ -31,6 +31,7 @@ use k8s_openapi::api::core::v1::Pod;
 use manifests::kubelet::Config;
 use tokio::sync::{mpsc, watch};
 
+pub use self::allocatable::for_pods;
 pub use self::threshold::Condition;
 use self::usage::Meter;
 use crate::channel::Cri;

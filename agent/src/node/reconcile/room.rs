@@ -8,12 +8,13 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{Reconciler, uid};
 use crate::cluster::pods::resize::{Pending, pending};
-use crate::cluster::pods::{Refusal, admit, is_critical, make_room};
+use crate::cluster::pods::{House, Refusal, admit, is_critical, make_room};
 use crate::engine::Gate;
 use crate::engine::notice::Event;
 use crate::engine::orders::Eviction;
 use crate::engine::resizing::summary;
 use crate::node::desired::bound::name_of;
+use crate::node::file_of;
 
 /// What is said of a pod that makes room, in kubelet's words.
 const PREEMPTED: &str = "Preempted in order to admit critical pod";
@@ -59,6 +60,11 @@ impl Reconciler {
     /// Why the node does not take a pod; whoever has to go for a critical one is asked to.
     pub(super) fn admitted(&mut self, pod: &Arc<Pod>) -> Result<(), Refusal> {
         let Some(node) = self.node() else { return Ok(()) };
+        let house = House { unsafe_sysctls: &self.engine.settings().unsafe_sysctls, apparmor: runtime::has_apparmor() };
+        // What a manifest asks for is its operator's word.
+        if let Some(refusal) = house.refuses(pod).filter(|_| file_of(pod).is_none()) {
+            return Err(refusal);
+        }
         let others = self.others(uid(pod));
         if !is_critical(pod) {
             return admit(pod, &others, &node).map_or(Ok(()), Err);

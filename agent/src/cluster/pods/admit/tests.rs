@@ -4,7 +4,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 
-use super::admit;
+use super::{House, admit};
 
 fn node(change: impl FnOnce(&mut Value)) -> Node {
     let mut node = json!({
@@ -24,7 +24,11 @@ fn pod(change: impl FnOnce(&mut Value)) -> Arc<Pod> {
 }
 
 fn said(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> String {
-    admit(pod, others, node).map_or_else(String::new, |it| format!("{}: {}", it.reason, it.message))
+    let house = House { unsafe_sysctls: &["kernel.msg*".into()], apparmor: false };
+    house
+        .refuses(pod)
+        .or_else(|| admit(pod, others, node))
+        .map_or_else(String::new, |it| format!("{}: {}", it.reason, it.message))
 }
 
 #[test]
@@ -115,4 +119,50 @@ fn ports_taints_and_shortages_refuse() {
     assert_eq!(said(&critical, &[], &short), "");
     let windows = pod(|pod| pod["spec"]["os"] = json!({"name": "windows"}));
     assert!(said(&windows, &[], &node(|_| ())).starts_with("PodOSNotSupported"));
+}
+
+#[test]
+fn kernel_parameters_are_safe_or_allowed_and_never_the_host_s() {
+    let setting = |name: &'static str, host: &'static str| {
+        pod(move |pod| {
+            pod["spec"]["securityContext"] = json!({"sysctls": [{"name": name, "value": "1"}]});
+            pod["spec"][host] = json!(true);
+        })
+    };
+    let rows = [
+        ("kernel.shm_rmid_forced", "", ""),
+        ("net/ipv4/ip_unprivileged_port_start", "", ""),
+        ("kernel.msgmax", "", ""),
+        ("kernel.shmmax", "", "\"kernel.shmmax\" not allowlisted"),
+        ("net.core.somaxconn", "", "\"net.core.somaxconn\" not allowlisted"),
+        ("kernel.panic", "", "\"kernel.panic\" not allowlisted"),
+        ("net/ipv4/tcp_syncookies", "hostNetwork", "\"net.ipv4.tcp_syncookies\" not allowed with host Net enabled"),
+        ("kernel.msgmax", "hostIPC", "\"kernel.msgmax\" not allowed with host IPC enabled"),
+        ("kernel.msgmax", "hostNetwork", ""),
+    ];
+    for (name, host, why) in rows {
+        let expected = if why.is_empty() { String::new() } else { format!("SysctlForbidden: forbidden sysctl: {why}") };
+        assert_eq!(said(&setting(name, host), &[], &node(|_| ())), expected, "{name} {host}");
+    }
+}
+
+#[test]
+fn a_profile_needs_a_kernel_that_knows_of_profiles() {
+    let confined = |of_pod: &'static str, of_container: &'static str| {
+        pod(move |pod| {
+            pod["spec"]["securityContext"] = json!({"appArmorProfile": {"type": of_pod}});
+            pod["spec"]["containers"][0]["securityContext"] = json!({"appArmorProfile": {"type": of_container}});
+        })
+    };
+    let refused = "AppArmor: Cannot enforce AppArmor: AppArmor is not enabled on the host";
+    for (of_pod, of_container, expected) in [
+        ("RuntimeDefault", "Unconfined", ""),
+        ("Unconfined", "RuntimeDefault", refused),
+        ("Unconfined", "Localhost", refused),
+    ] {
+        let pod = confined(of_pod, of_container);
+        assert_eq!(said(&pod, &[], &node(|_| ())), expected, "{of_pod} {of_container}");
+        let house = House { unsafe_sysctls: &[], apparmor: true };
+        assert!(house.refuses(&pod).is_none());
+    }
 }

@@ -129,8 +129,7 @@ fn where_a_container_has_no_limit_its_pods_counts_and_then_what_the_node_has() {
     }
     let pod = pod(json!({"name": "c"}));
     let of = |path: &str| resource_value(&node, &pod, &pod.spec.as_ref().unwrap().containers[0], path, None).unwrap();
-    node.allocatable.set(1500, 1 << 29);
-    assert_eq!([of("limits.cpu"), of("limits.memory")], ["2".to_owned(), (1 << 29).to_string()]);
+    assert_eq!([of("limits.cpu"), of("limits.memory")], ["2".to_owned(), (1 << 30).to_string()]);
 }
 
 #[test]
@@ -190,4 +189,16 @@ fn variables_come_from_a_file_that_another_container_wrote() {
     assert!(of(".", "A", true).unwrap_err().to_string().contains("it is not a file"));
     let container = json!({"name": "c", "env": [{"name": "V", "valueFrom": {"fileKeyRef": {"volumeName": "shared", "path": "env", "key": "A"}}}]});
     assert_eq!(environment(container).unwrap().variables, [], "before the pod is made nobody has written anything");
+}
+
+#[test]
+fn who_has_no_limit_is_told_what_the_node_has_for_pods() {
+    let pod = pod(json!({"name": "c"}));
+    let container = &pod.spec.as_ref().unwrap().containers[0];
+    let mut node = Node { cpu_milli: 2000, memory_bytes: 1 << 30, ..Node::default() };
+    let read = |node: &Node, path: &str| resource_value(node, &pod, container, path, None).unwrap();
+    assert_eq!(["limits.cpu", "limits.memory"].map(|path| read(&node, path)), ["2", "1073741824"]);
+    node.allocatable = [("cpu".into(), 1500), ("memory".into(), 800_000), ("ephemeral-storage".into(), 7000)].into();
+    let paths = ["limits.cpu", "limits.memory", "limits.ephemeral-storage", "requests.cpu", "limits.hugepages-2Mi"];
+    assert_eq!(paths.map(|path| read(&node, path)), ["2", "800", "7", "0", "0"]);
 }

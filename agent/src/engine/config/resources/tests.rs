@@ -194,3 +194,21 @@ fn what_a_pod_asks_for_beyond_its_containers_counts_for_each() {
     spec.resources = serde_json::from_value(json!({"requests": {"memory": "768Mi"}})).unwrap();
     assert_eq!(of_container(&spec, &spec.containers[0], &settings()).oom_score_adj, 625);
 }
+
+#[test]
+fn what_a_runtime_class_adds_is_the_pods_and_no_containers() {
+    let mut spec = spec(json!({"limits": {"cpu": "500m", "memory": "64Mi"}}));
+    spec.overhead = serde_json::from_value(json!({"cpu": "250m", "memory": "16Mi"})).unwrap();
+    let cgroup = cgroup_of_pod(&spec, &settings());
+    assert_eq!((cgroup.cpu_shares, cgroup.cpu_quota, cgroup.memory_limit), (Some(768), Some(75_000), Some(80 << 20)));
+    let containers = of_pod(&spec, &settings());
+    assert_eq!((containers.cpu_shares, containers.cpu_quota), (512, 50_000));
+    assert_eq!(containers.memory_limit_in_bytes, 64 << 20);
+    let overhead = of_overhead(&spec, &settings()).unwrap();
+    assert_eq!((overhead.cpu_shares, overhead.cpu_quota, overhead.memory_limit_in_bytes), (256, 25_000, 16 << 20));
+    // Without a limit there is still none; and nothing added is nothing told.
+    spec.containers[0].resources = None;
+    assert_eq!((cgroup_of_pod(&spec, &settings()).memory_limit, pod_request(&spec, "cpu", milli)), (Some(-1), 250));
+    spec.overhead = None;
+    assert!(of_overhead(&spec, &settings()).is_none());
+}

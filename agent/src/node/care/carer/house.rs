@@ -83,12 +83,14 @@ impl Carer {
         }
     }
 
-    /// Gives back what evicted pods have left, and starts those anew whose time has come.
+    /// Gives back what pods have left that are evicted, or an API server's and over, and starts those anew whose time has
+    /// come. A manifest's pod that has ended may be asked to run again, with what it had.
     pub(super) async fn come_back(&mut self, all: &[PodState], conditions: &BTreeSet<Condition>) {
-        let evicted: Vec<&Pod> = all.iter().filter(|it| it.over && was_evicted(&it.pod)).map(|it| &*it.pod).collect();
+        let over: Vec<&Pod> = all.iter().filter(|it| it.over).map(|it| &*it.pod).collect();
+        let left: Vec<&Pod> = over.iter().copied().filter(|it| was_evicted(it) || file_of(it).is_none()).collect();
         // One that runs again may be evicted again.
-        self.cleared.retain(|cleared| evicted.iter().any(|it| uid(it) == cleared));
-        for pod in &evicted {
+        self.cleared.retain(|cleared| left.iter().any(|it| uid(it) == cleared));
+        for pod in &left {
             self.clear(pod).await;
         }
         let is = |pod: &Pod, namespace: &str, name: &str| {
@@ -97,7 +99,7 @@ impl Carer {
         };
         self.comeback.keep(|namespace, name| all.iter().any(|it| is(&it.pod, namespace, name)));
         // An API server's pod stays as it ended: its controller makes another.
-        let own: Vec<&Pod> = evicted.into_iter().filter(|pod| file_of(pod).is_some()).collect();
+        let own: Vec<&Pod> = over.into_iter().filter(|it| was_evicted(it) && file_of(it).is_some()).collect();
         for pod in self.comeback.due(&own, conditions, self.clock.now()) {
             tracing::info!(pod = pod.metadata.name, "a pod that was evicted is started anew");
             self.pods.renew(uid(pod)).await;
@@ -113,7 +115,7 @@ impl Carer {
         let of_pod = uid.clone();
         let cleared = tokio::task::spawn_blocking(move || teardown::remove_pod_volumes(&root, &of_pod)).await;
         if let Ok(Err(error)) = cleared {
-            tracing::warn!(%error, "the volumes of an evicted pod cannot be given back; it is tried again");
+            tracing::warn!(%error, "the volumes of a pod that is over cannot be given back; it is tried again");
             self.cleared.remove(&uid);
         }
     }
