@@ -176,7 +176,7 @@ async fn an_api_servers_pod_that_the_node_has_ended_stays_so_whatever_changes() 
     bench.engine.set_objects_of("uid-p", Arc::new(Objects { origin: Origin::Cluster, ..Objects::default() }));
     let handle = bench.engine.start(two(json!({}))).unwrap();
     at(5).await;
-    handle.stopper().terminate(Some(Duration::from_secs(3)));
+    handle.stopper().evict("Terminated", "the node goes down", Some(Duration::from_secs(3)));
     at(5).await;
     let status = bench.record()["status"].clone();
     assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("Terminated")));
