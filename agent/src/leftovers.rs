@@ -84,7 +84,7 @@ pub fn sweep(global: &Global, all: bool, claims: bool) -> anyhow::Result<Swept> 
     }
     if all && let Some(dir) = compat::recorded(&global.state_dir)? {
         let what = format!("what makes {} look like a kubelet's", dir.display());
-        swept.note(what, || Ok(compat::remove(&global.state_dir).map(drop)?));
+        swept.note(what, || Ok(compat::remove(&global.root_dir, &global.state_dir).map(drop)?));
     }
     if claims {
         sweep_claims(global, &mounted, &mut swept)?;

@@ -359,7 +359,7 @@ impl Planner<'_> {
         };
         // What was over in time stays as it ended, whenever somebody looks again.
         let over = |it: &Container| self.observed.latest(&it.name).is_some_and(|seen| self.is_done(it, seen));
-        if self.spec.containers.iter().all(over) {
+        if is_over(self.desired) || history.fatal().is_some() || self.spec.containers.iter().all(over) {
             return false;
         }
         let deadline = since + seconds(allowed).saturating_sub(history.active_before);

@@ -38,11 +38,15 @@ struct Record {
 /// harm.
 pub fn establish(wanted: Option<&Path>, root: &Path, state: &Path) -> Result<(), HostError> {
     if recorded(state)?.is_some_and(|dir| Some(&*dir) != wanted) {
-        remove(state)?;
+        remove(root, state)?;
     }
     let Some(dir) = wanted else { return Ok(()) };
     let (own, place) = (root.join(PODS), dir.join(PODS));
     make(&own)?;
+    if real(dir) == real(root) {
+        let why = "it is the agent's own root directory; choose another one".to_owned();
+        return Err(HostError::Compat { dir: dir.to_owned(), why });
+    }
     if is_same(&own, &place).map_err(io_error("look at", &place))? {
         return Ok(());
     }
@@ -51,20 +55,26 @@ pub fn establish(wanted: Option<&Path>, root: &Path, state: &Path) -> Result<(),
     // Before the mount: whoever ends this process, the next one finds it.
     let record = Record { dir: dir.to_owned() };
     write_json(state, RECORD, &record, Durability::Volatile).map_err(io_error("write", &state.join(RECORD)))?;
-    let bound = open_dir(&own).and_then(|own| mount::bind(own.as_fd(), &place));
+    let bound = open_dir(&own).and_then(|own| mount::bind(own.as_fd(), &place, true));
     bound.map_err(io_error("mount the directory of pods on", &place))
 }
 
-/// Undoes it; the directory that it was. The mount of one that is not there any more went with the machine's last boot.
-pub fn remove(state: &Path) -> Result<Option<PathBuf>, HostError> {
+/// Undoes it; the directory that it was. The mount of one that is not there any more went with the machine's last boot, and
+/// what is there instead is somebody's.
+pub fn remove(root: &Path, state: &Path) -> Result<Option<PathBuf>, HostError> {
     let Some(dir) = recorded(state)? else { return Ok(None) };
-    let place = dir.join(PODS);
-    if is_mount(&place).map_err(io_error("look at", &place))? {
+    let (own, place) = (root.join(PODS), dir.join(PODS));
+    let look = io_error("look at", &place);
+    let mounted = is_mount(&place).and_then(|mounted| Ok((mounted, mounted && is_same(&own, &place)?)));
+    let (mounted, ours) = mounted.map_err(look)?;
+    if ours {
         mount::part(&place).map_err(io_error("unmount", &place))?;
     }
     for made in std::iter::once(PODS).chain(OF_DRIVERS) {
-        // What holds something is somebody's.
-        let _ = fs::remove_dir(dir.join(made));
+        // What holds something is somebody's, and so is all of it where something else is mounted.
+        if ours || !mounted {
+            let _ = fs::remove_dir(dir.join(made));
+        }
     }
     let record = state.join(RECORD);
     fs::remove_file(&record).map_err(io_error("remove", &record))?;
@@ -87,6 +97,10 @@ fn check(dir: &Path, own: &Path, place: &Path) -> Result<(), HostError> {
     let wrong = |why: String| Err(HostError::Compat { dir: dir.to_owned(), why });
     if real(place).starts_with(real(own)) {
         return wrong(format!("it is in {}, which would be mounted in itself; choose another one", own.display()));
+    }
+    if is_mount(place).map_err(io_error("look at", place))? {
+        let why = "something is mounted there already, perhaps by another agent; unmount it, or choose another one";
+        return wrong(format!("{}: {why}", place.display()));
     }
     match fs::read_dir(place).map(|mut entries| entries.next()) {
         Ok(Some(entry)) => {

@@ -33,12 +33,11 @@ pub fn hugetlbfs(target: &Path, page: u64) -> io::Result<()> {
     Ok(rustix::mount::mount("hugetlbfs", target, "hugetlbfs", flags, options.as_c_str())?)
 }
 
-/// Mounts what `source` refers to on `target`: by descriptor, so nobody can put something else in its place.
-pub fn bind(source: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH
-        | OpenTreeFlags::AT_RECURSIVE;
+/// Mounts what `source` refers to on `target`: by descriptor, so nobody can put something else in its place. What is mounted
+/// in the source is there too with `recursive`.
+pub fn bind(source: BorrowedFd<'_>, target: &Path, recursive: bool) -> io::Result<()> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     let tree = rustix::mount::open_tree(source, "", flags)?;
     Ok(rustix::mount::move_mount(tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
@@ -53,8 +52,17 @@ pub fn unmount(target: &Path) -> io::Result<()> {
 
 /// Undoes the mount on `target` without those that are mounted in it elsewhere, too: first it has no peers any more.
 pub fn part(target: &Path) -> io::Result<()> {
-    rustix::mount::mount_change(target, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    separate(target)?;
     unmount(target)
+}
+
+/// What is mounted and unmounted in the mount on `target` from now on is of no concern to its peers, nor the other way
+/// round; what is no mount is fine.
+pub fn separate(target: &Path) -> io::Result<()> {
+    match rustix::mount::mount_change(target, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC) {
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The mount points at and below `directory`, in the order in which they were mounted.

@@ -13,15 +13,19 @@ use rustix::io::Errno;
 use super::{HostError, io_error, make_dir, mount};
 use crate::engine::config::{ConfigError, container::is_local};
 
-/// Finds `sub` in the volume at `volume`, makes it a directory if it is not there, and mounts it on `target`.
-pub fn prepare(volume: &Path, sub: &str, target: &Path) -> Result<(), HostError> {
+/// Finds `sub` in the volume at `volume`, makes it a directory if it is not there, and mounts it on `target`; as kubelet
+/// does it, without what is mounted in it. Unless it `propagates`, what is mounted there later is not there either: a
+/// directory that holds this very target would else be mounted in itself, twice as often with every pod.
+pub fn prepare(volume: &Path, sub: &str, target: &Path, propagates: bool) -> Result<(), HostError> {
     if !is_local(sub) {
         return Err(ConfigError::Path { what: "subPath", path: sub.to_owned() }.into());
     }
     let found = open(volume, sub)?;
-    mount::unmount(target).map_err(io_error("unmount", target))?;
+    mount::part(target).map_err(io_error("unmount", target))?;
     make_target(&found, target)?;
-    mount::bind(found.as_fd(), target).map_err(io_error("mount a subPath on", target))
+    let mounted = mount::bind(found.as_fd(), target, false);
+    let mounted = mounted.and_then(|()| if propagates { Ok(()) } else { mount::separate(target) });
+    mounted.map_err(io_error("mount a subPath on", target))
 }
 
 /// Reads a file of a volume that containers write to: without leaving the volume, and no more than `most` bytes.
@@ -134,14 +138,14 @@ mod tests {
         let (volume, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let target = out.path().join("t");
         fs::set_permissions(volume.path(), fs::Permissions::from_mode(0o3777)).unwrap();
-        prepare(volume.path(), "a/b", &target).unwrap();
+        prepare(volume.path(), "a/b", &target, false).unwrap();
         for made in ["a", "a/b"] {
             let mode = fs::metadata(volume.path().join(made)).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o3777, "{made} is as open as its volume");
         }
         fs::write(volume.path().join("a/b/file"), "x").unwrap();
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "x");
-        prepare(volume.path(), "a/b", &target).unwrap();
+        prepare(volume.path(), "a/b", &target, false).unwrap();
         assert_eq!(mount::below(&target).unwrap().len(), 1, "mounted once, however often prepared");
         mount::unmount(&target).unwrap();
     }
@@ -157,7 +161,7 @@ mod tests {
         symlink("..v1", volume.path().join("..data")).unwrap();
         symlink("..data/key", volume.path().join("key")).unwrap();
         let target = out.path().join("c/0");
-        prepare(volume.path(), "key", &target).unwrap();
+        prepare(volume.path(), "key", &target, false).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "value");
         mount::unmount(&target).unwrap();
     }
@@ -172,13 +176,13 @@ mod tests {
         symlink("../../../../etc/passwd", volume.path().join("up")).unwrap();
         let target = out.path().join("t");
         for (sub, inner) in [("evil", "etc"), ("up", "etc/passwd")] {
-            assert!(prepare(volume.path(), sub, &target).is_err(), "the volume has no {inner}");
+            assert!(prepare(volume.path(), sub, &target, false).is_err(), "the volume has no {inner}");
         }
         fs::create_dir(volume.path().join("etc")).unwrap();
-        prepare(volume.path(), "evil", &target).unwrap();
+        prepare(volume.path(), "evil", &target, false).unwrap();
         assert!(!target.join("hostname").exists(), "the volume's own etc");
         mount::unmount(&target).unwrap();
-        let error = prepare(volume.path(), "../x", &target).unwrap_err();
+        let error = prepare(volume.path(), "../x", &target, false).unwrap_err();
         assert!(error.to_string().contains("relative path"), "{error}");
     }
 }

@@ -3,29 +3,32 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{HostError, PodDir, io_error, mount};
 
 /// Unmounts and deletes a pod's directory. What is not there is fine.
 pub fn remove_pod_dirs(root: &Path, uid: &str) -> Result<(), HostError> {
+    remove_pod_volumes(root, uid)?;
     remove_mounted(PodDir::new(root, uid)?.path())
 }
 
 /// Unmounts and deletes the volumes of a pod that is over; the last words of its containers stay.
 pub fn remove_pod_volumes(root: &Path, uid: &str) -> Result<(), HostError> {
     let dir = PodDir::new(root, uid)?;
-    remove_mounted(&dir.path().join("subpaths"))?;
+    let parts = dir.path().join("subpaths");
+    // A subPath is a bind of somebody's own files, and what is mounted in those is theirs: ended here, it would end there.
+    if let Some(real) = real(&parts)? {
+        for point in mount::below(&real).map_err(io_error("read the mounts below", &real))? {
+            mount::separate(&point).map_err(io_error("keep to itself the mount on", &point))?;
+        }
+    }
+    remove_mounted(&parts)?;
     remove_mounted(&dir.path().join("volumes"))
 }
 
 fn remove_mounted(directory: &Path) -> Result<(), HostError> {
-    // The mount table has real paths; a root directory behind a link would hide the mounts below it.
-    let real = match directory.canonicalize() {
-        Ok(real) => real,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io_error("look at", directory)(error)),
-    };
+    let Some(real) = real(directory)? else { return Ok(()) };
     let list = || mount::below(&real).map_err(io_error("read the mounts below", &real));
     for point in list()?.iter().rev() {
         mount::unmount(point).map_err(io_error("unmount", point))?;
@@ -35,6 +38,15 @@ fn remove_mounted(directory: &Path) -> Result<(), HostError> {
         return Err(HostError::Mounted { mount: point, directory: real });
     }
     remove_tree(&real)
+}
+
+/// A directory as the mount table names it: a root directory behind a link would hide the mounts below it.
+fn real(directory: &Path) -> Result<Option<PathBuf>, HostError> {
+    match directory.canonicalize() {
+        Ok(real) => Ok(Some(real)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("look at", directory)(error)),
+    }
 }
 
 /// Deletes a pod's log directory.
@@ -71,6 +83,9 @@ pub fn orphans(root: &Path, live: &BTreeSet<String>) -> Result<Vec<String>, Host
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs::File;
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     #[test]
@@ -87,7 +102,15 @@ mod tests {
         fs::create_dir_all(&memory).unwrap();
         mount::tmpfs(&memory, Some(1 << 20), false).unwrap();
         fs::write(memory.join("x"), "y").unwrap();
-        crate::host::subpath::prepare(precious.path(), ".", &dir.subpath("c", 0)).unwrap();
+        // What is mounted in it later, and where it is shared here as well, is not the pod's.
+        let disk = precious.path().join("disk");
+        fs::create_dir(&disk).unwrap();
+        mount::bind(File::open(precious.path()).unwrap().as_fd(), precious.path(), true).unwrap();
+        rustix::mount::mount_change(precious.path(), rustix::mount::MountPropagationFlags::SHARED).unwrap();
+        crate::host::subpath::prepare(precious.path(), ".", &dir.subpath("c", 0), true).unwrap();
+        mount::tmpfs(&disk, Some(1 << 20), false).unwrap();
+        fs::write(disk.join("theirs"), "keep").unwrap();
+        assert!(dir.subpath("c", 0).join("disk/theirs").exists(), "it propagates");
         assert_eq!(fs::read_to_string(dir.subpath("c", 0).join("file")).unwrap(), "keep");
         assert_eq!(orphans(root.path(), &BTreeSet::new()).unwrap(), ["u-1"]);
         assert!(orphans(root.path(), &BTreeSet::from(["u-1".to_owned()])).unwrap().is_empty());
@@ -95,6 +118,9 @@ mod tests {
         remove_pod_dirs(root.path(), "u-1").unwrap();
         assert!(!dir.path().exists());
         assert_eq!(fs::read_to_string(precious.path().join("file")).unwrap(), "keep");
+        assert_eq!(fs::read_to_string(disk.join("theirs")).unwrap(), "keep");
+        mount::unmount(&disk).unwrap();
+        mount::unmount(precious.path()).unwrap();
     }
 
     #[test]

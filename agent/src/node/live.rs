@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::control::Refusal;
 use super::order::State;
+use crate::cluster::pods::is_terminal;
 use crate::engine::{Gate, PodHandle, Seen, Stopper};
 use crate::net::Surroundings;
 
@@ -76,6 +77,12 @@ impl Live {
         let handle = self.handle.take()?;
         self.stopper.stop(self.leaving.flatten().unwrap_or_else(|| self.stopper.grace()));
         Some(Ending { pod: self.pod.clone(), handle })
+    }
+
+    /// Whether nothing of it begins any more, as far as it is known here or was told by an API server.
+    pub fn is_over(&self) -> bool {
+        let seen = self.seen();
+        seen.finished || is_terminal(&self.pod) || seen.pod.as_deref().is_some_and(is_terminal)
     }
 
     /// Ends it as Failed with these words, which hold for the next agent, too.

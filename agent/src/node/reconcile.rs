@@ -45,6 +45,10 @@ use crate::net::{Declared, Inputs, Picture, Surroundings};
 /// How long to wait before something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How long a resize for which there was no room waits at most: what others wrote on the node may have changed (kubelet's
+/// retryDelay in pkg/kubelet/allocation).
+const AGAIN: Duration = Duration::from_secs(180);
+
 /// The agent's one decision maker.
 pub struct Reconciler {
     engine: Engine,
@@ -208,6 +212,8 @@ impl Reconciler {
             let (told, answered) = (changed(&mut bound), changed(&mut known));
             let first = changed(&mut registered);
             let retry = async { if failed { tokio::time::sleep(RETRY).await } else { std::future::pending().await } };
+            let wanting = !self.desired.bound().wanting().is_empty();
+            let again = async { if wanting { tokio::time::sleep(AGAIN).await } else { std::future::pending().await } };
             let bell = self.bell.clone();
             tokio::select! {
                 ended = &mut end => return ended,
@@ -220,6 +226,7 @@ impl Reconciler {
                 () = first, if self.registration.is_none() => self.bound().await,
                 () = bell.notified() => self.rung().await,
                 () = retry => self.retry().await,
+                () = again => self.bound().await,
             }
         }
     }
@@ -347,6 +354,7 @@ impl Reconciler {
             Ok(handle) => {
                 self.registry.add(&handle);
                 self.pods.insert(name.clone(), Live::new(pod.clone(), handle));
+                self.make_way(pod);
             }
             Err(error) => {
                 tracing::error!(pod = name.1, %error, "the pod cannot be started; it is tried again");

@@ -74,7 +74,7 @@ impl Shutdown<'_> {
             let Some(live) = self.left.get_mut(name) else { continue };
             let grace = grace.map(|grace| grace.min(live.grace()));
             // A manifest's pod begins again with the next agent; a cluster's has failed, and its controller makes another.
-            if super::file_of(&live.pod).is_none() && !live.leaves() && !live.seen().finished {
+            if super::file_of(&live.pod).is_none() && !live.leaves() && !live.is_over() {
                 live.evict(Eviction::TERMINATED, TERMINATED, grace);
             }
             live.leave(grace);

@@ -74,7 +74,7 @@ impl Mode {
             world.node.host().within(|| fs::write(ROUTE_LOCALNET, "1")).map_err(|error| error.to_string())?;
         }
         for six in families() {
-            let mut text = fs::read_to_string(self.file(six)).map_err(|error| error.to_string())?;
+            let mut text = fs::read_to_string(self.file(six)).expect("the recording is there");
             for (name, address) in addresses(world, six) {
                 text = text.replace(&format!("${{{name}}}"), &address.to_string());
             }

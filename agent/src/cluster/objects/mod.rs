@@ -211,6 +211,8 @@ impl Shared {
     async fn hear(self: &Arc<Self>, reference: &Reference, answer: Answer<Item>) {
         let key = Key::Object(reference.clone());
         let record = match &answer {
+            // What is asked for again and again is not recorded each time.
+            answer if lock(&self.state).knows(reference, answer) => None,
             Answer::Is(item) => self.record(key, item.clone().into()).await,
             Answer::Missing => self.record(key, disk::Content::Nothing).await,
             Answer::Unknown(_) | Answer::Refused(_) => None,

@@ -133,6 +133,11 @@ impl State {
         self.pods.keys().cloned().collect()
     }
 
+    /// Whether this is what was heard of an object last.
+    pub fn knows(&self, reference: &Reference, answer: &Answer<Item>) -> bool {
+        self.answers.get(reference) == Some(answer)
+    }
+
     /// Takes what was heard of an object. The answer is what those pods have whose objects are others now.
     pub fn hear(&mut self, reference: &Reference, answer: Answer<Item>) -> Given {
         self.answers.entry(reference.clone()).or_insert(Answer::Unknown(None)).take(answer);

@@ -44,6 +44,11 @@ pub fn merged(pod: &Pod, local: &PodStatus) -> PodStatus {
         status.reason.clone_from(&there.reason);
         status.message.clone_from(&there.message);
     }
+    // Whoever said that it is over also said why.
+    if is_terminal(there) && there.reason.is_some() {
+        status.reason.clone_from(&there.reason);
+        status.message.clone_from(&there.message);
+    }
     let disrupted = becomes_terminal && !runs;
     status.conditions = conditions(there, &status, disrupted);
     if is_terminal(&status) {

@@ -68,7 +68,10 @@ impl Worker {
             hooks: &self.hooks,
             unhooked: &self.unhooked,
         });
-        self.pending.extend(resizing::events(&self.pod, self.status.as_ref(), &status));
+        // One that ends with its pod is not done.
+        if self.orders.borrow().stop.is_none() {
+            self.pending.extend(resizing::events(&self.pod, self.status.as_ref(), &status));
+        }
         self.status = Some(status.clone());
         let mut pod = Pod::clone(&self.pod);
         pod.status = Some(status);

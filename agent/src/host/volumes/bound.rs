@@ -5,7 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{
-    HostPathVolumeSource, LocalVolumeSource, PersistentVolume, PersistentVolumeClaim, Pod, Volume,
+    HostPathVolumeSource, LocalVolumeSource, NodeSelector, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim,
+    Pod, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -119,8 +120,15 @@ fn check_node(volume: &PersistentVolume, objects: &Objects) -> Result<(), Config
     let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
     let required = affinity.and_then(|affinity| affinity.required.as_ref());
     let (Some(required), Some(labels)) = (required, objects.node_labels.as_deref()) else { return Ok(()) };
-    // As in kubelet a term with fields is no node's here: only labels are asked for.
-    if node_selector::matches(required, labels, "") {
+    // As in kubelet (component-helpers' nodeaffinity, asked with labels alone) fields are not looked at.
+    let fits = |term: &NodeSelectorTerm| match term.match_expressions.as_deref() {
+        None | Some([]) => term.match_fields.as_ref().is_some_and(|fields| !fields.is_empty()),
+        Some(_) => {
+            let by_labels = NodeSelectorTerm { match_fields: None, ..term.clone() };
+            node_selector::matches(&NodeSelector { node_selector_terms: vec![by_labels] }, labels, "")
+        }
+    };
+    if required.node_selector_terms.iter().any(fits) {
         return Ok(());
     }
     let name = volume.metadata.name.as_deref().unwrap_or_default();

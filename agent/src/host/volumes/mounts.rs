@@ -30,7 +30,8 @@ pub fn mounts(
             Ready::Host { path, read_only } if sub.is_empty() => of_host(mount, path, *read_only),
             Ready::Host { path, read_only } => {
                 let target = dir.subpath(&container.name, index);
-                subpath::prepare(path, &sub, &target)?;
+                let propagates = mount.propagation() != cri::MountPropagation::PropagationPrivate;
+                subpath::prepare(path, &sub, &target, propagates)?;
                 of_host(mount, &target, *read_only)
             }
         });

@@ -12,7 +12,7 @@ use tokio::task::JoinError;
 use super::endings::removed;
 use super::{Reconciler, sync, uid};
 use crate::cluster::objects::Following;
-use crate::cluster::pods::{Refusal, Server, refused, unsupported};
+use crate::cluster::pods::{Refusal, Server, is_terminal, refused, unsupported};
 use crate::engine::Gate;
 use crate::net::Surroundings;
 use crate::node::desired::bound::{Role, name_of};
@@ -123,7 +123,7 @@ impl Reconciler {
             self.desired.bound_mut().assign(uid, Role::Leaves, None);
             return self.leave(uid);
         }
-        if crate::cluster::pods::is_terminal(&pod) {
+        if is_terminal(&pod) {
             self.desired.bound_mut().assign(uid, Role::Over, None);
             return self.show(&pod);
         }
@@ -138,11 +138,12 @@ impl Reconciler {
 
     /// The pods that hold something of the node, but for one; those that are new, and not judged yet, come after it.
     pub(super) fn others(&self, than: &str) -> Vec<Arc<Pod>> {
-        let over = |live: &Live| {
-            live.seen().pod.as_deref().is_some_and(crate::cluster::pods::is_terminal) || self.makes_room(uid(&live.pod))
-        };
+        let over = |live: &Live| live.is_over() || self.makes_room(uid(&live.pod));
         let mut others: BTreeMap<String, Arc<Pod>> = BTreeMap::new();
-        for pod in self.desired.pods().values().filter(|pod| !self.unjudged.contains(uid(pod))) {
+        // One that a killed agent knew to be over is that, before anybody has looked at it again.
+        let holds =
+            |pod: &&Arc<Pod>| !self.unjudged.contains(uid(pod)) && !is_terminal(pod) && !self.makes_room(uid(pod));
+        for pod in self.desired.pods().values().filter(holds) {
             others.insert(uid(pod).to_owned(), pod.clone());
         }
         for live in self.pods.values() {

@@ -8,12 +8,12 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{Reconciler, uid};
 use crate::cluster::pods::resize::{Pending, pending};
-use crate::cluster::pods::{House, Refusal, admit, is_critical, make_room};
+use crate::cluster::pods::{House, Refusal, admit, is_critical, is_terminal, make_room};
 use crate::engine::Gate;
 use crate::engine::notice::Event;
 use crate::engine::orders::Eviction;
 use crate::engine::resizing::summary;
-use crate::node::desired::bound::name_of;
+use crate::node::desired::bound::{Role, name_of};
 use crate::node::file_of;
 
 /// What is said of a pod that makes room, in kubelet's words.
@@ -76,16 +76,29 @@ impl Reconciler {
                 critical = pod.metadata.name,
                 "the pod makes room for a critical one"
             );
-            if let Some(live) = self.pods.get_mut(&name_of(victim)) {
-                live.evict(Eviction::PREEMPTING, PREEMPTED, None);
-                live.ring(&self.bell);
-            }
+            self.preempt(victim);
         }
         if !victims.is_empty() {
             let victims = victims.iter().map(|victim| uid(victim).to_owned()).collect();
             self.room_for.insert(uid(pod).to_owned(), victims);
         }
         Ok(())
+    }
+
+    /// Ends a pod that makes room; one that has not begun is asked as soon as it does.
+    fn preempt(&mut self, victim: &Pod) {
+        let live = self.pods.get_mut(&name_of(victim)).filter(|live| uid(&live.pod) == uid(victim));
+        if let Some(live) = live {
+            live.evict(Eviction::PREEMPTING, PREEMPTED, None);
+            live.ring(&self.bell);
+        }
+    }
+
+    /// Has a pod that has just begun go again, if it makes room.
+    pub(super) fn make_way(&mut self, pod: &Pod) {
+        if self.makes_room(uid(pod)) {
+            self.preempt(pod);
+        }
     }
 
     /// Has whoever is in the way of a manifest's pod go. Where nobody can, it begins all the same: without the cluster it
@@ -120,8 +133,10 @@ impl Reconciler {
 
     /// Forgets who made room for whom, once they are gone.
     pub(super) fn forget_room(&mut self) {
-        let pods = &self.pods;
-        let there = |victim: &String| pods.values().any(|live| uid(&live.pod) == victim);
+        let (pods, bound) = (&self.pods, self.desired.bound());
+        let to_begin =
+            |victim: &String| bound.get(victim).is_some_and(|it| it.role == Role::Runs && !is_terminal(&it.pod));
+        let there = |victim: &String| pods.values().any(|live| uid(&live.pod) == victim) || to_begin(victim);
         self.room_for.retain(|_, victims| victims.iter().any(there));
     }
 }

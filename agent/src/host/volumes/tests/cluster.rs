@@ -161,8 +161,12 @@ fn a_volume_of_other_nodes_is_refused_where_the_labels_of_this_one_are_known() {
     for (terms, known, mounted) in [
         (json!([term]), labels("a"), true),
         (json!([term]), labels("b"), false),
-        (json!([field, term]), labels("a"), true),
-        (json!([field]), labels("a"), false),
+        (
+            json!([{"matchFields": field["matchFields"], "matchExpressions": term["matchExpressions"]}]),
+            labels("b"),
+            false,
+        ),
+        (json!([field]), labels("a"), true),
         (json!([term]), None, true),
     ] {
         let affinity = json!({"required": {"nodeSelectorTerms": terms}});
