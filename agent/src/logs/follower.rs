@@ -4,6 +4,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use runtime::logs::Stamp;
 use rustix::fs::inotify;
 use tokio::net::unix::pipe;
 
@@ -88,17 +89,27 @@ impl Follower {
         // Asked after it was seen that another one is live: so this is the name that it was put aside by.
         let stamp = self.current.as_ref().map(|it| it.stamp(&self.place));
         // One that was not put aside but taken away is followed by the live one.
-        if !matches!(stamp, Some(None)) {
-            for kept in self.place.kept() {
-                let later = stamp.as_ref().is_none_or(|stamp| stamp.as_ref().is_some_and(|it| kept.stamp > *it));
-                if let Some(piece) = if later { self.place.open(&kept.stamp)? } else { None } {
-                    return Ok(Some(piece));
-                }
+        let taken_away = matches!(stamp, Some(None));
+        let put_aside = || if taken_away { Ok(None) } else { self.put_aside(stamp.as_ref().and_then(Option::as_ref)) };
+        if let Some(piece) = put_aside()? {
+            return Ok(Some(piece));
+        }
+        // Who writes may not have gone on yet in a file that is there: while nothing is in it, nothing is missed.
+        let live = self.place.open_live()?.filter(|live| self.current.is_none() || !live.is_empty());
+        // The one that was live when nothing was put aside may have been, before this one was opened.
+        let before = if live.is_some() { put_aside()? } else { None };
+        Ok(before.or(live))
+    }
+
+    /// The oldest file that was put aside after another one, or of all.
+    fn put_aside(&self, after: Option<&Stamp>) -> io::Result<Option<Piece>> {
+        for kept in self.place.kept() {
+            let later = after.is_none_or(|stamp| kept.stamp > *stamp);
+            if let Some(piece) = if later { self.place.open(&kept.stamp)? } else { None } {
+                return Ok(Some(piece));
             }
         }
-        let live = self.place.open_live()?;
-        // Who writes may not have gone on yet in a file that is there: while nothing is in it, nothing is missed.
-        Ok(live.filter(|live| self.current.is_none() || !live.is_empty()))
+        Ok(None)
     }
 
     /// Waits until something may have changed.

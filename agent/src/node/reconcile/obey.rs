@@ -92,6 +92,11 @@ impl Reconciler {
         container: Option<&str>,
     ) -> Result<impl Future<Output = Result<(), Refusal>> + use<>, Refusal> {
         let live = self.pods.get(name).ok_or_else(|| not_found(name))?;
+        if self.desired.bound().find(name).is_some() && live.is_over() {
+            let why =
+                "it is over, and an API server's pod does not begin again: delete it, and its controller makes another";
+            return Err(Refusal::Failed(format!("pod {}/{}: {why}", name.0, name.1)));
+        }
         live.restart(container)
     }
 }

@@ -294,12 +294,13 @@ fn to_pods(members: Option<[SetName; 2]>, direct: bool) -> Vec<Rule> {
         rules.push(Rule::new().address_in(family, Field::Source, set).goto("pass"));
     }
     for (family, index) in FAMILIES {
-        rules.push(Rule::new().redirected().in_set(family, &LED, PUBLISHED[index]).goto("pass"));
+        // A service of ours is but a name for pods: it opens none, whatever port has its number.
+        let led = Rule::new().redirected().asked_not_in(family, SERVICES[index]);
+        rules.push(led.in_set(family, &LED, PUBLISHED[index]).goto("pass"));
     }
     for (family, index) in FAMILIES {
         rules.push(Rule::new().address_in(family, Field::Source, RANGES[index]).count().drop());
         if direct {
-            // A service of ours is but a name for pods: it opens none.
             rules.push(Rule::new().redirected().asked_not_in(family, SERVICES[index]).goto("pass"));
             rules.push(Rule::new().address_in(family, Field::Source, DIRECT[index]).goto("pass"));
         }
