@@ -108,6 +108,24 @@ impl Host {
         })
     }
 
+    /// Waits until nobody else can claim an IPv6 address of this machine (RFC 4862, 5.4): what it forwards to a neighbour
+    /// before that, it cannot ask for.
+    #[track_caller]
+    pub fn wait_until_settled(&self) {
+        /// linux/if_addr.h, IFA_F_TENTATIVE.
+        const TENTATIVE: u32 = 0x40;
+        let tentative = |line: &str| {
+            let flags = line.split_whitespace().nth(4).and_then(|flags| u32::from_str_radix(flags, 16).ok());
+            flags.is_some_and(|flags| flags & TENTATIVE != 0)
+        };
+        let settled = || {
+            // There is none where the kernel has no IPv6.
+            let table = self.within(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6")).unwrap_or_default();
+            !table.lines().any(tentative)
+        };
+        crate::inspect::wait_until("every IPv6 address is the machine's own", settled);
+    }
+
     /// A command that starts here, wherever it is started from.
     pub fn command(&self, command: Command) -> HostCommand {
         HostCommand { command, host: self.clone() }
