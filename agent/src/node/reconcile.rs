@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use manifests::kubelet::ShutdownStep;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -32,7 +31,6 @@ use super::desired::{Changes, Desired, Name};
 use super::live::Live;
 use super::order::{Order, State};
 use super::shown::Shown;
-use super::shutdown::Shutdown;
 use super::sources::Snapshot;
 use super::strays::Strays;
 use crate::cluster::objects::Following;
@@ -361,14 +359,6 @@ impl Reconciler {
                 self.unstarted = true;
             }
         }
-    }
-
-    /// Stops every pod, by their priorities within `steps` and else in the opposite of their order, and waits for that;
-    /// `hurry` makes it quick.
-    pub async fn shut_down(&mut self, steps: &[ShutdownStep], hurry: impl Future<Output = ()>) {
-        let left = std::mem::take(&mut self.pods);
-        Shutdown { left, endings: &mut self.endings }.run(steps, hurry).await;
-        self.network.end().await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use manifests::kubelet::ShutdownStep;
 use tokio::task::JoinError;
 
 use super::{RETRY, Reconciler, sync, uid};
@@ -14,8 +15,17 @@ use crate::node::desired::Name;
 use crate::node::desired::disk::{self, Disk};
 use crate::node::live::Live;
 use crate::node::order::Order;
+use crate::node::shutdown::Shutdown;
 
 impl Reconciler {
+    /// Stops every pod, by their priorities within `steps` and else in the opposite of their order, and waits for that;
+    /// `hurry` makes it quick.
+    pub async fn shut_down(&mut self, steps: &[ShutdownStep], hurry: impl Future<Output = ()>) {
+        let left = std::mem::take(&mut self.pods);
+        Shutdown { left, endings: &mut self.endings }.run(steps, hurry).await;
+        self.network.end().await;
+    }
+
     /// What runs and is in no manifest goes, once every manifest is known.
     pub(super) fn end_strays(&mut self) {
         let told = self.server.as_ref().is_none_or(Server::is_complete);
