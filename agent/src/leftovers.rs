@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use crate::cli::Global;
+use crate::csi;
 use crate::engine::memory;
 use crate::engine::record::{self, PodRecord, RecordError};
 use crate::host::{compat, teardown, volumes};
@@ -81,6 +82,9 @@ pub fn sweep(global: &Global, all: bool, claims: bool) -> anyhow::Result<Swept> 
         swept.note("what pods of a cluster referred to".into(), || {
             std::fs::remove_dir_all(&objects).with_context(|| format!("remove {}", objects.display()))
         });
+    }
+    if all && csi::is_recorded(&global.root_dir) {
+        swept.note("what CSI drivers have mounted".into(), || Ok(csi::forget(&global.root_dir)?));
     }
     if all && let Some(dir) = compat::recorded(&global.state_dir)? {
         let what = format!("what makes {} look like a kubelet's", dir.display());

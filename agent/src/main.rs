@@ -6,6 +6,7 @@ mod channel;
 mod cli;
 mod cluster;
 mod cri_socket;
+mod csi;
 mod engine;
 mod events;
 mod failure;

@@ -1,6 +1,7 @@
-//! The gRPC interfaces that Coracle's parts speak: the Container Runtime Interface, whole, and `coracle.node.v1`.
+//! The gRPC interfaces that Coracle's parts speak: the Container Runtime Interface, whole, `coracle.node.v1`, and what a node
+//! asks of drivers of volumes.
 //!
-//! Both are generated, client and server, from the files in `proto/`.
+//! All are generated, client and server, from the files in `proto/`.
 
 mod codec;
 
@@ -16,7 +17,19 @@ pub mod node {
     tonic::include_proto!("coracle.node.v1");
 }
 
-/// The encoded `FileDescriptorSet` of both interfaces.
+/// The Container Storage Interface, version 1: what a node calls (package `csi.v1`, proto3).
+#[allow(missing_docs, clippy::all)]
+pub mod csi {
+    tonic::include_proto!("csi.v1");
+}
+
+/// How plug-ins of a kubelet become known (package `pluginregistration`, proto3).
+#[allow(missing_docs, clippy::all)]
+pub mod registration {
+    tonic::include_proto!("pluginregistration");
+}
+
+/// The encoded `FileDescriptorSet` of all interfaces.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The largest message that a client or server of these services accepts, in bytes. kubelet uses the same; tonic's

@@ -10,6 +10,7 @@ pub mod archive;
 pub mod binary;
 pub mod controlplane;
 pub mod cri;
+pub mod csi;
 pub mod debian;
 pub mod finished;
 pub mod fixtures;

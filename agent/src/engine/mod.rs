@@ -59,6 +59,7 @@ use self::time::{Clock, Monotonic};
 pub use self::worker::FirstFailure;
 pub use self::worker::Outcome;
 use crate::channel::Cri;
+use crate::csi::Csi;
 use crate::host::qos::PodCgroups;
 use crate::host::{HostError, teardown};
 use crate::net::sender::{Sender, Trouble};
@@ -91,6 +92,8 @@ pub struct Options {
     pub store: Option<Store>,
     /// What brings the pods' links and the like to the runtime: no pod begins before those that concern it are there.
     pub network: Option<Sender>,
+    /// Who has drivers mount volumes.
+    pub csi: Option<Csi>,
 }
 
 /// Runs pods; cheap to clone.
@@ -213,7 +216,12 @@ impl Engine {
         let key = PodKey::of(pod);
         let settings = self.settings();
         let mut problems = self.remove_sandboxes(&key).await;
-        // What still runs may use the volumes.
+        // What still runs may use the volumes; and what a driver has mounted, it has to unmount.
+        if problems.is_empty()
+            && let Some(csi) = self.csi()
+        {
+            problems.extend(csi.unpublish(&key.uid).await);
+        }
         if problems.is_empty() {
             let logs = key.log_directory(&settings.log_dir);
             let (root, uid) = (settings.root_dir.clone(), key.uid.clone());
@@ -293,6 +301,11 @@ impl Engine {
 
     pub(crate) fn pod_cgroups(&self) -> Option<&PodCgroups> {
         self.inner.options.pod_cgroups.as_ref()
+    }
+
+    /// Who has drivers mount volumes.
+    pub(crate) fn csi(&self) -> Option<&Csi> {
+        self.inner.options.csi.as_ref()
     }
 
     fn backoff(&self) -> Policy {

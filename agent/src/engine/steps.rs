@@ -3,6 +3,7 @@
 mod start;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use super::config::names::{PodKey, log_path};
 use super::config::{self};
 use super::image::{self, Image};
 use super::plan::{init_of, spec_of};
+use crate::csi::{self, CsiError, Published};
 use crate::host::{HostError, PodDir, hosts, make_dir, volumes};
 use crate::net::Surroundings;
 use crate::net::sender::Trouble;
@@ -128,10 +130,11 @@ impl Steps {
         let runtime_handler = runtime_handler.map_err(|error| Problem::new("CreatePodSandboxError", error))?;
         config.annotations.insert(change::DEFINITION.to_owned(), Definition::of(&self.pod).sandbox);
         let (steps, logs) = (self.clone(), self.log_directory());
+        let published = self.published().await?;
         blocking(move || {
             steps.dir.create()?;
             make_dir(&logs, 0o755)?;
-            volumes::prepare(&steps.sources(&steps.engine.objects_of(&steps.key.uid))).map(drop)
+            volumes::prepare(&steps.sources(&steps.engine.objects_of(&steps.key.uid), &published)).map(drop)
         })
         .await
         .map_err(|error| Problem::new("FailedMount", error))?;
@@ -140,6 +143,25 @@ impl Steps {
         let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler };
         let answer = self.engine.cri().runtime.clone().run_pod_sandbox(request).await;
         answer.map(drop).map_err(|status| Problem::of_sandbox(&status))
+    }
+
+    /// Has drivers mount the volumes that are theirs, which takes as long as they take.
+    async fn published(&self) -> Result<BTreeMap<String, Published>, Problem> {
+        let (mut published, spec) = (BTreeMap::new(), spec_of(&self.pod));
+        let failed = |why: String| Problem { transient: true, ..Problem::new("FailedMount", why) };
+        let (objects, node) = (self.engine.objects_of(&self.key.uid), &self.engine.settings().node.name);
+        let group = volumes::group_of(spec).map_err(|error| failed(error.to_string()))?;
+        for volume in spec.volumes.iter().flatten() {
+            let wish = csi::of(&self.pod, volume, &objects, node, group).map_err(|error| failed(error.to_string()))?;
+            let Some(wish) = wish else { continue };
+            let done = match self.engine.csi() {
+                Some(csi) => csi.publish(&wish, &self.dir).await,
+                None => Err(CsiError::NoDirectory(wish.name.clone())),
+            };
+            let why = |error| format!("MountVolume.SetUp failed for volume \"{}\" : {error}", wish.name);
+            published.insert(volume.name.clone(), done.map_err(|error| failed(why(error)))?);
+        }
+        Ok(published)
     }
 
     /// Makes the pod's cgroup with the limits of all its containers together, or gives it those of now; or none for a
@@ -225,7 +247,9 @@ impl Steps {
             if hosts.exists() {
                 steps.write_hosts(&ips, &hosts)?;
             }
-            volumes::refresh(&steps.sources(&steps.engine.objects_of(&steps.key.uid))).map(drop)
+            // Nothing of a driver's is refreshed.
+            let published = BTreeMap::new();
+            volumes::refresh(&steps.sources(&steps.engine.objects_of(&steps.key.uid), &published)).map(drop)
         })
         .await;
         done.map_err(|error| Problem::new("FailedMount", error))

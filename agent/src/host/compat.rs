@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! DIR/pods                                        the agent's own directory of pods, mounted there too
-//! DIR/plugins, plugins_registry, device-plugins   where drivers have their sockets; nobody asks them yet
+//! DIR/plugins, plugins_registry                   where drivers have their sockets (`crate::csi`)
+//! DIR/device-plugins                              where nobody asks anybody yet
 //! ```
 //!
 //! The mount and the original are peers (mount_namespaces(7)): a Secret's tmpfs that is mounted in one is in the other,

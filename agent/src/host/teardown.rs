@@ -15,16 +15,20 @@ pub fn remove_pod_dirs(root: &Path, uid: &str) -> Result<(), HostError> {
 
 /// Unmounts and deletes the volumes of a pod that is over; the last words of its containers stay.
 pub fn remove_pod_volumes(root: &Path, uid: &str) -> Result<(), HostError> {
-    let dir = PodDir::new(root, uid)?;
-    let parts = dir.path().join("subpaths");
+    remove_pod_parts(root, uid)?;
+    remove_mounted(&PodDir::new(root, uid)?.path().join("volumes"))
+}
+
+/// Unmounts the parts of volumes that a pod's containers had mounted: while one is, its volume is busy.
+pub fn remove_pod_parts(root: &Path, uid: &str) -> Result<(), HostError> {
+    let parts = PodDir::new(root, uid)?.path().join("subpaths");
     // A subPath is a bind of somebody's own files, and what is mounted in those is theirs: ended here, it would end there.
     if let Some(real) = real(&parts)? {
         for point in mount::below(&real).map_err(io_error("read the mounts below", &real))? {
             mount::separate(&point).map_err(io_error("keep to itself the mount on", &point))?;
         }
     }
-    remove_mounted(&parts)?;
-    remove_mounted(&dir.path().join("volumes"))
+    remove_mounted(&parts)
 }
 
 fn remove_mounted(directory: &Path) -> Result<(), HostError> {

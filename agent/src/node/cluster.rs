@@ -56,6 +56,7 @@ pub async fn join(
     engine: Engine,
     counts: Counts,
 ) -> anyhow::Result<Membership> {
+    let csi = engine.csi().context("who has drivers mount volumes is missing")?.clone();
     let (way, link) = Way::new();
     let reach = Reach::default();
     let (port, ending) = (watch::Sender::new(None), watch::Sender::new(None));
@@ -74,11 +75,13 @@ pub async fn join(
         wish: wish.node.clone(),
         port: port.subscribe(),
         ending: ending.subscribe(),
+        in_use: csi.in_use(),
         doubt: Arc::default(),
         events,
         reach,
     };
     telling.begin(way, &mut tasks);
+    csi.begin(&link, &wish.node.name, &mut tasks);
     tasks.spawn(pod_cidr::follow(link.clone(), cri));
     Sink::new(link.clone(), store.clone(), &wish.node.name).begin(&mut tasks);
     let certificate = if wish.server_bootstrap {

@@ -60,6 +60,7 @@ use crate::api::Api;
 use crate::channel::{self, Cri};
 use crate::cli::Global;
 use crate::cri_socket::Server;
+use crate::csi::Csi;
 use crate::engine::backoff::Policy;
 use crate::engine::config::names::PodKey;
 use crate::engine::config::{Objects, Settings};
@@ -136,6 +137,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         tracing::warn!(%error, "where manifests come from cannot be written down: coracle apply does not know it");
     }
     compat::establish(wish.kubelet_compat_dir.as_deref(), &wish.settings.root_dir, &wish.settings.state_dir)?;
+    let csi = Csi::open(&wish.settings.root_dir, wish.kubelet_compat_dir.clone(), wish.settings.boot_id.clone())
+        .context("read what CSI drivers have mounted")?;
     let mut settings = wish.settings.clone();
     settings.cgroups = care::cgroups(&settings);
     let cgroups = PodCgroups::open(Path::new("/proc"), &settings).context("find the cgroups of pods")?;
@@ -169,6 +172,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         keep: true,
         store: Some(store.clone()),
         network: Some(sender.clone()),
+        csi: Some(csi.clone()),
     };
     let network = Network::new(sender, settings.clone(), options.owner.clone())
         .shown_on(Board::new(store.clone(), cri_client.clone()))
@@ -184,6 +188,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let care = care::Options {
         foreign: wish.endpoint.is_some(),
         period: wish.housekeeping,
+        csi: Some(csi.clone()),
         ..care::Options::new(settings.clone(), Some(cgroups), operations.settings())
     };
     let care = Care::new(cri_client.clone(), store.clone(), care);

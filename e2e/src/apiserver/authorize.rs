@@ -155,6 +155,7 @@ impl Node<'_> {
             ("", "serviceaccounts") => self.service_account(deed),
             ("coordination.k8s.io", "leases") => self.lease(deed),
             ("storage.k8s.io", "csinodes") => self.csi_node(deed),
+            ("storage.k8s.io", "volumeattachments") => self.only_get(deed),
             ("", "nodes") => self.nodes(deed),
             ("", "pods") => self.pods(deed, selector),
             _ if by_rule(deed) => Ok(()),
@@ -244,6 +245,14 @@ impl Node<'_> {
         if deed.name.is_empty() {
             return Err("No Object name found".into());
         }
+        if deed.resource == "volumeattachments" {
+            let kind = kinds::find("storage.k8s.io", "v1", "volumeattachments");
+            let there = kind.and_then(|kind| self.store.get(kind, "", &deed.name));
+            return match there.is_some_and(|it| it["spec"]["nodeName"] == self.node) {
+                true => Ok(()),
+                false => Err(format!("no relationship found between node '{}' and this object", self.node)),
+            };
+        }
         let pods = kinds::find("", "v1", "pods").map(|kind| self.store.list(kind, None, &Selector::default()));
         let mut of_node = pods.into_iter().flatten().filter(|pod| pod["spec"]["nodeName"] == self.node);
         if of_node.any(|pod| self.refers(&pod, deed)) {
@@ -266,8 +275,22 @@ impl Node<'_> {
                 of["namespace"] == pod["metadata"]["namespace"] && claims(spec).any(|claim| of["name"] == claim)
             }
             "persistentvolumeclaims" => here && claims(spec).any(|claim| claim == name),
+            "secrets" if self.is_of_volume(pod, deed) => true,
             kind => here && mentions(spec, kind, name),
         }
+    }
+
+    /// Whether the driver of a volume that a pod claims is to be told the Secret.
+    fn is_of_volume(&self, pod: &Value, deed: &Deed) -> bool {
+        let volumes = kinds::find("", "v1", "persistentvolumes");
+        let volumes = volumes.map(|kind| self.store.list(kind, None, &Selector::default()));
+        volumes.into_iter().flatten().any(|volume| {
+            let (of, csi) = (&volume["spec"]["claimRef"], &volume["spec"]["csi"]);
+            let names = |field: &str| csi[field]["name"] == deed.name && csi[field]["namespace"] == deed.namespace;
+            of["namespace"] == pod["metadata"]["namespace"]
+                && claims(&pod["spec"]).any(|claim| of["name"] == claim)
+                && (names("nodeStageSecretRef") || names("nodePublishSecretRef"))
+        })
     }
 }
 
@@ -287,6 +310,7 @@ fn mentions(value: &Value, kind: &str, name: &str) -> bool {
                 || by("secret", "name")
                 || by("secretRef", "name")
                 || by("secretKeyRef", "name")
+                || by("nodePublishSecretRef", "name")
                 || pulls.is_some_and(|all| all.iter().any(|it| it["name"] == name))
         }
     };
@@ -310,7 +334,6 @@ fn by_rule(deed: &Deed) -> bool {
             matches!(verb, "create" | "get" | "list" | "watch")
         }
         ("node.k8s.io", "runtimeclasses", "") | ("storage.k8s.io", "csidrivers", "") => reads,
-        ("storage.k8s.io", "volumeattachments", "") => verb == "get",
         _ => false,
     }
 }

@@ -149,6 +149,14 @@ pub static KINDS: &[Kind] = &[
         "storage.k8s.io",
         Kind { short: &["sc"], namespaced: false, ..core("storageclasses", "storageclass", "StorageClass") },
     ),
+    grouped(
+        "storage.k8s.io",
+        Kind {
+            namespaced: false,
+            parts: &["status"],
+            ..core("volumeattachments", "volumeattachment", "VolumeAttachment")
+        },
+    ),
 ];
 
 /// Kinds that are asked and not stored: a request of them is created, and the answer is what it says.

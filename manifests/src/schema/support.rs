@@ -325,7 +325,7 @@ const ALL: &[(&str, Fields)] = &[
                     "secret",
                 ],
             ),
-            (InCluster("use a `persistentVolumeClaim`, or an `emptyDir`"), &["ephemeral"]),
+            (InCluster("use a `persistentVolumeClaim`, or an `emptyDir`"), &["csi", "ephemeral"]),
             (Never("fetch it in an init container, into an `emptyDir`"), &["gitRepo"]),
             (
                 ON_THE_HOST,
@@ -335,7 +335,6 @@ const ALL: &[(&str, Fields)] = &[
                     "azureFile",
                     "cephfs",
                     "cinder",
-                    "csi",
                     "fc",
                     "flexVolume",
                     "flocker",

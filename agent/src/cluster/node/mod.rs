@@ -42,6 +42,8 @@ pub struct Telling {
     pub port: watch::Receiver<Option<u16>>,
     /// Why the node ends, once it does.
     pub ending: watch::Receiver<Option<String>>,
+    /// The volumes that have to stay attached, as a status names them.
+    pub in_use: watch::Receiver<Vec<String>>,
     /// Rung when the node may not be there any more.
     pub doubt: Arc<Notify>,
     /// Who keeps the node's events.

@@ -32,6 +32,8 @@ pub struct Own<'a> {
     pub port: Option<u16>,
     /// Why no pod may come, where the whole node is about to end.
     pub ending: Option<&'a str>,
+    /// The volumes that have to stay attached.
+    pub in_use: Vec<String>,
 }
 
 /// The object to register: `mine` is the store's.
@@ -90,6 +92,7 @@ pub fn reported(mine: &Node, theirs: &Node, own: &Own<'_>, now: Timestamp) -> No
     status.images.clone_from(&mine.images);
     status.runtime_handlers.clone_from(&mine.runtime_handlers);
     status.features.clone_from(&mine.features);
+    status.volumes_in_use = Some(own.in_use.clone()).filter(|volumes| !volumes.is_empty());
     // Resources that are somebody else's stay.
     for (theirs, mine) in [(&mut status.capacity, &mine.capacity), (&mut status.allocatable, &mine.allocatable)] {
         let theirs = theirs.get_or_insert_default();
@@ -208,7 +211,12 @@ mod tests {
 
     fn own() -> Own<'static> {
         let labels = [("a".to_owned(), "b".to_owned()), ("kubernetes.io/hostname".to_owned(), "m".to_owned())].into();
-        Own { wish: NodeWish { name: "n".into(), labels, ..NodeWish::default() }, port: Some(10250), ending: None }
+        Own {
+            wish: NodeWish { name: "n".into(), labels, ..NodeWish::default() },
+            port: Some(10250),
+            ending: None,
+            in_use: vec![],
+        }
     }
 
     fn at(text: &str) -> Timestamp {
@@ -281,6 +289,17 @@ mod tests {
         assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some("KubeletNotReady")));
         assert!(super::super::is_unready(&node, "it ends"));
         assert_eq!(condition(&node, "DiskPressure").status, "False");
+    }
+
+    #[test]
+    fn volumes_that_are_in_use_are_told_until_they_are_not() {
+        let own = Own { in_use: vec!["kubernetes.io/csi/d^h".into()], ..own() };
+        let node = reported(&mine(), &Node::default(), &own, at("2026-01-02T00:00:00Z"));
+        assert_eq!(node.status.as_ref().unwrap().volumes_in_use.as_deref(), Some(&own.in_use[..]));
+        let after = reported(&mine(), &node, &super::tests::own(), at("2026-01-02T00:00:00Z"));
+        let patch = super::super::patch::between(&node, &after).unwrap();
+        assert_eq!(patch["status"]["volumesInUse"], serde_json::Value::Null);
+        assert!(patch["status"].as_object().unwrap().contains_key("volumesInUse"));
     }
 
     #[test]

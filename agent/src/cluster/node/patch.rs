@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 const MERGED: [&str; 4] = ["allocatable", "capacity", "daemonEndpoints", "nodeInfo"];
 
 /// Parts of a status that are replaced as they are.
-const REPLACED: [&str; 3] = ["features", "images", "runtimeHandlers"];
+const REPLACED: [&str; 4] = ["features", "images", "runtimeHandlers", "volumesInUse"];
 
 /// Whether two say the same, but for when it was said.
 pub fn differ(before: &Node, after: &Node) -> bool {

@@ -39,7 +39,8 @@ pub(super) async fn register(telling: &Telling, mine: &Arc<Node>) -> (Arc<Node>,
 
 async fn attempt(telling: &Telling, mine: &Node) -> Result<(Node, bool), Failed> {
     let (nodes, name) = (telling.nodes().await, telling.wish.name.as_str());
-    let own = object::Own { wish: telling.wish.clone(), port: *telling.port.borrow(), ending: None };
+    let (port, in_use) = (*telling.port.borrow(), telling.in_use.borrow().clone());
+    let own = object::Own { wish: telling.wish.clone(), port, ending: None, in_use };
     if telling.wish.register {
         let node = object::first(mine, &own, Timestamp::now());
         let params = PostParams::default();

@@ -32,6 +32,7 @@ pub(super) async fn report(telling: Telling, way: Way) {
     let mut reporter = Reporter { due: Instant::now(), telling: telling.clone(), way, seen: Node::default() };
     reporter.register(&mine).await;
     let (mut port, mut doubtful) = (telling.port.clone(), false);
+    let mut in_use = telling.in_use.clone();
     loop {
         if register::is_another_storage(&telling, &reporter.seen).await
             && let Some(mine) = telling.store.get::<Node>("", &name)
@@ -47,6 +48,7 @@ pub(super) async fn report(telling: Telling, way: Way) {
             () = changes.next() => {}
             Ok(()) = ending.changed() => {}
             Ok(()) = port.changed() => {}
+            Ok(()) = in_use.changed() => {}
             () = telling.doubt.notified() => doubtful = true,
             () = tokio::time::sleep(telling.wish.update_frequency) => {}
         }
@@ -115,7 +117,8 @@ impl Reporter {
         // What others have done to it.
         self.telling.remark(&self.seen, &theirs);
         self.seen = Node::clone(&theirs);
-        let own = object::Own { wish: self.telling.wish.clone(), port: *self.telling.port.borrow(), ending };
+        let (port, in_use) = (*self.telling.port.borrow(), self.telling.in_use.borrow().clone());
+        let own = object::Own { wish: self.telling.wish.clone(), port, ending, in_use };
         let wanted = object::reported(&mine, &theirs, &own, Timestamp::now());
         let changed = patch::differ(&theirs, &wanted);
         if !changed && Instant::now() < self.due {

@@ -109,6 +109,8 @@ impl Disk {
             Content::Object(Item::Claim(claim)) => serde_json::to_value(&**claim),
             Content::Object(Item::Volume(volume)) => serde_json::to_value(&**volume),
             Content::Object(Item::RuntimeClass(class)) => serde_json::to_value(&**class),
+            Content::Object(Item::CsiDriver(driver)) => serde_json::to_value(&**driver),
+            Content::Object(Item::Attachment(attachment)) => serde_json::to_value(&**attachment),
             Content::Token(token) => serde_json::to_value(token),
             Content::Nothing => return discard(&self.directory.join(name_of(key))).map(|()| None),
         };
@@ -162,6 +164,8 @@ impl Recalled {
             Reference::Claim { .. } => Item::Claim(Arc::new(serde_json::from_value(content)?)),
             Reference::Volume { .. } => Item::Volume(Arc::new(serde_json::from_value(content)?)),
             Reference::RuntimeClass(_) => Item::RuntimeClass(Arc::new(serde_json::from_value(content)?)),
+            Reference::CsiDriver(_) => Item::CsiDriver(Arc::new(serde_json::from_value(content)?)),
+            Reference::Attachment { .. } => Item::Attachment(Arc::new(serde_json::from_value(content)?)),
         };
         self.objects.push((reference, item));
         Ok(())

@@ -95,12 +95,14 @@ impl Following {
         let Recalled { objects, tokens, services } = disk.load()?;
         let services_known = services.is_some();
         let services = Arc::new(services.unwrap_or_default());
+        let mut state = State::recalled(objects, tokens, services_known);
+        state.node.clone_from(&engine.settings().node.name);
         engine.set_services(services.clone());
         let shared = Arc::new(Shared {
             link,
             engine,
             disk,
-            state: Mutex::new(State::recalled(objects, tokens, services_known)),
+            state: Mutex::new(state),
             services: Mutex::new(services),
             services_changed: Notify::new(),
             tasks: Mutex::default(),

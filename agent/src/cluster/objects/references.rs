@@ -33,6 +33,15 @@ pub enum Reference {
     },
     /// A RuntimeClass.
     RuntimeClass(String),
+    /// What a driver of volumes says of itself.
+    CsiDriver(String),
+    /// That a volume of a pod is attached to this node.
+    Attachment {
+        /// The pod's uid.
+        pod: String,
+        /// The object.
+        name: String,
+    },
 }
 
 /// Everything that a pod refers to.
@@ -106,6 +115,10 @@ impl Collector<'_> {
         volume.config_map.iter().for_each(|map| self.config_map(&map.name));
         volume.secret.iter().filter_map(|secret| secret.secret_name.as_deref()).for_each(|name| self.secret(name));
         volume.persistent_volume_claim.iter().for_each(|claim| self.claim(&claim.claim_name));
+        if let Some(csi) = &volume.csi {
+            self.references.objects.insert(Reference::CsiDriver(csi.driver.clone()));
+            csi.node_publish_secret_ref.iter().for_each(|secret| self.secret(&secret.name));
+        }
         if volume.ephemeral.is_some() {
             // As the controller names the claim that it makes.
             self.claim(&format!("{}-{}", self.pod, volume.name));
@@ -130,6 +143,8 @@ impl Reference {
             Reference::Claim { name: (namespace, name), .. } => ("PersistentVolumeClaim", namespace, name),
             Reference::Volume { name, .. } => ("PersistentVolume", "", name),
             Reference::RuntimeClass(name) => ("RuntimeClass", "", name),
+            Reference::CsiDriver(name) => ("CSIDriver", "", name),
+            Reference::Attachment { name, .. } => ("VolumeAttachment", "", name),
         }
     }
 }
@@ -187,6 +202,11 @@ mod tests {
             (volume("persistentVolumeClaim", json!({"claimName": "c"})), vec!["PersistentVolumeClaim ns/c"], 0),
             (volume("ephemeral", json!({})), vec!["PersistentVolumeClaim ns/p-v"], 0),
             (volume("emptyDir", json!({})), vec![], 0),
+            (
+                volume("csi", json!({"driver": "d", "nodePublishSecretRef": {"name": "s"}})),
+                vec!["Secret ns/s", "CSIDriver d"],
+                0,
+            ),
             (json!({"imagePullSecrets": [{"name": "r"}, {"name": ""}]}), vec!["Secret ns/r"], 0),
             (json!({"runtimeClassName": "kata"}), vec!["RuntimeClass kata"], 0),
         ] {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 
 use super::references::{Reference, References};
+use crate::csi::attachment_of;
 use crate::engine::config::Objects;
 use crate::engine::config::names::PodKey;
 use crate::engine::config::objects::{Absent, Origin, Token, TokenWish};
@@ -27,6 +29,10 @@ pub enum Item {
     Volume(Arc<PersistentVolume>),
     /// A RuntimeClass.
     RuntimeClass(Arc<RuntimeClass>),
+    /// A CSIDriver.
+    CsiDriver(Arc<CSIDriver>),
+    /// A VolumeAttachment.
+    Attachment(Arc<VolumeAttachment>),
 }
 
 /// What is known of something that a pod refers to.
@@ -89,6 +95,8 @@ pub struct State {
     pods: BTreeMap<String, Wanted>,
     answers: BTreeMap<Reference, Answer<Item>>,
     tokens: BTreeMap<TokenKey, Answer<Token>>,
+    /// What this node is called, in names of attachments.
+    pub node: String,
     /// The Services were listed once.
     pub services_known: bool,
     /// What others, too, have written on the node; none until it is registered.
@@ -175,12 +183,35 @@ impl State {
             _ => None,
         });
         let bound: Vec<_> = bound.map(|name| Reference::Volume { pod: uid.to_owned(), name }).collect();
-        direct.cloned().chain(bound).collect()
+        let driven: Vec<_> = bound.iter().flat_map(|volume| self.driven(uid, volume)).collect();
+        direct.cloned().chain(bound).chain(driven).collect()
+    }
+
+    /// What a volume refers to that a driver is to mount for a pod.
+    fn driven(&self, uid: &str, volume: &Reference) -> Vec<Reference> {
+        let Some(Answer::Is(Item::Volume(volume))) = self.answers.get(volume) else { return Vec::new() };
+        let Some(csi) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) else { return Vec::new() };
+        let driver = Reference::CsiDriver(csi.driver.clone());
+        let attached = match self.answers.get(&driver) {
+            Some(Answer::Is(Item::CsiDriver(driver))) => driver.spec.attach_required != Some(false),
+            Some(Answer::Missing) => true,
+            // Who asks for what a node has no right to see is refused.
+            _ => false,
+        };
+        let attachment = attached.then(|| Reference::Attachment {
+            pod: uid.to_owned(),
+            name: attachment_of(&csi.volume_handle, &csi.driver, &self.node),
+        });
+        let secrets = [&csi.node_stage_secret_ref, &csi.node_publish_secret_ref].into_iter().flatten();
+        let secrets = secrets.filter_map(|it| Some(Reference::Secret((it.namespace.clone()?, it.name.clone()?))));
+        secrets.chain([driver]).chain(attachment).collect()
     }
 
     fn refers(&self, uid: &str, reference: &Reference) -> bool {
         match reference {
-            Reference::Volume { pod, .. } => pod == uid,
+            Reference::Volume { pod, .. } | Reference::Attachment { pod, .. } => pod == uid,
+            // By a claim, too.
+            other @ (Reference::CsiDriver(_) | Reference::Secret(_)) => self.references_of(uid).contains(other),
             other => self.pods.get(uid).is_some_and(|wanted| wanted.references.objects.contains(other)),
         }
     }
@@ -263,6 +294,12 @@ impl State {
                 Some(Answer::Is(Item::Volume(volume))) => drop(objects.volumes.insert(place.1, volume.clone())),
                 Some(Answer::Is(Item::RuntimeClass(class))) => {
                     drop(objects.runtime_classes.insert(place.1, class.clone()));
+                }
+                Some(Answer::Is(Item::CsiDriver(driver))) => {
+                    drop(objects.csi_drivers.insert(place.1, driver.clone()));
+                }
+                Some(Answer::Is(Item::Attachment(attachment))) => {
+                    drop(objects.attachments.insert(place.1, attachment.clone()));
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Asking the API server, one object at a time: ConfigMaps, Secrets and RuntimeClasses are watched by their names; claims
-//! and volumes, which a node may get and not watch, are asked for until they are bound.
+//! Asking the API server, one object at a time: ConfigMaps, Secrets, RuntimeClasses and CSIDrivers are watched by their names;
+//! claims, volumes and their attachments, which a node may get and not watch, are asked for until they are bound and attached.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, Service};
 use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
@@ -49,6 +50,14 @@ pub async fn follow(shared: Arc<Shared>, reference: Reference) {
             let api = Api::<RuntimeClass>::all;
             watch(&shared, &one, &name, api, |class| (false, Item::RuntimeClass(class.into()))).await;
         }
+        Reference::CsiDriver(name) => {
+            let api = Api::<CSIDriver>::all;
+            watch(&shared, &one, &name, api, |driver| (false, Item::CsiDriver(driver.into()))).await;
+        }
+        Reference::Attachment { name, .. } => {
+            let api = Api::<VolumeAttachment>::all;
+            poll(&shared, &one, &name, api, |it| (is_attached(&it), Item::Attachment(it.into()))).await;
+        }
         Reference::Claim { name: (namespace, name), .. } => {
             let api = move |client| Api::<PersistentVolumeClaim>::namespaced(client, &namespace);
             poll(&shared, &one, &name, api, |claim| (bound_to(&claim).is_ok(), Item::Claim(claim.into()))).await;
@@ -58,6 +67,10 @@ pub async fn follow(shared: Arc<Shared>, reference: Reference) {
             poll(&shared, &one, &name, api, |volume| (is_claimed(&volume), Item::Volume(volume.into()))).await;
         }
     }
+}
+
+fn is_attached(attachment: &VolumeAttachment) -> bool {
+    attachment.status.as_ref().is_some_and(|status| status.attached) && attachment.metadata.deletion_timestamp.is_none()
 }
 
 fn is_claimed(volume: &PersistentVolume) -> bool {

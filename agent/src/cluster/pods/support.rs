@@ -4,14 +4,17 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use manifests::{Severity, Source};
 
+use crate::csi::NO_DIRECTORY;
 use crate::engine::Gate;
 use crate::engine::config::names::PodKey;
+use crate::engine::plan::spec_of;
 
 /// Why the pod is held back.
 const REASON: &str = "Unsupported";
 
 /// What keeps a pod from beginning for good, if anything does: where something of it cannot be done, nothing of it is.
-pub fn unsupported(pod: &Pod) -> Option<Gate> {
+/// Whether there can be drivers of volumes here is `drivers`.
+pub fn unsupported(pod: &Pod, drivers: bool) -> Option<Gate> {
     let ObjectMeta { name, namespace, labels, annotations, .. } = pod.metadata.clone();
     let metadata = ObjectMeta { name, namespace, labels, annotations, ..ObjectMeta::default() };
     let plain = Pod { metadata, spec: pod.spec.clone(), status: None };
@@ -22,7 +25,10 @@ pub fn unsupported(pod: &Pod) -> Option<Gate> {
     let PodKey { namespace, name, .. } = PodKey::of(pod);
     let read = manifests::read_of_cluster(&[Source { name: format!("pod {namespace}/{name}"), text }]);
     let errors = read.diagnostics.iter().filter(|it| it.severity == Severity::Error);
-    let said: Vec<String> = errors.map(|it| format!("{}: {}", it.path, it.message)).collect();
+    let mut said: Vec<String> = errors.map(|it| format!("{}: {}", it.path, it.message)).collect();
+    let volumes = spec_of(pod).volumes.iter().flatten().enumerate();
+    let driven = volumes.filter(|(_, volume)| volume.csi.is_some() && !drivers);
+    said.extend(driven.map(|(index, _)| format!("spec.volumes[{index}].csi: {NO_DIRECTORY}")));
     (!said.is_empty()).then(|| gate(said.join("; ")))
 }
 
@@ -42,7 +48,7 @@ mod tests {
         let bundle = json!({"clusterTrustBundle": {"name": "b", "path": "p"}});
         let rows = [
             (json!({}), None),
-            (json!({"volumes": [{"name": "v", "csi": {"driver": "d"}}]}), Some("spec.volumes[0].csi: ")),
+            (json!({"volumes": [{"name": "v", "csi": {"driver": "d"}}]}), Some("--kubelet-compat-dir")),
             (
                 json!({"containers": [{"name": "c", "image": "i", "volumeDevices": [{"name": "v", "devicePath": "/d"}]}],
                     "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}),
@@ -57,7 +63,14 @@ mod tests {
             let mut spec = json!({"containers": [{"name": "c", "image": "i"}]});
             spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             let pod = json!({"metadata": {"namespace": "n", "name": "p", "uid": "u"}, "spec": spec});
-            let said = unsupported(&serde_json::from_value(pod).unwrap());
+            let pod = serde_json::from_value(pod).unwrap();
+            let said = unsupported(&pod, false);
+            let of_driver = said.as_ref().is_some_and(|gate| gate.message.contains(".csi: "));
+            assert_eq!(
+                unsupported(&pod, true),
+                said.clone().filter(|_| !of_driver),
+                "drivers make CSI volumes possible alone"
+            );
             match (said, expected) {
                 (None, None) => {}
                 (Some(gate), Some(expected)) => {

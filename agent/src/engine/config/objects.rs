@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, ServiceAccountTokenProjection,
 };
 use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 
 use super::ConfigError;
 
@@ -28,6 +29,10 @@ pub struct Objects {
     pub claims: BTreeMap<Name, Arc<PersistentVolumeClaim>>,
     /// The volumes of claims that are bound, by name.
     pub volumes: BTreeMap<String, Arc<PersistentVolume>>,
+    /// What the drivers of volumes say of themselves.
+    pub csi_drivers: BTreeMap<String, Arc<CSIDriver>>,
+    /// Whether volumes are attached to this node.
+    pub attachments: BTreeMap<String, Arc<VolumeAttachment>>,
     /// The labels of this node, which volumes may ask for; none where they are not known.
     pub node_labels: Option<Arc<BTreeMap<String, String>>>,
     /// RuntimeClasses.

@@ -7,6 +7,7 @@ use cri_proto::cri;
 use k8s_openapi::api::core::v1::Container;
 
 use super::{Problem, Sandbox, Started, Steps, blocking};
+use crate::csi::Published;
 use crate::engine::change::{self, Definition};
 use crate::engine::config::env::{self, Environment};
 use crate::engine::config::names::log_path;
@@ -36,7 +37,8 @@ impl Steps {
             .environment(container, sandbox, before)
             .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
         let warnings = environment.warnings.clone();
-        let mounts = self.mounts(container.clone(), environment.clone(), attempt, sandbox.ips.clone()).await;
+        let published = self.published().await?;
+        let mounts = self.mounts(container.clone(), environment.clone(), attempt, sandbox.ips.clone(), published).await;
         let mounts = mounts.map_err(|error| Problem::new("CreateContainerConfigError", error))?;
         let instance = config::container::Instance {
             attempt,
@@ -75,8 +77,12 @@ impl Steps {
         env::on_top_of(before, &env::Sources { pod: &self.pod, objects: &objects, node, ips, dir }, container)
     }
 
-    pub(super) fn sources<'a>(&'a self, objects: &'a Objects) -> volumes::Sources<'a> {
-        volumes::Sources { pod: &self.pod, objects, settings: self.engine.settings(), dir: &self.dir }
+    pub(super) fn sources<'a>(
+        &'a self,
+        objects: &'a Objects,
+        published: &'a BTreeMap<String, Published>,
+    ) -> volumes::Sources<'a> {
+        volumes::Sources { pod: &self.pod, objects, settings: self.engine.settings(), dir: &self.dir, published }
     }
 
     /// The container's volumes, hosts file and termination message, ready to be mounted.
@@ -86,13 +92,14 @@ impl Steps {
         environment: Environment,
         attempt: u32,
         ips: Vec<String>,
+        published: BTreeMap<String, Published>,
     ) -> Result<Vec<cri::Mount>, HostError> {
         let steps = self.clone();
         blocking(move || {
             let logs = steps.log_directory().join(&container.name);
             make_dir(&logs, 0o755)?;
             let volumes: BTreeMap<String, Ready> =
-                volumes::prepare(&steps.sources(&steps.engine.objects_of(&steps.key.uid)))?;
+                volumes::prepare(&steps.sources(&steps.engine.objects_of(&steps.key.uid), &published))?;
             let mut mounts = volumes::mounts(&container, &volumes, &environment, &steps.dir)?;
             let mut add = |container_path: &str, host_path: PathBuf| {
                 if mounts.iter().all(|mount| mount.container_path != container_path) {

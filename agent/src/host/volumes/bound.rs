@@ -1,18 +1,19 @@
 //! The claims of a cluster: each is bound to a volume that the cluster knows, of which those run here that are a directory
-//! of this node.
+//! of this node, or a CSI driver's (`crate::csi`).
 
 use std::fs;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{
-    HostPathVolumeSource, LocalVolumeSource, NodeSelector, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim,
-    Pod, Volume,
+    CSIPersistentVolumeSource, HostPathVolumeSource, LocalVolumeSource, NodeSelector, NodeSelectorTerm,
+    PersistentVolume, PersistentVolumeClaim, Pod, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::super::{HostError, io_error};
 use super::{Ready, Sources, claim, host_path};
 use crate::engine::config::names::PodKey;
+use crate::engine::config::objects::Origin;
 use crate::engine::config::{ConfigError, Objects, node_selector};
 use crate::engine::plan::spec_of;
 
@@ -93,6 +94,7 @@ pub fn bound_to(claim: &PersistentVolumeClaim) -> Result<&str, &'static str> {
 pub(super) enum Place<'a> {
     HostPath(&'a HostPathVolumeSource),
     Local(&'a LocalVolumeSource),
+    Csi(&'a CSIPersistentVolumeSource),
 }
 
 /// Where a volume is, if it is of a kind that is on this node.
@@ -104,14 +106,26 @@ pub(super) fn place(volume: &PersistentVolume) -> Result<Place<'_>, ConfigError>
     if let Some(source) = spec.and_then(|spec| spec.local.as_ref()) {
         return Ok(Place::Local(source));
     }
+    if let Some(source) = spec.and_then(|spec| spec.csi.as_ref()) {
+        return Ok(Place::Csi(source));
+    }
     let name = volume.metadata.name.as_deref().unwrap_or_default();
-    Err(ConfigError::Refused(match spec.and_then(|spec| spec.csi.as_ref()) {
-        Some(csi) => format!(
-            "PersistentVolume {name}: driver name {} not found in the list of registered CSI drivers: this node has none",
-            csi.driver
-        ),
-        None => format!("PersistentVolume {name}: no volume plugin matched; this node has those of hostPath and local"),
-    }))
+    let why = "no volume plugin matched; this node has those of hostPath, local and CSI";
+    Err(ConfigError::Refused(format!("PersistentVolume {name}: {why}")))
+}
+
+/// The volume of a claim, if a driver is to mount it: and whether it is only read.
+pub fn driven<'a>(
+    pod: &Pod,
+    volume: &Volume,
+    objects: &'a Objects,
+) -> Result<Option<(&'a PersistentVolume, &'a CSIPersistentVolumeSource, bool)>, ConfigError> {
+    let claim = claim_of(pod, volume).filter(|_| objects.origin == Origin::Cluster);
+    let Some((name, read_only)) = claim else { return Ok(None) };
+    let found = find(pod, objects, volume, &name)?;
+    let Place::Csi(source) = place(found)? else { return Ok(None) };
+    check_node(found, objects)?;
+    Ok(Some((found, source, read_only)))
 }
 
 /// Refuses a volume that is not for this node, in kubelet's words. The scheduler has asked the same; but a pod may be
@@ -146,7 +160,7 @@ pub(super) fn directories(pod: &Pod, objects: &Objects) -> Vec<(String, String, 
         // Nobody counts what is in a hostPath, as in kubelet.
         match place(found).ok()? {
             Place::Local(source) => Some((volume.name.clone(), name, PathBuf::from(&source.path))),
-            Place::HostPath(_) => None,
+            Place::HostPath(_) | Place::Csi(_) => None,
         }
     };
     spec_of(pod).volumes.iter().flatten().filter_map(of).collect()
@@ -162,6 +176,8 @@ pub(super) fn prepare(
     let found = find(sources.pod, sources.objects, volume, name)?;
     check_node(found, sources.objects)?;
     match place(found)? {
+        // Asked for by [`super::prepare`]'s callers, before.
+        Place::Csi(_) => Err(ConfigError::Refused(format!("volume {} is not mounted", volume.name)).into()),
         Place::HostPath(source) => Ok(match host_path::prepare(source)? {
             Ready::Host { path, read_only: before } => Ready::Host { path, read_only: before || read_only },
             other @ Ready::Image { .. } => other,

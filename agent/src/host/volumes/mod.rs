@@ -1,6 +1,6 @@
 //! Volumes: made when the pod begins, brought up to date while it runs, mounted by each container.
 
-mod bound;
+pub mod bound;
 mod claim;
 mod empty_dir;
 mod files;
@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
 
 use super::atomic;
 use super::{HostError, PodDir, io_error, make_dir, mount, ownership};
+use crate::csi::Published;
 use crate::engine::config::objects::Origin;
 use crate::engine::config::{ConfigError, Objects, Settings};
 use crate::engine::plan::spec_of;
@@ -60,6 +61,8 @@ pub struct Sources<'a> {
     pub settings: &'a Settings,
     /// The pod's directory.
     pub dir: &'a PodDir,
+    /// What drivers have mounted for it, by the volumes' names.
+    pub published: &'a BTreeMap<String, Published>,
 }
 
 impl<'a> Sources<'a> {
@@ -116,7 +119,8 @@ pub fn check(pod: &Pod, volume: &Volume, objects: &Objects, settings: &Settings)
     }
 }
 
-fn group_of(spec: &PodSpec) -> Result<Option<u32>, ConfigError> {
+/// The group that a pod's volumes are handed over to.
+pub fn group_of(spec: &PodSpec) -> Result<Option<u32>, ConfigError> {
     let group = spec.security_context.as_ref().and_then(|context| context.fs_group);
     let expected = "it is a group's number, from 0 to 2147483647";
     let number = |group: i64| {
@@ -126,6 +130,12 @@ fn group_of(spec: &PodSpec) -> Result<Option<u32>, ConfigError> {
 }
 
 fn prepare_one(sources: &Sources<'_>, volume: &Volume, group: Option<u32>) -> Result<Ready, HostError> {
+    if let Some(Published { path, read_only, hand_over }) = sources.published.get(&volume.name).cloned() {
+        if let Some(group) = hand_over {
+            claim::hand_over(sources, volume, &path, group)?;
+        }
+        return Ok(Ready::Host { path, read_only });
+    }
     if let Some(source) = &volume.host_path {
         return host_path::prepare(source);
     }

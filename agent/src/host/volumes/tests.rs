@@ -69,7 +69,8 @@ impl Bench {
 
     /// Does something with the pod's volumes.
     fn of<T>(&self, pod: &Pod, work: fn(&Sources<'_>) -> T) -> T {
-        work(&Sources { pod, objects: &self.objects, settings: &self.settings, dir: &self.dir() })
+        let published = &std::collections::BTreeMap::new();
+        work(&Sources { pod, objects: &self.objects, settings: &self.settings, dir: &self.dir(), published })
     }
 
     fn config_map(&mut self, name: &str, data: Value) {

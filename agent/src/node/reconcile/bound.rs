@@ -13,6 +13,7 @@ use super::endings::removed;
 use super::{Reconciler, sync, uid};
 use crate::cluster::objects::Following;
 use crate::cluster::pods::{Refusal, Server, is_terminal, refused, unsupported};
+use crate::csi::Csi;
 use crate::engine::Gate;
 use crate::net::Surroundings;
 use crate::node::desired::bound::{Role, name_of};
@@ -179,7 +180,8 @@ impl Reconciler {
     /// Holds a pod back that asks for what does not exist here.
     fn check(&mut self, uid: &str) {
         let running = self.desired.bound().get(uid).filter(|bound| bound.role == Role::Runs);
-        let Some(gate) = running.map(|bound| unsupported(&bound.pod)) else { return };
+        let drivers = self.engine.csi().is_some_and(Csi::is_supported);
+        let Some(gate) = running.map(|bound| unsupported(&bound.pod, drivers)) else { return };
         self.desired.bound_mut().hold(uid, gate);
     }
 

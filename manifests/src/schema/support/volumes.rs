@@ -29,6 +29,13 @@ pub(super) const ROWS: &[(&str, Fields)] = &[
     ("ImageVolumeSource", &[(Runs, &["pullPolicy", "reference"])]),
     ("PersistentVolumeClaimVolumeSource", &[(Runs, &["claimName", "readOnly"])]),
     ("EmptyDirVolumeSource", &[(Runs, &["medium", "mode", "sizeLimit"])]),
+    (
+        "CSIVolumeSource",
+        &[(
+            InCluster("it is asked for in a cluster alone"),
+            &["driver", "fsType", "nodePublishSecretRef", "readOnly", "volumeAttributes"],
+        )],
+    ),
     ("HostPathVolumeSource", &[(Runs, &["path", "type"])]),
     ("PersistentVolumeClaim", &[(Runs, &["apiVersion", "kind", "metadata", "spec"]), (SERVER, &["status"])]),
     (

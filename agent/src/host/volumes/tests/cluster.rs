@@ -121,16 +121,11 @@ fn a_claim_without_a_volume_of_this_node_says_why_as_kubelet_does() {
             path.clone(),
             "error processing PVC default/c: found PV object pv that is bound to another claim of that name",
         ),
-        (
-            json!({}),
-            json!({"csi": {"driver": "disk.example.com", "volumeHandle": "h"}}),
-            "PersistentVolume pv: driver name disk.example.com not found in the list of registered CSI drivers: this \
-             node has none",
-        ),
+        (json!({}), json!({"csi": {"driver": "disk.example.com", "volumeHandle": "h"}}), "volume v is not mounted"),
         (
             json!({}),
             json!({"nfs": {"server": "s", "path": "/"}}),
-            "PersistentVolume pv: no volume plugin matched; this node has those of hostPath and local",
+            "PersistentVolume pv: no volume plugin matched; this node has those of hostPath, local and CSI",
         ),
         (
             json!({}),

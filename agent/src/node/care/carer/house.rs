@@ -112,6 +112,11 @@ impl Carer {
         if !self.cleared.insert(uid.clone()) {
             return;
         }
+        // A driver may take its time, and care does not wait for it.
+        if self.options.csi.as_ref().is_some_and(|csi| !csi.give_back(&uid)) {
+            self.cleared.remove(&uid);
+            return;
+        }
         let of_pod = uid.clone();
         let cleared = tokio::task::spawn_blocking(move || teardown::remove_pod_volumes(&root, &of_pod)).await;
         if let Ok(Err(error)) = cleared {
