@@ -6,7 +6,8 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let descriptors = protox::compile(["cri-v1.proto", "coracle-node-v1.proto"], ["proto"])?;
+    let descriptors =
+        protox::compile(["cri-v1.proto", "coracle-node-v1.proto", "device-plugin-v1beta1.proto"], ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().codec_path("crate::codec::Codec").compile_fds(descriptors)?;

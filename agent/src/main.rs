@@ -6,6 +6,7 @@ mod channel;
 mod cli;
 mod cluster;
 mod cri_socket;
+mod devices;
 mod engine;
 mod events;
 mod failure;

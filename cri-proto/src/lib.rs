@@ -1,6 +1,7 @@
-//! The gRPC interfaces that Coracle's parts speak: the Container Runtime Interface, whole, and `coracle.node.v1`.
+//! The gRPC interfaces that Coracle's parts speak: the Container Runtime Interface, whole, `coracle.node.v1`, and kubelet's
+//! device plug-in API.
 //!
-//! Both are generated, client and server, from the files in `proto/`.
+//! All are generated, client and server, from the files in `proto/`.
 
 mod codec;
 
@@ -16,7 +17,13 @@ pub mod node {
     tonic::include_proto!("coracle.node.v1");
 }
 
-/// The encoded `FileDescriptorSet` of both interfaces.
+/// kubelet's device plug-in API (KEP-3573, package `v1beta1`).
+#[allow(missing_docs, clippy::all)]
+pub mod device_plugin {
+    tonic::include_proto!("v1beta1");
+}
+
+/// The encoded `FileDescriptorSet` of all of them.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The largest message that a client or server of these services accepts, in bytes. kubelet uses the same; tonic's

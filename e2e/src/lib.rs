@@ -11,6 +11,7 @@ pub mod binary;
 pub mod controlplane;
 pub mod cri;
 pub mod debian;
+pub mod deviceplugin;
 pub mod finished;
 pub mod fixtures;
 pub mod helm;

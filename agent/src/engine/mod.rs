@@ -59,6 +59,7 @@ use self::time::{Clock, Monotonic};
 pub use self::worker::FirstFailure;
 pub use self::worker::Outcome;
 use crate::channel::Cri;
+use crate::devices::Devices;
 use crate::host::qos::PodCgroups;
 use crate::host::{HostError, teardown};
 use crate::net::sender::{Sender, Trouble};
@@ -91,6 +92,8 @@ pub struct Options {
     pub store: Option<Store>,
     /// What brings the pods' links and the like to the runtime: no pod begins before those that concern it are there.
     pub network: Option<Sender>,
+    /// The devices that plug-ins bring, where they are served.
+    pub devices: Option<Devices>,
 }
 
 /// Runs pods; cheap to clone.
@@ -243,6 +246,7 @@ impl Engine {
             store.remove::<Pod>(&key.namespace, &key.name);
         }
         if problems.is_empty() {
+            self.release_devices(&key.uid);
             self.inner.given.write().unwrap_or_else(PoisonError::into_inner).remove(&key.uid);
         }
         problems
@@ -293,6 +297,17 @@ impl Engine {
 
     pub(crate) fn pod_cgroups(&self) -> Option<&PodCgroups> {
         self.inner.options.pod_cgroups.as_ref()
+    }
+
+    pub(crate) fn devices(&self) -> Option<&Devices> {
+        self.inner.options.devices.as_ref()
+    }
+
+    /// Takes back the devices of a pod that is over.
+    fn release_devices(&self, uid: &str) {
+        if let Some(devices) = self.devices() {
+            devices.release(uid);
+        }
     }
 
     fn backoff(&self) -> Policy {

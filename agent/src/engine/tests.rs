@@ -48,6 +48,7 @@ async fn bench_with(change: impl FnOnce(&mut Options)) -> Bench {
         keep: false,
         store: None,
         network: None,
+        devices: None,
     };
     change(&mut options);
     let (sender, notices) = mpsc::channel(1024);

@@ -170,6 +170,10 @@ impl Reconciler {
         known.extend(ending.iter().map(|pod| uid(pod).to_owned()));
         known.extend(self.desired.bound().all().map(|(uid, _)| uid.clone()));
         self.strays = Strays::find(&self.engine, &known).await.context("look for pods that run already")?;
+        if let Some(devices) = self.engine.devices() {
+            known.extend(self.strays.uids().into_values());
+            devices.keep(&known);
+        }
         self.strays.unusable = unusable.into_iter().map(|record| record.path).collect();
         self.engine.set_objects(self.desired.objects());
         for pod in ending {

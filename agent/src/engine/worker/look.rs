@@ -165,7 +165,7 @@ impl Worker {
         self.obeyed = newest;
     }
 
-    fn note_eviction(&mut self, eviction: Eviction) {
+    pub(super) fn note_eviction(&mut self, eviction: Eviction) {
         self.pending.push(Event::Evicted { reason: eviction.reason.clone(), message: eviction.message.clone() });
         self.history.eviction = Some(eviction);
     }

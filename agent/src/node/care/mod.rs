@@ -35,6 +35,7 @@ pub use self::allocatable::for_pods;
 pub use self::threshold::Condition;
 use self::usage::Meter;
 use crate::channel::Cri;
+use crate::devices::Devices;
 use crate::engine::config::{Cgroups, Settings};
 use crate::engine::notice::{Event, Notice, Pull};
 use crate::engine::time::Clock;
@@ -104,6 +105,8 @@ pub struct Options {
     pub proc_root: PathBuf,
     /// How often the node is looked at.
     pub period: Duration,
+    /// The devices that plug-ins bring.
+    pub devices: Option<Devices>,
 }
 
 impl Options {
@@ -117,6 +120,7 @@ impl Options {
             containers: containers::Policy::default(),
             proc_root: "/proc".into(),
             period: PERIOD,
+            devices: None,
         }
     }
 }

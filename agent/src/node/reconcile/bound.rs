@@ -165,6 +165,7 @@ impl Reconciler {
         let mut node = Node::clone(&here);
         node.metadata.labels.clone_from(&registered.metadata.labels);
         node.spec.clone_from(&registered.spec);
+        lend(&mut node, registered);
         Some(node)
     }
 
@@ -285,5 +286,35 @@ impl Reconciler {
             }
         }
         sync(written);
+    }
+}
+
+/// Gives a node, as it is seen here, the resources that others have written on it.
+fn lend(node: &mut Node, registered: &Node) {
+    let (Some(status), Some(theirs)) = (node.status.as_mut(), registered.status.as_ref()) else { return };
+    let lists = [(&mut status.capacity, &theirs.capacity), (&mut status.allocatable, &theirs.allocatable)];
+    for (mine, theirs) in lists {
+        for (name, amount) in theirs.iter().flatten().filter(|(name, _)| name.contains('/')) {
+            mine.get_or_insert_default().entry(name.clone()).or_insert_with(|| amount.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn resources_that_others_write_on_the_node_count_but_not_in_the_place_of_its_own() {
+        let node =
+            |amounts| serde_json::from_value::<Node>(json!({"metadata": {}, "status": {"allocatable": amounts}}));
+        let mut here = node(json!({"cpu": "2", "example.com/own": "0"})).unwrap();
+        let theirs = node(json!({"cpu": "4", "example.com/own": "3", "example.com/theirs": "1", "odd": "1"})).unwrap();
+        lend(&mut here, &theirs);
+        let expected = json!({"cpu": "2", "example.com/own": "0", "example.com/theirs": "1"});
+        assert_eq!(json!(here.status.unwrap().allocatable), expected);
     }
 }

@@ -79,6 +79,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<u8> {
         keep: false,
         store: None,
         network: Some(sender),
+        devices: None,
     };
     let pods = Pods { pods: plan.pods, declared: plan.declared, network };
     let code = work(cri, options, pods, &plan.global, signals).await;

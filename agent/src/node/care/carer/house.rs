@@ -16,6 +16,7 @@ use super::super::signals::{Sources, filesystem};
 use super::super::system::{self, Abilities};
 use super::super::{Condition, PodState, message, node_object};
 use super::{Carer, pids_of, pods_of, uid};
+use crate::devices::Devices;
 use crate::engine::config::names::PodKey;
 use crate::engine::plan::spec_of;
 use crate::host::teardown;
@@ -44,6 +45,7 @@ impl Carer {
             pressures,
             unready,
             images: &self.images,
+            devices: self.options.devices.as_ref().map(Devices::counts).unwrap_or_default(),
         };
         let before = self.store.get::<Node>("", &capacity.node.name);
         let node = node_object::node(&facts, before.as_deref(), Timestamp::now());
