@@ -64,8 +64,6 @@ pub struct Reconciler {
     server: Option<Server>,
     /// Bound pods of which nobody has said yet whether the node takes them.
     unjudged: BTreeSet<String>,
-    /// Which pods make room for a critical one, by uid.
-    room_for: BTreeMap<String, BTreeSet<String>>,
     /// The node as the server has it.
     registered: Option<watch::Receiver<Option<Arc<Node>>>>,
     registration: Option<Arc<Node>>,
@@ -139,7 +137,6 @@ impl Reconciler {
             removing: BTreeSet::new(),
             server: None,
             unjudged: BTreeSet::new(),
-            room_for: BTreeMap::new(),
             registered: None,
             registration: None,
             objects: None,
@@ -280,7 +277,6 @@ impl Reconciler {
 
     /// Starts, changes and stops pods until they are the desired ones.
     async fn apply(&mut self) {
-        self.forget_room();
         self.allocate().await;
         self.note_leaving();
         self.end_leaving();

@@ -8,6 +8,7 @@ use cri_proto::cri;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
+use super::super::allocatable::thousandths;
 use super::super::comeback::was_evicted;
 use super::super::containers::{self, Standing};
 use super::super::images::{Goal, Removed, is_used};
@@ -49,6 +50,10 @@ impl Carer {
         };
         let before = self.store.get::<Node>("", &capacity.node.name);
         let node = node_object::node(&facts, before.as_deref(), Timestamp::now());
+        // Pods are told what the node says of itself, after the settings were read again, too.
+        if let Some(list) = node.status.as_ref().and_then(|status| status.allocatable.as_ref()) {
+            capacity.node.allocatable.set(thousandths(list));
+        }
         self.store.put(node);
     }
 
