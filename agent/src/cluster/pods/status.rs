@@ -175,6 +175,9 @@ impl Reporter {
             }
             there.is_some() || here || !complete || self.under_way.contains(uid)
         });
+        // Of what was gone before the server told of it, nothing was begun.
+        let gone = self.gone.borrow();
+        self.due.extend(gone.keys().filter(|uid| !self.pods.contains_key(*uid)).cloned());
     }
 
     /// Has everything written that somebody else has changed at the server.
