@@ -4,7 +4,13 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 4] = ["cri-v1.proto", "coracle-node-v1.proto", "csi-v1.proto", "plugin-registration-v1.proto"];
+const FILES: [&str; 5] = [
+    "cri-v1.proto",
+    "coracle-node-v1.proto",
+    "csi-v1.proto",
+    "device-plugin-v1beta1.proto",
+    "plugin-registration-v1.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

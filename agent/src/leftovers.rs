@@ -139,6 +139,7 @@ fn live_runs(state_dir: &Path) -> anyhow::Result<BTreeSet<String>> {
 fn remove(global: &Global, uid: &str) -> anyhow::Result<()> {
     teardown::remove_pod_dirs(&global.root_dir, uid)?;
     remove_logs(global, uid)?;
+    crate::devices::forget(&global.state_dir, uid)?;
     Ok(record::remove(&global.state_dir, uid)?)
 }
 

@@ -7,6 +7,7 @@ mod cli;
 mod cluster;
 mod cri_socket;
 mod csi;
+mod devices;
 mod engine;
 mod events;
 mod failure;

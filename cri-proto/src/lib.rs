@@ -1,5 +1,5 @@
-//! The gRPC interfaces that Coracle's parts speak: the Container Runtime Interface, whole, `coracle.node.v1`, and what a node
-//! asks of drivers of volumes.
+//! The gRPC interfaces that Coracle's parts speak: the Container Runtime Interface, whole, `coracle.node.v1`, kubelet's device
+//! plug-in API, and what a node asks of drivers of volumes.
 //!
 //! All are generated, client and server, from the files in `proto/`.
 
@@ -29,7 +29,13 @@ pub mod registration {
     tonic::include_proto!("pluginregistration");
 }
 
-/// The encoded `FileDescriptorSet` of all interfaces.
+/// kubelet's device plug-in API (KEP-3573, package `v1beta1`).
+#[allow(missing_docs, clippy::all)]
+pub mod device_plugin {
+    tonic::include_proto!("v1beta1");
+}
+
+/// The encoded `FileDescriptorSet` of all of them.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The largest message that a client or server of these services accepts, in bytes. kubelet uses the same; tonic's

@@ -12,6 +12,7 @@ pub mod controlplane;
 pub mod cri;
 pub mod csi;
 pub mod debian;
+pub mod deviceplugin;
 pub mod finished;
 pub mod fixtures;
 pub mod helm;

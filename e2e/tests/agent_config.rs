@@ -99,7 +99,8 @@ fn sighup_reads_settings_and_manifests_again() {
     let mut labelled = keeper("web");
     labelled["metadata"]["labels"] = json!({"read": "again"});
     std::fs::write(&elsewhere, labelled.to_string()).expect("it is ours");
-    let body = "fileCheckFrequency: 2h\ncontainerLogMaxSize: 4Ki\ncontainerLogMaxFiles: 3\nhealthzPort: 10249\n";
+    let body = "fileCheckFrequency: 2h\ncontainerLogMaxSize: 4Ki\ncontainerLogMaxFiles: 3\nhealthzPort: 10249\n\
+                systemReserved: {cpu: 100m}\n";
     configure(&node, body);
     agent.run().signal(Signal::HUP);
     agent.wait_for_words("the settings were read again");
@@ -113,6 +114,15 @@ fn sighup_reads_settings_and_manifests_again() {
     agent.wait_for_running("talks");
     let files = e2e::inspect::wait_for(|| Some(log_files(&node, "talks")).filter(|files| files.len() == 3));
     assert!(files.is_some(), "{:?}", log_files(&node, "talks"));
+    // What it is told of the node follows, too; the node may be looked at a moment later.
+    let left = std::thread::available_parallelism().expect("the machine has processors").get() * 1000 - 100;
+    let mut told = shell("c", &format!("[ $CPU = {left} ] || exit 1; echo that is right; exec sleep 1000"));
+    let cpu = json!({"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}});
+    told["env"] = json!([{"name": "CPU", "valueFrom": cpu}]);
+    agent.write("told.yaml", pod("told", json!({"containers": [told]})));
+    e2e::inspect::wait_until("it is told of what is left", || {
+        node.coracle(["logs", "told"]).text().contains("that is right")
+    });
     agent.stop();
 }
 

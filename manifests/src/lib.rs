@@ -37,6 +37,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use network::Network;
 pub use read::{read, read_of_cluster};
 pub use support_table::{configuration_table, support_table};
+pub use validate::is_extended_resource;
 
 /// The one label that namespaces have here: their name.
 pub const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";

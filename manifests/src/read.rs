@@ -283,4 +283,27 @@ mod tests {
         assert_eq!(of_cluster.objects.len(), 1);
         assert_eq!(errors(&read(&source())), 2);
     }
+
+    #[test]
+    fn devices_are_for_a_cluster_s_pods() {
+        let errors = |read: fn(&[Source]) -> Manifest, resources: &str| {
+            let text = format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: p}},
+                spec: {{containers: [{{name: c, image: i, resources: {resources}}}]}}}}"
+            );
+            read(&[Source { name: "p".to_owned(), text }]).count().0
+        };
+        let rows = [
+            ("{limits: {example.com/gpu: 1}}", 0),
+            ("{limits: {example.com/gpu: 2}, requests: {example.com/gpu: 2}}", 0),
+            ("{limits: {example.com/gpu: 2}, requests: {example.com/gpu: 1}}", 1),
+            ("{limits: {x.kubernetes.io/gpu: 1}}", 1),
+            ("{limits: {requests.example.com/gpu: 1}}", 1),
+            ("{limits: {example.com/a/b: 1}}", 1),
+        ];
+        for (resources, of_cluster) in rows {
+            assert_eq!(errors(read_of_cluster, resources), of_cluster, "{resources}");
+            assert!(errors(read, resources) > 0, "{resources}");
+        }
+    }
 }

@@ -60,6 +60,7 @@ pub use self::worker::FirstFailure;
 pub use self::worker::Outcome;
 use crate::channel::Cri;
 use crate::csi::Csi;
+use crate::devices::Devices;
 use crate::host::qos::PodCgroups;
 use crate::host::{HostError, teardown};
 use crate::net::sender::{Sender, Trouble};
@@ -94,6 +95,8 @@ pub struct Options {
     pub network: Option<Sender>,
     /// Who has drivers mount volumes.
     pub csi: Option<Csi>,
+    /// The devices that plug-ins bring, where they are served.
+    pub devices: Option<Devices>,
 }
 
 /// Runs pods; cheap to clone.
@@ -251,6 +254,7 @@ impl Engine {
             store.remove::<Pod>(&key.namespace, &key.name);
         }
         if problems.is_empty() {
+            self.release_devices(&key.uid);
             self.inner.given.write().unwrap_or_else(PoisonError::into_inner).remove(&key.uid);
         }
         problems
@@ -306,6 +310,17 @@ impl Engine {
     /// Who has drivers mount volumes.
     pub(crate) fn csi(&self) -> Option<&Csi> {
         self.inner.options.csi.as_ref()
+    }
+
+    pub(crate) fn devices(&self) -> Option<&Devices> {
+        self.inner.options.devices.as_ref()
+    }
+
+    /// Takes back the devices of a pod that is over.
+    fn release_devices(&self, uid: &str) {
+        if let Some(devices) = self.devices() {
+            devices.release(uid);
+        }
     }
 
     fn backoff(&self) -> Policy {

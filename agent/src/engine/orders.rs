@@ -52,6 +52,8 @@ pub struct Eviction {
 impl Eviction {
     /// A node that runs short has ended the pod.
     pub const EVICTED: &str = "Evicted";
+    /// It was active for longer than it may be.
+    pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
     /// It made room for a critical pod.
     pub const PREEMPTING: &str = "Preempting";
     /// The node goes down.

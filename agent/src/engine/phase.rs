@@ -48,16 +48,20 @@ pub(super) fn of(rules: &Planner<'_>, over: bool) -> Phase {
     let began = |name: &str| observed.instances(name).any(|seen| seen.state != State::Created);
     // A pod that was initialized once is not set back by a sidecar that restarts.
     if !spec.containers.iter().any(|container| began(&container.name)) {
-        let inits: Vec<Progress> = init_of(spec).iter().map(|init| progress(rules, init)).collect();
-        if inits.contains(&Progress::Lost) {
+        if is_lost(rules) {
             return Phase::Failed;
         }
-        if inits.contains(&Progress::Pending) {
+        if init_of(spec).iter().any(|init| progress(rules, init) == Progress::Pending) {
             return Phase::Pending;
         }
     }
     let all = spec.containers.iter().all(|container| began(&container.name));
     if all { Phase::Running } else { Phase::Pending }
+}
+
+/// Whether an init container has failed for good, so that no container will ever run.
+pub(super) fn is_lost(rules: &Planner<'_>) -> bool {
+    init_of(rules.spec).iter().any(|init| progress(rules, init) == Progress::Lost)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -359,7 +359,8 @@ impl Planner<'_> {
         };
         // What was over in time stays as it ended, whenever somebody looks again.
         let over = |it: &Container| self.observed.latest(&it.name).is_some_and(|seen| self.is_done(it, seen));
-        if is_over(self.desired) || history.fatal().is_some() || self.spec.containers.iter().all(over) {
+        let over = self.spec.containers.iter().all(over) || phase::is_lost(self);
+        if over || is_over(self.desired) || history.fatal().is_some() {
             return false;
         }
         let deadline = since + seconds(allowed).saturating_sub(history.active_before);
@@ -368,7 +369,7 @@ impl Planner<'_> {
             return false;
         }
         self.plan.actions.push(Action::Evict(Eviction {
-            reason: "DeadlineExceeded".into(),
+            reason: Eviction::DEADLINE_EXCEEDED.into(),
             message: "Pod was active on the node longer than the specified deadline".into(),
             grace: None,
         }));

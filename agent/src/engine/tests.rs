@@ -49,6 +49,7 @@ async fn bench_with(change: impl FnOnce(&mut Options)) -> Bench {
         store: None,
         network: None,
         csi: None,
+        devices: None,
     };
     change(&mut options);
     let (sender, notices) = mpsc::channel(1024);

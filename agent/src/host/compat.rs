@@ -4,7 +4,7 @@
 //! ```text
 //! DIR/pods                                        the agent's own directory of pods, mounted there too
 //! DIR/plugins, plugins_registry                   where drivers have their sockets (`crate::csi`)
-//! DIR/device-plugins                              where nobody asks anybody yet
+//! DIR/device-plugins                              where device plug-ins have theirs, beside kubelet.sock, the agent's
 //! ```
 //!
 //! The mount and the original are peers (mount_namespaces(7)): a Secret's tmpfs that is mounted in one is in the other,
@@ -29,6 +29,9 @@ const PODS: &str = "pods";
 
 /// Directories that DaemonSets expect to be there (kubelet's pkg/kubelet/config/defaults.go).
 const OF_DRIVERS: [&str; 3] = ["plugins", "plugins_registry", "device-plugins"];
+
+/// What an agent has in the directory of device plug-ins.
+const OF_DEVICES: [&str; 2] = ["kubelet.sock", "kubelet.sock.lock"];
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
@@ -71,6 +74,10 @@ pub fn remove(root: &Path, state: &Path) -> Result<Option<PathBuf>, HostError> {
     if ours {
         mount::part(&place).map_err(io_error("unmount", &place))?;
     }
+    for own in OF_DEVICES {
+        // A killed agent's.
+        let _ = fs::remove_file(device_plugins(&dir).join(own));
+    }
     for made in std::iter::once(PODS).chain(OF_DRIVERS) {
         // What holds something is somebody's, and so is all of it where something else is mounted.
         if ours || !mounted {
@@ -87,6 +94,11 @@ pub fn recorded(state: &Path) -> Result<Option<PathBuf>, HostError> {
     let path = state.join(RECORD);
     let record: Option<Record> = read_json(&path).map_err(io_error("read", &path))?;
     Ok(record.map(|it| it.dir))
+}
+
+/// Where device plug-ins have their sockets.
+pub fn device_plugins(dir: &Path) -> PathBuf {
+    dir.join("device-plugins")
 }
 
 fn make(dir: &Path) -> Result<(), HostError> {

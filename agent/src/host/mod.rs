@@ -15,6 +15,7 @@ pub mod mount;
 pub mod node;
 pub mod ownership;
 pub mod qos;
+pub mod remove;
 pub mod subpath;
 pub mod teardown;
 pub mod termination;

@@ -19,7 +19,7 @@ pub fn facts() -> Node {
         cpu_milli: i64::try_from(cpus).unwrap_or(1) * 1000,
         memory_bytes: memory_of(&meminfo).unwrap_or(0),
         hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
-        allocatable: std::collections::BTreeMap::new(),
+        ..Node::default()
     }
 }
 

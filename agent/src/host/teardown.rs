@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{HostError, PodDir, io_error, mount};
+use super::{HostError, PodDir, io_error, mount, remove};
 
 /// Unmounts and deletes a pod's directory. What is not there is fine.
 pub fn remove_pod_dirs(root: &Path, uid: &str) -> Result<(), HostError> {
@@ -41,7 +41,8 @@ fn remove_mounted(directory: &Path) -> Result<(), HostError> {
     if let Some(point) = list()?.into_iter().next() {
         return Err(HostError::Mounted { mount: point, directory: real });
     }
-    remove_tree(&real)
+    // Of what is mounted from now on nothing goes, either.
+    remove::tree(&real)
 }
 
 /// A directory as the mount table names it: a root directory behind a link would hide the mounts below it.
@@ -55,14 +56,7 @@ fn real(directory: &Path) -> Result<Option<PathBuf>, HostError> {
 
 /// Deletes a pod's log directory.
 pub fn remove_pod_logs(directory: &Path) -> Result<(), HostError> {
-    remove_tree(directory)
-}
-
-fn remove_tree(path: &Path) -> Result<(), HostError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
-        _ => Ok(()),
-    }
+    remove::tree(directory)
 }
 
 /// The uids of pod directories that belong to no pod in `live`.

@@ -29,6 +29,8 @@ pub struct Live {
     /// It shall not be any more; within this time, if not its own.
     leaving: Option<Option<Duration>>,
     ringing: Option<AbortHandle>,
+    /// The critical pod, by uid, for which it has to go.
+    pub room_for: Option<String>,
 }
 
 /// A pod that is asked to end, for whoever waits for that.
@@ -50,7 +52,8 @@ impl Drop for Live {
 impl Live {
     /// A pod that was just given a worker.
     pub fn new(pod: Arc<Pod>, handle: PodHandle) -> Self {
-        Live { pod, stopper: handle.stopper(), seen: handle.seen(), handle: Some(handle), leaving: None, ringing: None }
+        let (stopper, seen) = (handle.stopper(), handle.seen());
+        Live { pod, stopper, seen, handle: Some(handle), leaving: None, ringing: None, room_for: None }
     }
 
     /// Whether it shall not be any more.

@@ -41,6 +41,7 @@ use runtime::zygote::Zygote;
 use runtime::{Owner, Runtime, streaming};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use self::care::Care;
 use self::care::registry::OfAgent;
@@ -61,6 +62,7 @@ use crate::channel::{self, Cri};
 use crate::cli::Global;
 use crate::cri_socket::Server;
 use crate::csi::Csi;
+use crate::devices::Devices;
 use crate::engine::backoff::Policy;
 use crate::engine::config::names::PodKey;
 use crate::engine::config::{Objects, Settings};
@@ -162,6 +164,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         None if wish.global.cni_conf_dir.is_some() => Sender::without(Trouble::Plugged),
         None => Sender::new(cri_client.clone()),
     };
+    let devices = devices(&wish, &settings)?;
     let options = Options {
         settings: settings.clone(),
         pod_cgroups: Some(cgroups.clone()),
@@ -173,6 +176,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         store: Some(store.clone()),
         network: Some(sender.clone()),
         csi: Some(csi.clone()),
+        devices: devices.clone(),
     };
     let network = Network::new(sender, settings.clone(), options.owner.clone())
         .shown_on(Board::new(store.clone(), cri_client.clone()))
@@ -189,6 +193,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         foreign: wish.endpoint.is_some(),
         period: wish.housekeeping,
         csi: Some(csi.clone()),
+        devices: devices.clone(),
         ..care::Options::new(settings.clone(), Some(cgroups), operations.settings())
     };
     let care = Care::new(cri_client.clone(), store.clone(), care);
@@ -247,6 +252,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         listener: Box::new(hear(events.clone(), metrics)),
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
+    // What pods have is known by now.
+    let registering = serve_devices(devices.as_ref(), &wish)?;
     let around = kubelet::Around { access, served, config, statistics, names, settings: &settings };
     let asked = kubelet::begin(around, membership.as_ref())?;
     let following: Vec<_> = wish
@@ -285,10 +292,24 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     telling.abort();
     calming.abort();
     caring.abort();
+    registering.into_iter().for_each(|task| task.abort());
     if let Some(cri) = cri {
         held.1 = Some(cri.finish().await?);
     }
     outcome.map(|()| held)
+}
+
+/// The devices that plug-ins bring: they look for a node where a kubelet has its directory.
+fn devices(wish: &Wish, settings: &Settings) -> anyhow::Result<Option<Devices>> {
+    let Settings { root_dir, state_dir, boot_id, .. } = settings;
+    let open = || Devices::open(root_dir.clone(), state_dir.clone(), boot_id).context("read who has which devices");
+    wish.kubelet_compat_dir.as_ref().map(|_| open()).transpose()
+}
+
+/// Lets plug-ins register.
+fn serve_devices(devices: Option<&Devices>, wish: &Wish) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let Some((devices, dir)) = devices.zip(wish.kubelet_compat_dir.as_deref()) else { return Ok(None) };
+    devices.serve(&compat::device_plugins(dir)).map(Some).context("serve device plug-ins")
 }
 
 /// Says what this agent has left in other runtimes.

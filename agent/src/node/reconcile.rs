@@ -64,8 +64,6 @@ pub struct Reconciler {
     server: Option<Server>,
     /// Bound pods of which nobody has said yet whether the node takes them.
     unjudged: BTreeSet<String>,
-    /// Which pods make room for a critical one, by uid.
-    room_for: BTreeMap<String, BTreeSet<String>>,
     /// The node as the server has it.
     registered: Option<watch::Receiver<Option<Arc<Node>>>>,
     registration: Option<Arc<Node>>,
@@ -139,7 +137,6 @@ impl Reconciler {
             removing: BTreeSet::new(),
             server: None,
             unjudged: BTreeSet::new(),
-            room_for: BTreeMap::new(),
             registered: None,
             registration: None,
             objects: None,
@@ -170,6 +167,10 @@ impl Reconciler {
         known.extend(ending.iter().map(|pod| uid(pod).to_owned()));
         known.extend(self.desired.bound().all().map(|(uid, _)| uid.clone()));
         self.strays = Strays::find(&self.engine, &known).await.context("look for pods that run already")?;
+        if let Some(devices) = self.engine.devices() {
+            known.extend(self.strays.uids().into_values());
+            devices.keep(&known);
+        }
         self.strays.unusable = unusable.into_iter().map(|record| record.path).collect();
         self.engine.set_objects(self.desired.objects());
         for pod in ending {
@@ -276,7 +277,6 @@ impl Reconciler {
 
     /// Starts, changes and stops pods until they are the desired ones.
     async fn apply(&mut self) {
-        self.forget_room();
         self.allocate().await;
         self.note_leaving();
         self.end_leaving();

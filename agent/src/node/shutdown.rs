@@ -18,14 +18,14 @@ use crate::engine::plan::spec_of;
 const TERMINATED: &str = "Pod was terminated in response to imminent node shutdown.";
 
 /// What is still to be stopped.
-pub struct Shutdown<'a> {
+pub struct Shutdown {
     /// The pods.
     pub left: BTreeMap<Name, Live>,
     /// Those that were being stopped for good before: they belong to the task that removes them.
-    pub endings: &'a mut JoinSet<Name>,
+    pub endings: JoinSet<Name>,
 }
 
-impl Shutdown<'_> {
+impl Shutdown {
     /// Stops them, and waits for that. Who is not gone when the time of a step is over ends beside the next one's pods;
     /// `hurry` kills whatever is left.
     pub async fn run(mut self, steps: &[ShutdownStep], hurry: impl Future<Output = ()>) {

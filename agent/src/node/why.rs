@@ -1,11 +1,14 @@
 //! Why a pod is not what it should be: the chain of causes, each with what to do about it.
 
+mod advice;
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
+use self::advice::Advice;
 use super::desired::Name;
 use super::order::Order;
 use super::reconcile::View;
@@ -63,14 +66,15 @@ pub fn of(name: &Name, view: &View<'_>) -> Option<Why> {
     explain(name, view, DEEPEST)
 }
 
-/// Why a pod was as it was when its record was written.
-pub fn of_record(pod: &Pod) -> Why {
+/// Why a pod was as it was when its record was written; `clusters` says that it is an API server's.
+pub fn of_record(pod: &Pod, clusters: bool) -> Why {
     if shown::is_shown(pod) {
         return of_manifest(pod);
     }
+    let advice = Advice { pod, clusters };
     let status = pod.status.clone().unwrap_or_default();
-    let containers = containers(&status).filter_map(|it| of_container(pod, it, None, Monotonic::default()));
-    let causes = of_pod(&status).into_iter().chain(containers).collect();
+    let containers = containers(&status).filter_map(|it| of_container(advice, it, None, Monotonic::default()));
+    let causes = of_pod(advice, &status).into_iter().chain(containers).collect();
     Why { pod: show(pod), status: word(&status), file: super::file_of(pod), causes }
 }
 
@@ -125,10 +129,11 @@ fn explain(name: &Name, view: &View<'_>, depth: usize) -> Option<Why> {
     } else if status.container_statuses.iter().flatten().all(|it| it.container_id.is_none()) {
         causes.extend(gate(name, view, depth));
     }
-    causes.extend(of_pod(&status));
+    let advice = Advice { pod: &pod, clusters: view.desired.bound().find(name).is_some() };
+    causes.extend(of_pod(advice, &status));
     for container in containers(&status) {
         let waiting = seen.waiting.get(&container.name);
-        causes.extend(of_container(&pod, container, waiting, view.now));
+        causes.extend(of_container(advice, container, waiting, view.now));
     }
     Some(Why { pod: show(&pod), status: word(&status), file, causes })
 }
@@ -145,23 +150,23 @@ fn gate(name: &Name, view: &View<'_>, depth: usize) -> Option<Cause> {
 }
 
 /// What is the matter with the pod as a whole.
-fn of_pod(status: &PodStatus) -> Option<Cause> {
+fn of_pod(advice: Advice<'_>, status: &PodStatus) -> Option<Cause> {
     let reason = status.reason.as_deref()?;
-    let advice = match reason {
-        "Evicted" => "free what ran short, then coracle restart it",
-        "DeadlineExceeded" => "raise spec.activeDeadlineSeconds, or coracle restart it",
-        _ => "coracle restart starts it again",
-    };
     Some(Cause {
         what: format!("it was ended: {reason}"),
         error: status.message.clone(),
-        advice: Some(advice.into()),
+        advice: Some(advice.on_end(reason)),
         ..Cause::default()
     })
 }
 
 /// What is the matter with a container.
-fn of_container(pod: &Pod, status: &ContainerStatus, waiting: Option<&Waiting>, now: Monotonic) -> Option<Cause> {
+fn of_container(
+    advice: Advice<'_>,
+    status: &ContainerStatus,
+    waiting: Option<&Waiting>,
+    now: Monotonic,
+) -> Option<Cause> {
     let name = &status.name;
     let state = status.state.clone().unwrap_or_default();
     let last = status.last_state.as_ref().and_then(|last| last.terminated.as_ref());
@@ -173,7 +178,7 @@ fn of_container(pod: &Pod, status: &ContainerStatus, waiting: Option<&Waiting>, 
             since: last.and_then(|last| last.finished_at.clone()),
             error: is.message.or_else(|| last.map(ended)),
             next: until.map(|until| format!("in {}", format_duration(rounded(until - now)))),
-            advice: advice(pod, name, &reason, last),
+            advice: advice.on_wait(name, &reason, last),
             ..Cause::default()
         });
     }
@@ -182,12 +187,12 @@ fn of_container(pod: &Pod, status: &ContainerStatus, waiting: Option<&Waiting>, 
             what: format!("container {name} has ended"),
             since: end.finished_at.clone(),
             error: Some(ended(&end)),
-            advice: Some(format!("coracle logs {} -c {name}", pod.metadata.name.as_deref().unwrap_or_default())),
+            advice: Some(format!("coracle logs {} -c {name}", advice.name())),
             ..Cause::default()
         });
     }
     let running = state.running.filter(|_| !status.ready)?;
-    let advice = if status.started == Some(false) {
+    let probe = if status.started == Some(false) {
         "its startup probe has not succeeded yet"
     } else {
         "its readiness probe fails"
@@ -195,7 +200,7 @@ fn of_container(pod: &Pod, status: &ContainerStatus, waiting: Option<&Waiting>, 
     Some(Cause {
         what: format!("container {name} runs and is not ready"),
         since: running.started_at,
-        advice: Some(format!("{advice}; coracle events says how")),
+        advice: Some(format!("{probe}; coracle events says how")),
         ..Cause::default()
     })
 }
@@ -208,27 +213,6 @@ fn ended(end: &ContainerStateTerminated) -> String {
     let reason = end.reason.as_deref().unwrap_or("Error");
     let message = end.message.as_deref().map(|text| format!(": {}", text.trim_end())).unwrap_or_default();
     format!("{reason}, exit code {}{message}", end.exit_code)
-}
-
-/// What to do about a container that waits.
-fn advice(pod: &Pod, container: &str, reason: &str, last: Option<&ContainerStateTerminated>) -> Option<String> {
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let oom = last.is_some_and(|last| last.reason.as_deref() == Some("OOMKilled"));
-    let text = match reason {
-        "CrashLoopBackOff" if oom => "raise its memory limit: it was killed for want of memory".to_owned(),
-        "CrashLoopBackOff" => {
-            format!("coracle logs {name} -c {container} --previous; coracle restart {name} tries again at once")
-        }
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
-            "check the image's name, its registry and the pull secrets".to_owned()
-        }
-        "CreateContainerConfigError" => "put what is missing into a manifest; it goes on by itself then".to_owned(),
-        "CreateContainerError" | "RunContainerError" | "CreatePodSandboxError" | "FailedMount" => {
-            "correct the manifest or the node; coracle doctor says what the node lacks".to_owned()
-        }
-        _ => return None,
-    };
-    Some(text)
 }
 
 fn show(pod: &Pod) -> String {

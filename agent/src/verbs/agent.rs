@@ -127,7 +127,7 @@ pub fn main(args: Args, global: &Global, zygote: Option<std::io::Result<Zygote>>
     global.cluster_domain = global.cluster_domain.or_else(|| config.cluster_domain.clone());
     global.resolv_conf = global.resolv_conf.or_else(|| config.resolv_conf.clone());
     let mut settings = Settings::of(&global, node)?;
-    settings.node.allocatable = node::care::for_pods(&settings.node, &settings.root_dir, &config);
+    settings.node.allocatable.set(node::care::for_pods(&settings.node, &settings.root_dir, &config));
     settings.unsafe_sysctls.clone_from(&config.allowed_unsafe_sysctls);
     settings.serves_names = endpoint.is_none();
     settings.cluster_dns = cluster_dns(args.cluster_dns, &config, &global);

@@ -11,6 +11,7 @@ use super::Encoding;
 use crate::api::client::{Client, NotServed, pod};
 use crate::cli::Global;
 use crate::engine::record::PodRecord;
+use crate::node;
 use crate::node::why::{self, Cause, Why};
 use crate::printer::Printer;
 use crate::record::{find, name_of, namespace_of};
@@ -35,7 +36,7 @@ pub fn main(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let why: Why = match ask(&record, global)? {
         Some(answer) => serde_json::from_value(answer).context("read the agent's answer")?,
         // Without an agent the record says what was the case when it was written.
-        None => why::of_record(&record.pod),
+        None => why::of_record(&record.pod, record.owner == "agent" && node::file_of(&record.pod).is_none()),
     };
     let mut printer = Printer::stdout();
     match args.output {

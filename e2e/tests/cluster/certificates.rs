@@ -57,7 +57,7 @@ fn a_certificate_is_renewed_before_it_runs_out_and_used_at_once() {
     let server = ApiServer::start(&node);
     let (first, certificates) = (server.bootstrap_kubeconfig(), node.dir().join("pki"));
     // Its life began a while ago: more than nine tenths of it are over, and the next one is a long one.
-    server.certificates_live(Duration::from_secs(20));
+    server.certificates_live(Duration::from_secs(40));
     let kubeconfig = node.dir().join("kubelet.conf");
     let mut agent = join(&node, &kubeconfig, &bootstrap(&first, &certificates));
     ready(&server);

@@ -114,6 +114,41 @@ fn a_node_whose_pods_end_with_the_agent_says_so_first() {
 }
 
 #[test]
+fn a_pod_that_is_bound_while_its_node_goes_down_is_refused() {
+    let node = need!(Node::with_busybox());
+    let server = ApiServer::start(&node);
+    let kubeconfig = server.kubeconfig_of_node(NAME);
+    let mut agent = join(&node, &kubeconfig, &["--shutdown-pods"]);
+    ready(&server);
+    let of = |name: &str, script: &str| {
+        let mut pod = e2e::manifest::pod(name, json!({"containers": [e2e::manifest::shell("c", script)]}));
+        pod["metadata"]["namespace"] = json!("default");
+        pod["spec"]["nodeName"] = json!(NAME);
+        pod["spec"]["automountServiceAccountToken"] = json!(false);
+        pod["spec"]["terminationGracePeriodSeconds"] = json!(600);
+        pod
+    };
+    // It ends when the agent is asked a second time.
+    server.create(&of("stays", "trap '' TERM; while :; do sleep 0.1; done"));
+    server.wait_for("pods", "default/stays", "running", |pod| pod["status"]["phase"] == "Running");
+    agent.run().signal(rustix::process::Signal::TERM);
+    server.wait_for("nodes", NAME, "going down", |node| holds(node, "Ready") == Some(false));
+    server.create(&of("late", "exec sleep 1000"));
+    let refused = server.wait_for("pods", "default/late", "refused", |pod| pod["status"]["phase"] == "Failed");
+    assert_eq!(refused["status"]["reason"], "NodeShutdown");
+    let message = "Pod was rejected: Pod was rejected as the node is shutting down.";
+    assert_eq!(refused["status"]["message"], message);
+    agent.stop();
+    agent.restart();
+    for pod in ["stays", "late"] {
+        assert_eq!(server.get("pods", &format!("default/{pod}")).unwrap()["status"]["phase"], "Failed", "{pod}");
+        server.delete("pods", &format!("default/{pod}"));
+        server.wait_until_gone("pods", &format!("default/{pod}"));
+    }
+    agent.stop();
+}
+
+#[test]
 fn a_node_that_is_not_to_be_registered_waits_for_somebody_else_to_do_it() {
     let node = need!(Node::with_busybox());
     let server = ApiServer::start(&node);

@@ -61,8 +61,9 @@ fn a_pod_that_asks_for_what_does_not_exist_here_waits_and_says_so() {
         pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "Unsupported"
     });
     assert_eq!(waits["status"]["phase"], "Pending");
-    let why = &waits["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
-    assert!(why.as_str().unwrap().contains("--kubelet-compat-dir"), "{why}");
+    let said = waits["status"]["containerStatuses"][0]["state"]["waiting"]["message"].as_str().unwrap();
+    assert!(said.contains("--kubelet-compat-dir"), "{said}");
+    node.coracle(["why", "web"]).exits(0).says("what to do: kubectl -n default delete pod web");
     server.delete("pods", "default/web");
     server.wait_until_gone("pods", "default/web");
     agent.stop_with_nothing_left();

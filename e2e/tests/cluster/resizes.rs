@@ -157,3 +157,65 @@ fn a_critical_pod_has_others_make_room_for_it() {
     }
     agent.stop_with_nothing_left();
 }
+
+#[test]
+fn a_critical_pod_waits_for_who_makes_room_also_with_the_next_agent() {
+    let node = need!(Node::with_busybox());
+    let server = ApiServer::start(&node);
+    let kubeconfig = server.kubeconfig_of_node(&crate::name());
+    let mut agent = join(&node, &kubeconfig);
+    let all = allocatable(&server);
+    let mut near = asks("near", all * 3 / 4);
+    near["spec"]["containers"][0]["command"] = json!(["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]);
+    near["spec"]["terminationGracePeriodSeconds"] = json!(20);
+    server.create(&near);
+    running(&server, "near");
+    let mut critical = asks("critical", all / 2);
+    critical["spec"]["priority"] = json!(2_000_000_000);
+    server.create(&critical);
+    event(&server, "Preempting", "near");
+    agent.kill();
+    agent.restart();
+    let began = running(&server, "critical");
+    let gone = server.wait_for("pods", "default/near", "preempted", is("Failed"));
+    assert_eq!(gone["status"]["reason"], "Preempting");
+    let time = |pod: &Value, state: &str, when: &str| {
+        let time = &pod["status"]["containerStatuses"][0]["state"][state][when];
+        time.as_str().unwrap_or_else(|| panic!("{state}: {pod:#}")).to_owned()
+    };
+    let (ended, began) = (time(&gone, "terminated", "finishedAt"), time(&began, "running", "startedAt"));
+    assert!(ended <= began, "it began at {began}, beside who ended at {ended}");
+    for pod in ["near", "critical"] {
+        server.delete("pods", &format!("default/{pod}"));
+        server.wait_until_gone("pods", &format!("default/{pod}"));
+    }
+    agent.stop_with_nothing_left();
+}
+
+#[test]
+fn a_critical_pod_that_grows_has_others_make_room_for_it() {
+    let node = need!(Node::with_busybox());
+    let server = ApiServer::start(&node);
+    let kubeconfig = server.kubeconfig_of_node(&crate::name());
+    let mut agent = join(&node, &kubeconfig);
+    let all = allocatable(&server);
+    server.create(&asks("near", all / 2));
+    let mut critical = asks("critical", all / 4);
+    critical["spec"]["priority"] = json!(2_000_000_000);
+    server.create(&critical);
+    running(&server, "near");
+    let before = running(&server, "critical");
+    resize(&server, "critical", all * 3 / 4);
+    let gone = server.wait_for("pods", "default/near", "preempted", is("Failed"));
+    assert_eq!(gone["status"]["reason"], "Preempting");
+    let wanted = json!(format!("{}m", all * 3 / 4));
+    let done = server.wait_for("pods", "default/critical", "resized", |pod| {
+        pending(pod).is_none() && allocated(pod) == &wanted && condition(pod, "PodResizeInProgress").is_none()
+    });
+    assert_eq!(container_id(&done, "c"), container_id(&before, "c"), "it runs on");
+    for pod in ["near", "critical"] {
+        server.delete("pods", &format!("default/{pod}"));
+        server.wait_until_gone("pods", &format!("default/{pod}"));
+    }
+    agent.stop_with_nothing_left();
+}

@@ -22,6 +22,7 @@ mod selector;
 mod service;
 mod volume;
 
+pub use self::resources::is_extended as is_extended_resource;
 use crate::Object;
 use crate::diagnostic::Severity;
 use crate::path::Path;

@@ -14,6 +14,15 @@ pub(super) fn page_size(resource: &str) -> Option<Quantity> {
     resource.strip_prefix("hugepages-")?.parse().ok().filter(|size: &Quantity| size.nano() > 0)
 }
 
+/// Whether a resource is one that device plug-ins, or who manages a cluster, may bring (`IsExtendedResourceName` in
+/// Kubernetes' pkg/apis/core/v1/helper): of a domain that is not Kubernetes' own, and short enough to have a quota.
+pub fn is_extended(name: &str) -> bool {
+    name.contains('/')
+        && !name.contains("kubernetes.io/")
+        && !name.starts_with("requests.")
+        && names::qualified(&format!("requests.{name}")).is_ok()
+}
+
 pub(super) fn validate(context: &mut Context<'_, '_>, path: &Path, resources: Option<&ResourceRequirements>) {
     if let Some(resources) = resources {
         amounts(context, path, resources, resource);
@@ -83,6 +92,9 @@ fn amounts(context: &mut Context<'_, '_>, path: &Path, resources: &ResourceRequi
             Some(limit) if huge && request != limit => {
                 context.error(&at, format!("huge pages are not overcommitted: request the limit, {limit}"));
             }
+            Some(limit) if is_extended(name) && request != limit => {
+                context.error(&at, format!("devices are not overcommitted: request the limit, {limit}"));
+            }
             None if huge => context.error(&at, format!("huge pages need a limit: add `{name}` to `limits`")),
             _ => {}
         }
@@ -102,6 +114,8 @@ fn resource(context: &mut Context<'_, '_>, path: &Path, name: &str) {
         "cpu" | "memory" | "ephemeral-storage" => {}
         _ if page_size(name).is_some() => {}
         _ if name.contains('/') => match names::qualified(name) {
+            // Devices are counted by whoever places pods.
+            Ok(()) if context.report.is_of_cluster() && is_extended(name) => {}
             Ok(()) => context.key_error(path, format!("the resource `{}` is not run yet", clip(name)), None),
             broken => context.check_key(path, broken),
         },

@@ -262,6 +262,7 @@ fn desired(core: &Core, locked: &Locked) -> Result<Desired> {
     let sets = wanted::all(core)?;
     let addresses = Addresses::read(core, &sets, &Scope::All)?;
     Ok(Desired {
+        links: core.network.group,
         non_masquerade: locked.shared.non_masquerade.clone(),
         reach_node: reach_node(&sets),
         pods: here.filter_map(|it| it.attachment.as_ref()).map(|it| rules(&networks, it)).collect(),

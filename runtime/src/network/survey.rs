@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType, RouteVia,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -81,15 +81,16 @@ pub fn survey(rtnl: &mut Rtnl) -> io::Result<Survey> {
         let RouteNetlinkMessage::NewRoute(message) = message else { continue };
         let Some(route) = Route::of(&message) else { continue };
         // The kernel's own routes to our gateways go with the link, which a pod that has just ended leaves for a moment.
-        let on_a_pods_link = route.output.is_some_and(|index| is_ours(&name(index)));
-        if let (0, Some(output)) = (route.range.prefix_len(), route.output) {
+        let outputs = || route.hops.iter().filter_map(|(output, _)| *output);
+        let on_a_pods_link = outputs().any(|index| is_ours(&name(index)));
+        if let (0, Some(output)) = (route.range.prefix_len(), outputs().next()) {
             // IPv4 first, then the smallest metric.
             let rank = (route.range.addr().is_ipv6(), route.metric, output);
             way_out = Some(way_out.map_or(rank, |it| it.min(rank)));
         } else if route.ours && route.unreachable {
             survey.claims.push(Claim { range: route.range, group: route.metric });
         } else if !route.ours && !on_a_pods_link && route.range.prefix_len() > 0 {
-            let taken = if route.gateway.is_some() { &mut survey.routed } else { &mut survey.taken };
+            let taken = if route.is_routed() { &mut survey.routed } else { &mut survey.taken };
             taken.push(Taken { range: route.range, by: route.words(&name) });
         }
     }
@@ -111,6 +112,31 @@ pub fn survey(rtnl: &mut Rtnl) -> io::Result<Survey> {
     }
     survey.taken.extend(name_servers());
     Ok(survey)
+}
+
+/// The host's own addresses: what it takes for itself.
+pub fn local(rtnl: &mut Rtnl) -> io::Result<Vec<IpNet>> {
+    let routes = rtnl.list(RouteNetlinkMessage::GetRoute(RouteMessage::default()))?.into_iter();
+    let of = |message| match message {
+        RouteNetlinkMessage::NewRoute(it) if it.header.kind == RouteType::Local => range_of(&it),
+        _ => None,
+    };
+    Ok(routes.filter_map(of).collect())
+}
+
+/// Where a route leads to; of other families than those of IP `None`.
+fn range_of(message: &RouteMessage) -> Option<IpNet> {
+    let mut destination: IpAddr = match message.header.address_family {
+        AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    for attribute in &message.attributes {
+        if let RouteAttribute::Destination(it) = attribute {
+            destination = plain(it)?;
+        }
+    }
+    Some(IpNet::new(destination, message.header.destination_prefix_length).ok()?.trunc())
 }
 
 /// Whether an interface is a pod's, or a bridge of ours.
@@ -161,8 +187,8 @@ pub fn links(rtnl: &mut Rtnl) -> io::Result<BTreeMap<u32, HostLink>> {
 
 struct Route {
     range: IpNet,
-    output: Option<u32>,
-    gateway: Option<IpAddr>,
+    /// The next hops: by which interface, by which router.
+    hops: Vec<(Option<u32>, Option<IpAddr>)>,
     metric: u32,
     ours: bool,
     unreachable: bool,
@@ -172,34 +198,32 @@ impl Route {
     /// `None` for a route that says nothing of who uses which addresses.
     fn of(message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
-        let unspecified: IpAddr = match header.address_family {
-            AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            AddressFamily::Inet6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
-            _ => return None,
-        };
-        let (mut destination, mut table) = (unspecified, u32::from(header.table));
+        let mut table = u32::from(header.table);
         let mut route = Self {
-            range: IpNet::new(unspecified, 0).ok()?,
-            output: None,
-            gateway: None,
+            range: range_of(message)?,
+            hops: Vec::new(),
             metric: 0,
             ours: header.protocol == RouteProtocol::from(PROTOCOL),
             unreachable: header.kind == RouteType::Unreachable,
         };
+        let mut only = (None, gateway(&message.attributes));
         for attribute in &message.attributes {
             match attribute {
-                RouteAttribute::Destination(it) => destination = plain(it)?,
-                RouteAttribute::Gateway(it) => route.gateway = plain(it),
-                RouteAttribute::Oif(index) => route.output = Some(*index),
+                RouteAttribute::Oif(index) => only.0 = Some(*index),
+                RouteAttribute::MultiPath(hops) => {
+                    route.hops.extend(hops.iter().map(|it| (Some(it.interface_index), gateway(&it.attributes))));
+                }
                 RouteAttribute::Priority(metric) => route.metric = *metric,
                 RouteAttribute::Table(id) => table = *id,
                 _ => {}
             }
         }
-        route.range = IpNet::new(destination, header.destination_prefix_length).ok()?.trunc();
+        if route.hops.is_empty() {
+            route.hops.push(only);
+        }
         let main = table == u32::from(RouteHeader::RT_TABLE_MAIN);
         // Link-local and multicast routes are on every interface and nobody's.
-        let common = match destination {
+        let common = match route.range.addr() {
             IpAddr::V6(it) => it.is_unicast_link_local() || it.is_multicast(),
             IpAddr::V4(it) => it.is_multicast(),
         };
@@ -207,16 +231,30 @@ impl Route {
         (table != RT_TABLE_LOCAL && !common && !default_elsewhere).then_some(route)
     }
 
+    /// Whether all that goes there goes to routers.
+    fn is_routed(&self) -> bool {
+        self.hops.iter().all(|(_, gateway)| gateway.is_some())
+    }
+
     fn words(&self, name: &impl Fn(u32) -> String) -> String {
         let mut words = format!("the route {}", self.range);
-        if let Some(gateway) = self.gateway {
-            words.push_str(&format!(" via {gateway}"));
-        }
-        if let Some(output) = self.output {
-            words.push_str(&format!(" on {}", name(output)));
+        for (index, (output, gateway)) in self.hops.iter().enumerate() {
+            words.push_str(if index > 0 { " and" } else { "" });
+            words.extend(gateway.map(|it| format!(" via {it}")));
+            words.extend(output.map(|it| format!(" on {}", name(it))));
         }
         words
     }
+}
+
+/// The router of a next hop, which may be of the other family (RFC 5549).
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|it| match it {
+        RouteAttribute::Gateway(it) => plain(it),
+        RouteAttribute::Via(RouteVia::Inet(it)) => Some((*it).into()),
+        RouteAttribute::Via(RouteVia::Inet6(it)) => Some((*it).into()),
+        _ => None,
+    })
 }
 
 fn plain(address: &RouteAddress) -> Option<IpAddr> {
@@ -244,71 +282,4 @@ fn name_servers() -> Vec<Taken> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    /// In a network namespace of its own, on a thread that ends with it.
-    fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: network namespaces need root");
-            return None;
-        }
-        let work = || {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            work()
-        };
-        std::thread::scope(|scope| Some(scope.spawn(work).join().unwrap()))
-    }
-
-    #[test]
-    fn what_the_host_has_is_seen_and_what_is_ours_is_told_apart() {
-        use super::super::rtnl::{Mode, Request};
-        let route = |range: &str, protocol: u8, metric: u32| {
-            let range: IpNet = range.parse().unwrap();
-            let mut message = RouteMessage::default();
-            message.header.address_family =
-                if range.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-            message.header.destination_prefix_length = range.prefix_len();
-            message.header.table = RouteHeader::RT_TABLE_MAIN;
-            message.header.protocol = RouteProtocol::from(protocol);
-            message.header.kind = RouteType::Unreachable;
-            message.attributes =
-                vec![RouteAttribute::Destination(range.addr().into()), RouteAttribute::Priority(metric)];
-            Request::new(format!("add {range}"), Mode::Create, RouteNetlinkMessage::NewRoute(message))
-        };
-        let survey = elsewhere(|| {
-            let mut rtnl = Rtnl::open().unwrap();
-            rtnl.run(vec![route("10.9.0.0/16", 4, 5), route("10.201.0.0/16", PROTOCOL, 7)]).unwrap();
-            let again = rtnl.run(vec![route("10.9.0.0/16", 4, 5)]).unwrap_err();
-            assert!(again.to_string().contains("could not add 10.9.0.0/16: File exists"), "{again}");
-            rtnl.run(vec![]).unwrap();
-            survey(&mut rtnl).unwrap()
-        });
-        let Some(survey) = survey else { return };
-        assert_eq!(survey.claims, [Claim { range: "10.201.0.0/16".parse().unwrap(), group: 7 }]);
-        let found: Vec<&str> =
-            survey.taken.iter().map(|it| it.by.as_str()).filter(|it| !it.contains("name server")).collect();
-        assert_eq!(found, ["the route 10.9.0.0/16"]);
-        assert_eq!(survey.mtu, DEFAULT_MTU);
-    }
-
-    #[test]
-    fn only_names_of_pods_links_are_ours() {
-        for name in ["cor0123456789a", "corp0123456789a", "cori0123456789a", "cor-0123456789", "corp-0123456789"] {
-            assert!(is_ours(name), "{name}");
-        }
-        assert_eq!(names("0123456789abcdef")[0], "cor0123456789a");
-        for name in [
-            "cor-012345678",
-            "corx0123456789a",
-            "cor",
-            "coreth0",
-            "cor0123456789",
-            "cor0123456789ab",
-            "eth0",
-            "corxyzxyzxyzxy",
-        ] {
-            assert!(!is_ours(name), "{name}");
-        }
-    }
-}
+mod tests;

@@ -22,6 +22,8 @@ pub const SILENCE: Duration = Duration::from_millis(400);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The group of pods' links.
+pub const LINKS: u32 = 77;
 pub const HOST: &str = "host";
 pub const OUTSIDE: &str = "outside";
 pub const PODS: [&str; 3] = ["pod1", "pod2", "pod3"];
@@ -127,7 +129,7 @@ impl Lab {
             gateways: vec![ip(GATEWAY4), ip(GATEWAY6)],
             ..NetworkRules::default()
         };
-        Desired { networks: vec![flat], pods: pods.collect(), ..Desired::default() }
+        Desired { links: LINKS, networks: vec![flat], pods: pods.collect(), ..Desired::default() }
     }
 
     /// The table as `nft` shows it; `None` when there is no such program here.
@@ -151,7 +153,7 @@ fn add_pod(pod: &str) {
          ip addr add {GATEWAY4}/32 dev {name}; ip addr add {GATEWAY6}/128 dev {name} nodad
          ip -n {pod} link set lo up
          ip -n {pod} addr add {four}/32 dev eth0; ip -n {pod} addr add {six}/128 dev eth0 nodad
-         ip -n {pod} link set eth0 up; ip link set {name} up
+         ip -n {pod} link set eth0 up; ip link set {name} up group {LINKS}
          ip route add {four}/32 dev {name}; ip route add {six}/128 dev {name}
          ip -n {pod} route add {GATEWAY4}/32 dev eth0 scope link; ip -n {pod} route add default via {GATEWAY4}
          ip -n {pod} route add {GATEWAY6}/128 dev eth0; ip -n {pod} route add default via {GATEWAY6}"

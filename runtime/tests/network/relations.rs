@@ -397,6 +397,11 @@ fn nothing_passes_the_guard_while_the_table_is_gone(lab: &Lab) {
             }
         };
         as_ever();
+        // Nor is another state directory's in its way.
+        let mut other = Guard::open("coracle-0a1b2c3d").unwrap();
+        assert!(other.hold().unwrap());
+        as_ever();
+        other.release().unwrap();
         sh("nft flush ruleset");
         assert_eq!(sh("nft list tables").trim(), "table inet coracle-guard");
         for to in both("pod2").into_iter().chain([ip(HOST4)]) {

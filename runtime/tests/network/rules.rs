@@ -4,13 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use runtime::network::nft::{Desired, NetworkRules, PodRules, Table};
+use runtime::network::nft::{Desired, Group, NetworkRules, PodRules, Table};
 use runtime::network::ports::{PortMapping, Protocol};
 
 use crate::Case;
 use crate::lab::{
-    GATEWAY4, GATEWAY6, HOST, HOST4, HOST6, Lab, OUTSIDE, OUTSIDE4, OUTSIDE6, SILENCE, Server, ask, ask_in_vain,
-    ask_udp, at, dropped, drops_more, index, ip, link_local, mapping, mapping_at, ping, sh, v4, v6, within,
+    GATEWAY4, GATEWAY6, HOST, HOST4, HOST6, LINKS, Lab, OUTSIDE, OUTSIDE4, OUTSIDE6, SILENCE, Server, ask, ask_in_vain,
+    ask_udp, at, dropped, drops_more, index, interface, ip, link_local, mapping, mapping_at, ping, sh, v4, v6, within,
 };
 
 pub const ALL: &[Case] = &[
@@ -25,6 +25,14 @@ pub const ALL: &[Case] = &[
     ("two_tables_leave_each_other_alone", two_tables_leave_each_other_alone),
     ("a_published_port_answers_everyone", a_published_port_answers_everyone),
     ("a_port_of_one_address_answers_there_alone", a_port_of_one_address_answers_there_alone),
+    (
+        "others_do_not_open_at_their_addresses_what_is_published_at_one",
+        others_do_not_open_at_their_addresses_what_is_published_at_one,
+    ),
+    (
+        "an_answer_on_its_way_finds_back_when_its_port_is_published",
+        an_answer_on_its_way_finds_back_when_its_port_is_published,
+    ),
     ("pods_leave_by_the_nodes_address", pods_leave_by_the_nodes_address),
     ("udp_follows_a_port_to_its_pod", udp_follows_a_port_to_its_pod),
 ];
@@ -166,18 +174,26 @@ fn a_connection_from_before_the_rules_ends(lab: &Lab) {
 
 fn two_tables_leave_each_other_alone(lab: &Lab) {
     let all = lab.desired(&[("pod1", mapping(8080, 80)), ("pod3", mapping(8081, 80))]);
-    let part = |ranges: [&str; 2], pods: &[PodRules]| {
+    let part = |links: u32, ranges: [&str; 2], gateways: &[&str], pods: &[PodRules]| {
         // The links here have one gateway in common, which two runtimes never have.
         let flat = NetworkRules {
             masquerade: true,
             ranges: ranges.map(|it| it.parse().unwrap()).to_vec(),
+            gateways: gateways.iter().map(|it| ip(it)).collect(),
             ..NetworkRules::default()
         };
-        Desired { networks: vec![flat], pods: pods.to_vec(), ..Desired::default() }
+        Desired { links, networks: vec![flat], pods: pods.to_vec(), ..Desired::default() }
     };
     let other = Table::open("coracle-0a1b2c3d").unwrap();
-    lab.table.replace(&part(["10.77.0.0/30", "fd77::/126"], &all.pods[..2])).unwrap();
-    other.replace(&part(["10.77.0.4/30", "fd77::4/126"], &all.pods[2..])).unwrap();
+    sh(&format!("ip link set {} group {}", interface("pod3"), LINKS + 1));
+    lab.table.replace(&part(LINKS, ["10.77.0.0/30", "fd77::/126"], &[], &all.pods[..2])).unwrap();
+    let others = |gateways| part(LINKS + 1, ["10.77.0.4/30", "fd77::4/126"], gateways, &all.pods[2..]);
+    // Names are asked for at the gateways of each.
+    other.replace(&others(&[GATEWAY4])).unwrap();
+    let _names = Server::start(HOST, at(ip(GATEWAY4), 53));
+    assert!(ask("pod3", at(ip(GATEWAY4), 53)).unwrap().starts_with("host "));
+    ask_in_vain("pod1", at(ip(GATEWAY4), 53));
+    other.replace(&others(&[])).unwrap();
     let _outside = Server::start(OUTSIDE, at(ip(OUTSIDE4), 80));
     let _pods = ["pod1", "pod3"].map(|it| Server::start(it, at(v4(it), 80)));
     let _host = Server::start(HOST, at(ip(HOST4), 22));
@@ -194,6 +210,7 @@ fn two_tables_leave_each_other_alone(lab: &Lab) {
     ask_in_vain("pod1", at(v4("pod3"), 80));
     ask_in_vain("pod3", at(v4("pod1"), 80));
     other.delete().unwrap();
+    sh(&format!("ip link set {} group {LINKS}", interface("pod3")));
 }
 
 fn a_pod_is_no_router(lab: &Lab) {
@@ -249,6 +266,54 @@ fn a_port_of_one_address_answers_there_alone(lab: &Lab) {
     assert!(ask(OUTSIDE, at(ip(HOST4), 8080)).unwrap().starts_with("pod2 "));
     assert!(ask(OUTSIDE, at(ip("192.0.2.9"), 8080)).unwrap().starts_with("pod1 "));
     sh("ip addr del 192.0.2.9/24 dev out0");
+}
+
+/// As kube-proxy leads to the pod by the port of a Service.
+fn others_do_not_open_at_their_addresses_what_is_published_at_one(lab: &Lab) {
+    if lab.list().is_none() {
+        return println!("skipped: what others open: there is no `nft` here (apt-get install nftables)");
+    }
+    let ports = [("pod1", mapping_at("192.0.2.9", 8080, 80)), ("pod1", mapping_at("2001:db8::9", 8080, 80))];
+    let mut desired = lab.desired(&ports);
+    desired.pods[0].group = Group::Alone;
+    lab.table.replace(&desired).unwrap();
+    sh(&format!(
+        "ip addr add 192.0.2.9/24 dev out0; ip addr add 2001:db8::9/64 dev out0 nodad
+         nft 'add table inet other; add chain inet other to {{ type nat hook prerouting priority -110; }}
+              add rule inet other to ip daddr {HOST4} tcp dport 8080 dnat ip to {}:80
+              add rule inet other to ip6 daddr {HOST6} tcp dport 8080 dnat ip6 to [{}]:80'",
+        v4("pod1"),
+        v6("pod1")
+    ));
+    let _servers = both("pod1").map(|it| Server::start("pod1", at(it, 80)));
+    for (published, other) in [("192.0.2.9", HOST4), ("2001:db8::9", HOST6)] {
+        assert!(ask(OUTSIDE, at(ip(published), 8080)).unwrap().starts_with("pod1 "));
+        ask_in_vain(OUTSIDE, at(ip(other), 8080));
+    }
+    sh("nft delete table inet other; ip addr del 192.0.2.9/24 dev out0; ip addr del 2001:db8::9/64 dev out0");
+}
+
+/// A pod asks outside at the number of a port that is being published here.
+fn an_answer_on_its_way_finds_back_when_its_port_is_published(lab: &Lab) {
+    lab.table.replace(&lab.desired(&[])).unwrap();
+    let socket = |place, from: &'static str, port| {
+        let socket = within(place, move || std::net::UdpSocket::bind(at(ip(from), port)).unwrap());
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        socket
+    };
+    for (to, any) in [(OUTSIDE4, "0.0.0.0"), (OUTSIDE6, "::")] {
+        let (outside, pod) = (socket(OUTSIDE, to, 5300), socket("pod1", any, 0));
+        pod.send_to(b"question", at(ip(to), 5300)).unwrap();
+        let (_, asker) = outside.recv_from(&mut [0; 100]).unwrap();
+        let port = PortMapping { protocol: Protocol::Udp, ..mapping(5300, 53) };
+        let published = PodRules { ports: vec![port], ..lab.desired(&[]).pods[1].clone() };
+        lab.table.add_pod(&published).unwrap();
+        lab.table.redirect_clients(std::slice::from_ref(&published)).unwrap();
+        outside.send_to(b"answer", asker).unwrap();
+        let mut answer = [0; 100];
+        assert_eq!(pod.recv_from(&mut answer).unwrap(), (6, at(ip(to), 5300)), "{to}");
+        lab.table.remove_pod(&published).unwrap();
+    }
 }
 
 fn pods_leave_by_the_nodes_address(lab: &Lab) {

@@ -1,10 +1,14 @@
 //! The table as a thing: made, listed, replaced, flushed, deleted.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use runtime::network::nft::{Group, PodRules, Table};
+use runtime::network::nft::{Group, LinkRules, PodRules, Table, pairs};
+use runtime::network::ports::Protocol;
+use runtime::network::wanted::Ports;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::Case;
@@ -21,6 +25,7 @@ pub const ALL: &[Case] = &[
     ("what_others_take_away_is_noticed", what_others_take_away_is_noticed),
     ("a_refreshed_table_is_the_same_table_with_other_pods", a_refreshed_table_is_the_same_table_with_other_pods),
     ("refreshing_refuses_nobody", refreshing_refuses_nobody),
+    ("what_is_the_same_is_not_touched_by_refreshing", what_is_the_same_is_not_touched_by_refreshing),
 ];
 
 fn a_table_is_made_and_deleted(lab: &Lab) {
@@ -244,22 +249,51 @@ fn a_refreshed_table_is_the_same_table_with_other_pods(lab: &Lab) {
 }
 
 fn refreshing_refuses_nobody(lab: &Lab) {
-    let desired = lab.desired(&[("pod1", mapping(8080, 80))]);
+    let mut desired = lab.desired(&[("pod1", mapping(8080, 80))]);
+    desired.non_masquerade = vec!["192.0.2.0/24".parse().unwrap()];
     lab.table.replace(&desired).unwrap();
     let _server = Server::start("pod1", at(v4("pod1"), 80));
     let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let client = start_within(OUTSIDE, move || {
-        let mut asked = 0;
-        while !stopped.load(Ordering::Relaxed) {
-            lab::ask_here(at(ip(HOST4), 8080), Duration::from_secs(60)).unwrap();
-            asked += 1;
-        }
-        asked
+    // Nobody repeats a datagram that is lost.
+    let asks: [fn() -> io::Result<String>; 2] = [
+        || lab::ask_here(at(ip(HOST4), 8080), Duration::from_secs(60)),
+        || lab::ask_udp(OUTSIDE, None, at(v4("pod1"), 80), Duration::from_secs(20)),
+    ];
+    let clients = asks.map(|ask| {
+        let stopped = Arc::clone(&stop);
+        start_within(OUTSIDE, move || {
+            let mut asked = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                ask().unwrap_or_else(|error| panic!("the question number {asked}: {error}"));
+                asked += 1;
+            }
+            asked
+        })
     });
     for _ in 0..200 {
         lab.table.refresh(&desired).unwrap();
     }
     stop.store(true, Ordering::Relaxed);
-    assert!(client.join().unwrap() > 0);
+    for client in clients {
+        assert!(client.join().unwrap() > 0);
+    }
+}
+
+fn what_is_the_same_is_not_touched_by_refreshing(lab: &Lab) {
+    let mut desired = lab.desired(&[]);
+    let ports = Ports { protocol: Protocol::Tcp, first: 80, last: 80 };
+    desired.pods[..2].iter_mut().for_each(|pod| pod.group = Group::Alone);
+    desired.relations.links = vec![LinkRules { from: vec![v4("pod1")], to: vec![v4("pod2")], ports }];
+    lab.table.replace(&desired).unwrap();
+    let _server = Server::start("pod2", at(v4("pod2"), 80));
+    ask("pod1", at(v4("pod2"), 80)).unwrap();
+    // Each element counts what it was used for, and a new one begins with nothing.
+    let links: BTreeSet<_> = desired.relations.links.iter().flat_map(pairs).collect();
+    let uses = || lab.table.uses(&links).unwrap().into_values().collect::<Vec<_>>();
+    assert_eq!(uses(), [1]);
+    lab.table.refresh(&desired).unwrap();
+    desired.pods.pop();
+    desired.non_masquerade = vec!["192.0.2.0/24".parse().unwrap()];
+    lab.table.refresh(&desired).unwrap();
+    assert_eq!(uses(), [1]);
 }

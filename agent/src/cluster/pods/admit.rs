@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 use super::refusal::Refusal;
 use crate::engine::config::resources::pod_request;
 use crate::engine::config::{node_selector, ports, quantity};
+use crate::engine::orders::Eviction;
 use crate::engine::plan::{init_of, spec_of};
 use crate::node::care::comeback::admits;
 use crate::node::care::threshold::Condition;
@@ -100,7 +101,7 @@ fn pressure(pod: &Pod, node: &Node) -> Option<Refusal> {
         return None;
     }
     let names: Vec<&str> = now.iter().map(|condition| condition.as_str()).collect();
-    refusal("Evicted", format!("The node had condition: [{}]. ", names.join(" ")))
+    refusal(Eviction::EVICTED, format!("The node had condition: [{}]. ", names.join(" ")))
 }
 
 fn os(pod: &Pod) -> Option<Refusal> {

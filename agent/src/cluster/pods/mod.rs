@@ -9,6 +9,7 @@
 
 mod admit;
 mod answer;
+mod entry;
 mod merge;
 mod mirror;
 mod patch;

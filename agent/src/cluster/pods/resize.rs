@@ -23,6 +23,9 @@ use crate::engine::resizing::PENDING;
 #[cfg(test)]
 mod tests;
 
+/// Why a pod waits for what it shall have: there is no room yet.
+pub const DEFERRED: &str = "Deferred";
+
 /// Why a pod is not given what it shall have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
@@ -57,7 +60,7 @@ pub fn pending(pod: &Pod, others: &[Arc<Pod>], node: &Node) -> Option<Pending> {
     };
     // As kubelet has it before 1.36; from then on the API server refuses such a resize.
     let infeasible = beyond("memory", quantity::value).or_else(|| beyond("cpu", quantity::milli));
-    let deferred = || Some(Pending { reason: "Deferred", message: admit(pod, others, node)?.message });
+    let deferred = || Some(Pending { reason: DEFERRED, message: admit(pod, others, node)?.message });
     infeasible.or_else(deferred)
 }
 

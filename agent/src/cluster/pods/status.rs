@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::answer::{is_gone, is_refusal};
+use super::entry::{Entry, Known};
 use super::merge::{is_terminal, last, merged};
 use super::patch;
 use super::server::{Bound, Server};
@@ -58,36 +59,6 @@ enum Failure {
     Timeout,
     #[error("its status cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
-}
-
-/// What the server has of a pod.
-#[derive(Clone, Debug, PartialEq)]
-struct Known {
-    /// The pod's uid at the server.
-    of: String,
-    /// Its version.
-    version: Option<String>,
-    status: PodStatus,
-}
-
-impl Known {
-    fn of(pod: &Pod, status: &PodStatus) -> Self {
-        let version = pod.metadata.resource_version.clone();
-        Self { of: PodKey::of(pod).uid, version, status: status.clone() }
-    }
-}
-
-/// What is to be said of one pod.
-#[derive(Default)]
-struct Entry {
-    /// Its newest status, as it is seen here.
-    local: Option<Arc<Pod>>,
-    /// What was written last: nothing is to be done while that is so.
-    written: Option<Known>,
-    /// The last refusal, so that it is said once.
-    refused: Option<String>,
-    /// The uid that is there no more, or whose DELETE was answered.
-    deleted: Option<String>,
 }
 
 /// Writes the statuses of the pods in `store` to the API server, for ever.
@@ -134,9 +105,8 @@ impl Reporter {
         let mut watch = self.catch_up();
         self.gone.mark_changed();
         loop {
-            self.begin().await;
-            let waits = !self.due.is_empty() && self.under_way.len() < AT_ONCE;
-            let pause = tokio::time::sleep_until(self.not_before);
+            let later = self.begin().await;
+            let pause = tokio::time::sleep_until(later.unwrap_or_else(Instant::now));
             tokio::select! {
                 change = watch.next() => match change {
                     Ok(change) => self.hear(change.what, change.object),
@@ -150,7 +120,7 @@ impl Reporter {
                     Err(error) => tracing::error!(%error, "the report of a pod's status broke off"),
                 },
                 _ = compare.tick() => self.compare(),
-                () = pause, if waits && self.not_before > Instant::now() => {}
+                () = pause, if later.is_some() => {}
             }
         }
     }
@@ -176,7 +146,9 @@ impl Reporter {
             return;
         }
         let uid = PodKey::of(&pod).uid;
-        self.pods.entry(uid.clone()).or_default().local = Some(pod);
+        let entry = self.pods.entry(uid.clone()).or_default();
+        entry.since.get_or_insert_with(Instant::now);
+        entry.local = Some(pod);
         self.due.insert(uid);
     }
 
@@ -203,6 +175,9 @@ impl Reporter {
             }
             there.is_some() || here || !complete || self.under_way.contains(uid)
         });
+        // Of what was gone before the server told of it, nothing was begun.
+        let gone = self.gone.borrow();
+        self.due.extend(gone.keys().filter(|uid| !self.pods.contains_key(*uid)).cloned());
     }
 
     /// Has everything written that somebody else has changed at the server.
@@ -216,15 +191,23 @@ impl Reporter {
         }
     }
 
-    /// Begins as many writes as may be under way.
-    async fn begin(&mut self) {
-        if self.not_before > Instant::now() {
-            return;
+    /// Begins as many writes as may be under way. What is left may have to wait until a moment, which is the answer.
+    async fn begin(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        if self.not_before > now {
+            return (!self.due.is_empty()).then_some(self.not_before);
         }
+        let mut later: Option<Instant> = None;
         let ready: Vec<String> = self.due.iter().filter(|uid| !self.under_way.contains(*uid)).cloned().collect();
         for uid in ready {
             if self.under_way.len() >= AT_ONCE {
-                return;
+                // The end of one of them is the moment.
+                return None;
+            }
+            let held = self.pods.get(&uid).and_then(Entry::held).filter(|until| *until > now);
+            if let Some(until) = held.filter(|_| !self.gone.borrow().contains_key(&uid)) {
+                later = Some(later.map_or(until, |later| later.min(until)));
+                continue;
             }
             self.due.remove(&uid);
             let Some(work) = self.work(&uid) else { continue };
@@ -233,6 +216,7 @@ impl Reporter {
             self.under_way.insert(uid.clone());
             self.writes.spawn(async move { Written { uid, result: work.run(client).await } });
         }
+        later
     }
 
     /// What there is to do for a pod; none when the server has it as it is, or has it not.

@@ -33,7 +33,8 @@ pub fn unsupported(pod: &Pod, drivers: bool) -> Option<Gate> {
 }
 
 fn gate(message: String) -> Gate {
-    Gate { reason: REASON.to_owned(), message: format!("this node cannot run it: {message}") }
+    let remedy = "delete it, and have it placed on another node, or made without that";
+    Gate { reason: REASON.to_owned(), message: format!("this node cannot run it: {message}; {remedy}") }
 }
 
 #[cfg(test)]

@@ -240,8 +240,8 @@ pub fn resource_value(
         "requests" if known => request(container, resource).or_else(|| limit(container, resource)),
         _ => return Err(unknown()),
     };
-    let whole_node = || match (kind, resource, node.allocatable.get(resource)) {
-        ("limits", "cpu" | "memory" | "ephemeral-storage", Some(amount)) => *amount,
+    let whole_node = || match (kind, resource, node.allocatable.of(resource)) {
+        ("limits", "cpu" | "memory" | "ephemeral-storage", Some(amount)) => amount,
         ("limits", "cpu", None) => node.cpu_milli,
         ("limits", "memory", None) => node.memory_bytes.saturating_mul(1000),
         _ => 0,

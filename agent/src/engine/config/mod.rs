@@ -1,5 +1,6 @@
 //! From a pod to the CRI's configurations: pure, so every rule is a table test.
 
+mod allocatable;
 pub mod container;
 pub mod env;
 pub mod env_file;
@@ -24,6 +25,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 
+pub use allocatable::Allocatable;
 pub use logs::LogLimits;
 pub use objects::Objects;
 
@@ -34,7 +36,7 @@ use crate::cli::Global;
 use crate::net::services::ledger;
 
 /// What configurations need to know about the node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Node {
     /// Its name: `spec.nodeName` of a pod that has none.
     pub name: String,
@@ -46,8 +48,8 @@ pub struct Node {
     pub memory_bytes: i64,
     /// Its huge pages, smallest first.
     pub hugepages: Vec<Hugepages>,
-    /// What its pods can count on, of each resource, in thousandths; nothing where nobody worked that out.
-    pub allocatable: BTreeMap<String, i64>,
+    /// What its pods can count on.
+    pub allocatable: Allocatable,
 }
 
 /// The huge pages of one size.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use runtime::cgroup;
 
-use super::quantity::{milli, value};
+use super::quantity::{Read, milli, value};
 use super::{Node, Settings};
 use crate::engine::plan::{init_of, is_sidecar};
 
@@ -96,9 +96,6 @@ pub fn request<'a>(container: &'a Container, resource: &str) -> Option<&'a Quant
 fn find<'a>(map: Option<&'a BTreeMap<String, Quantity>>, resource: &str) -> Option<&'a Quantity> {
     map?.get(resource)
 }
-
-/// How an amount is read.
-type Read = fn(&Quantity) -> Option<i64>;
 
 /// What a pod asks for of a resource: itself, or its containers together, and what its runtime class adds. What is not
 /// said is the limit.

@@ -32,7 +32,13 @@ impl Steps {
         let sandbox_config = self.sandbox_config(sandbox)?;
         security::check_non_root(&self.pod, container, &image.user)
             .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
-        let before = links::environment(&self.engine, &self.pod, &self.around).await;
+        let devices = match self.engine.devices() {
+            Some(devices) => devices.ready(&self.pod, container).await,
+            None => Ok(vec![]),
+        };
+        let devices = devices.map_err(|error| Problem::new("CreateContainerConfigError", error))?;
+        let mut before = links::environment(&self.engine, &self.pod, &self.around).await;
+        devices.iter().for_each(|it| it.surround(&mut before));
         let environment = self
             .environment(container, sandbox, before)
             .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
@@ -50,6 +56,7 @@ impl Steps {
         let mut config = config::container::config(&self.pod, container, instance, settings)
             .map_err(|error| Problem::new("CreateContainerConfigError", error))?;
         config.annotations.extend(self.annotations(container));
+        devices.iter().for_each(|it| it.apply(&mut config));
         aim(&mut config, target);
         let _permit = self.engine.creation().await;
         let (id, ran) = self.create_and_start(config, sandbox, sandbox_config).await?;

@@ -111,9 +111,14 @@ impl Worker {
             }
         };
         self.history.starting(None, &policy, self.engine.now());
-        let created = match network {
-            Ok(()) => self.steps.create_sandbox(attempt).await,
+        let devices = match network {
+            Ok(()) => self.take_devices().await,
             Err(trouble) => Err(Problem::from(trouble)),
+        };
+        let created = match devices {
+            Ok(true) => self.steps.create_sandbox(attempt).await,
+            Ok(false) => return,
+            Err(problem) => Err(problem),
         };
         match created {
             Ok(()) => self.history.started(None),

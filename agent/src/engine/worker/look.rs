@@ -152,7 +152,10 @@ impl Worker {
         }
         let mut newest = self.obeyed;
         if let Some((serial, eviction)) = orders.eviction.as_ref().filter(|(serial, _)| *serial > self.obeyed) {
-            self.note_eviction(eviction.clone());
+            // It has failed once, and why is said.
+            if self.history.eviction.is_none() {
+                self.note_eviction(eviction.clone());
+            }
             newest = newest.max(*serial);
         }
         for (container, serial) in orders.restarts.iter().filter(|(_, serial)| **serial > self.obeyed) {
@@ -165,7 +168,7 @@ impl Worker {
         self.obeyed = newest;
     }
 
-    fn note_eviction(&mut self, eviction: Eviction) {
+    pub(super) fn note_eviction(&mut self, eviction: Eviction) {
         self.pending.push(Event::Evicted { reason: eviction.reason.clone(), message: eviction.message.clone() });
         self.history.eviction = Some(eviction);
     }

@@ -5,6 +5,7 @@
 //! comes from a fresh look, never from an event's content.
 
 mod carry;
+mod devices;
 mod look;
 mod stopping;
 mod tell;
@@ -210,6 +211,8 @@ impl Worker {
             };
             if plan.finished {
                 Box::pin(self.settle_all()).await;
+                // Whoever hears of its end finds them free.
+                self.engine.release_devices(&self.key.uid);
             }
             Box::pin(self.note(&view, &plan)).await;
             if plan.finished {

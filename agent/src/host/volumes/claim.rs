@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, Volume};
 
-use super::super::{HostError, io_error, make_dir, mount, ownership};
+use super::super::{HostError, io_error, make_dir, mount, ownership, remove};
 use super::{Ready, Sources};
 use crate::engine::config::names::PodKey;
 use crate::engine::config::{ConfigError, Objects, quantity};
@@ -126,7 +126,7 @@ pub fn remove(root: &Path, namespace: &str, name: &str) -> Result<(), HostError>
     if let Some(point) = mount::below(&real).map_err(io_error("read the mounts below", &real))?.into_iter().next() {
         return Err(HostError::Mounted { mount: point, directory: real });
     }
-    fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
+    remove::tree(&path)?;
     for empty in [root.join(CLAIMS).join(namespace), root.join(CLAIMS)] {
         match fs::remove_dir(&empty) {
             Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => {

@@ -6,12 +6,13 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, PodSpec};
 
 use super::super::{HostError, io_error, make_dir, mount, ownership};
 use super::{Ready, is_mount};
-use crate::engine::config::{ConfigError, quantity, resources};
+use crate::engine::config::{ConfigError, Node, quantity, resources};
 use crate::engine::plan::init_of;
 
 pub(super) fn prepare(
     spec: &PodSpec,
     source: &EmptyDirVolumeSource,
+    node: &Node,
     path: &Path,
     group: Option<u32>,
 ) -> Result<Ready, HostError> {
@@ -23,7 +24,7 @@ pub(super) fn prepare(
     if !medium.is_empty() && !is_mount(path)? {
         match medium {
             "Memory" => {
-                mount::tmpfs(path, size(spec, source), false).map_err(io_error("mount a tmpfs on", path))?;
+                mount::tmpfs(path, size(spec, source, node), false).map_err(io_error("mount a tmpfs on", path))?;
             }
             huge if huge.starts_with("HugePages") => {
                 let bytes = page_size(spec, huge)?;
@@ -39,11 +40,13 @@ pub(super) fn prepare(
     Ok(Ready::Host { path: path.to_owned(), read_only: false })
 }
 
-/// A directory in memory is as large as it may be, and no larger than the pod's own limit.
-fn size(spec: &PodSpec, source: &EmptyDirVolumeSource) -> Option<u64> {
+/// A directory in memory is as large as it may be, and no larger than the pod's own limit, nor than what all pods can count
+/// on (KEP-1967).
+fn size(spec: &PodSpec, source: &EmptyDirVolumeSource, node: &Node) -> Option<u64> {
     let own = source.size_limit.as_ref().and_then(quantity::value);
     let pod = resources::pod_limit(spec, "memory", quantity::value);
-    [own, pod].into_iter().flatten().filter_map(|size| u64::try_from(size).ok()).filter(|size| *size > 0).min()
+    let all = node.allocatable.get("memory").map(|thousandths| thousandths / 1000);
+    [own, pod, all].into_iter().flatten().filter_map(|size| u64::try_from(size).ok()).filter(|size| *size > 0).min()
 }
 
 /// The size in `HugePages-2Mi`, or the one size that the containers ask for.

@@ -141,7 +141,7 @@ fn prepare_one(sources: &Sources<'_>, volume: &Volume, group: Option<u32>) -> Re
     }
     if let Some(source) = &volume.empty_dir {
         let path = sources.dir.volume("empty-dir", &volume.name);
-        return empty_dir::prepare(spec_of(sources.pod), source, &path, group);
+        return empty_dir::prepare(spec_of(sources.pod), source, &sources.settings.node, &path, group);
     }
     if sources.objects.origin == Origin::Cluster
         && let Some((name, read_only)) = bound::claim_of(sources.pod, volume)

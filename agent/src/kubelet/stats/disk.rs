@@ -7,6 +7,7 @@ use super::types::{FsStats, Moment};
 /// A filesystem.
 #[derive(Clone, Copy, Debug)]
 pub struct Space {
+    at: Moment,
     bytes: u64,
     free: u64,
     available: u64,
@@ -19,6 +20,7 @@ pub fn space(path: &Path) -> Option<Space> {
     let stat = rustix::fs::statvfs(path).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Some(Space {
+        at: Moment::now(),
         bytes: bytes(stat.f_blocks),
         free: bytes(stat.f_bfree),
         available: bytes(stat.f_bavail),
@@ -38,7 +40,7 @@ impl Space {
 /// What something takes of a filesystem.
 pub fn used(space: Option<&Space>, bytes: Option<u64>, inodes: Option<u64>) -> FsStats {
     FsStats {
-        time: Moment::now(),
+        time: space.map_or_else(Moment::now, |it| it.at),
         available_bytes: space.map(|it| it.available),
         capacity_bytes: space.map(|it| it.bytes),
         used_bytes: bytes,

@@ -1,18 +1,20 @@
 //! What the node and its pods use, as kubelet tells it. What the container runtime says of containers and pods is the one
 //! source of that; the node's own figures are the kernel's.
 
+mod asked;
 mod disk;
 mod node;
 mod pod;
 mod types;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::Pod;
 use tonic::Status;
 
+use self::asked::Asked;
 use self::disk::Space;
 use self::node::Sample;
 pub use self::types::{ContainerStats, FsStats, Moment, NodeStats, PodStats, Summary, VolumeStats};
@@ -42,6 +44,8 @@ struct Inner {
     nodefs: PathBuf,
     began: Moment,
     sample: Mutex<Option<Sample>>,
+    /// What pods' claims have said of themselves.
+    asked: Arc<Asked>,
 }
 
 /// What the runtime and the store say of pods, to be put together.
@@ -63,8 +67,9 @@ struct Seen {
 impl Statistics {
     /// Of what is `ours`, on a node whose pods are run by `engine` and shown in `store`.
     pub fn new(ours: Ours, store: Store, meter: Meter, names: Names, engine: Engine) -> Self {
-        let (began, sample, nodefs) = (Moment::now(), Mutex::default(), engine.settings().root_dir.clone());
-        Self { inner: Arc::new(Inner { ours, store, meter, names, engine, nodefs, began, sample }) }
+        let (began, nodefs) = (Moment::now(), engine.settings().root_dir.clone());
+        let (sample, asked) = (Mutex::default(), Arc::default());
+        Self { inner: Arc::new(Inner { ours, store, meter, names, engine, nodefs, began, sample, asked }) }
     }
 
     /// Everything, or what is cheap to tell.
@@ -122,22 +127,26 @@ impl Inner {
     }
 
     fn claims(&self) -> HashMap<String, Vec<VolumeStats>> {
-        let of = |(uid, pod): (String, Arc<Pod>)| {
+        let over = |pod: &Pod| crate::cluster::pods::is_terminal(pod);
+        let pods = self.pods().into_iter().filter(|(_, pod)| !over(pod));
+        let found: Vec<_> =
+            pods.map(|(uid, pod)| (claim_directories(&pod, &self.engine.objects_of(&uid)), uid, pod)).collect();
+        let paths: BTreeSet<PathBuf> = found.iter().flat_map(|it| &it.0).map(|(_, _, path)| path.clone()).collect();
+        let spaces = self.asked.look(&paths);
+        let of = |(directories, uid, pod): (Vec<_>, String, Arc<Pod>)| {
             let namespace = pod.metadata.namespace.clone().unwrap_or_default();
             let volume = |(name, claim, directory): (String, String, PathBuf)| {
-                let fs = disk::space(&directory)?.of_all();
+                let fs = spaces.get(&directory)?.of_all();
                 Some(VolumeStats {
                     fs,
                     name,
                     pvc_ref: Some(PvcReference { name: claim, namespace: namespace.clone() }),
                 })
             };
-            let directories = claim_directories(&pod, &self.engine.objects_of(&uid));
             let volumes: Vec<_> = directories.into_iter().filter_map(volume).collect();
             (!volumes.is_empty()).then_some((uid, volumes))
         };
-        let over = |pod: &Pod| crate::cluster::pods::is_terminal(pod);
-        self.pods().into_iter().filter(|(_, pod)| !over(pod)).filter_map(of).collect()
+        found.into_iter().filter_map(of).collect()
     }
 
     /// What images take, and the filesystem that they are on. A runtime that does not say it has none.

@@ -14,7 +14,7 @@ use crate::engine::config::quantity::milli;
 use crate::host::qos::Bounds;
 
 /// What the node has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Capacity {
     /// Processors, memory, huge pages.
     pub node: Node,
@@ -78,8 +78,12 @@ impl Capacity {
 pub fn for_pods(node: &Node, root_dir: &Path, config: &Config) -> BTreeMap<String, i64> {
     // The directory is made later; it will be on the filesystem of the nearest one that is there.
     let storage = root_dir.ancestors().find_map(|dir| filesystem(dir).ok()).map_or(0, |space| space.bytes.capacity);
-    let all = Capacity { node: node.clone(), storage, pids: 0 }.allocatable(config);
-    all.into_iter().filter_map(|(name, amount)| Some((name, milli(&amount)?))).collect()
+    thousandths(&Capacity { node: node.clone(), storage, pids: 0 }.allocatable(config))
+}
+
+/// A list of amounts in thousandths.
+pub fn thousandths(list: &BTreeMap<String, Quantity>) -> BTreeMap<String, i64> {
+    list.iter().filter_map(|(name, amount)| Some((name.clone(), milli(amount)?))).collect()
 }
 
 fn list(milli: u64, memory: String, storage: String, pods: u64) -> BTreeMap<String, Quantity> {

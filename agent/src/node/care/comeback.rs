@@ -24,9 +24,6 @@ const FIRST: Duration = Duration::from_secs(10);
 /// The longest wait, and how long a pod has to live for its next wait to be the first again.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Kubernetes' word for a pod that the node ended.
-pub const REASON: &str = Eviction::EVICTED;
-
 /// The pods that were evicted, by namespace and name: a pod that comes back has another uid.
 #[derive(Clone, Debug, Default)]
 pub struct Comeback {
@@ -85,7 +82,7 @@ impl Wait {
 /// Whether the node has ended this pod.
 pub fn was_evicted(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
-    status.is_some_and(|it| it.phase.as_deref() == Some("Failed") && it.reason.as_deref() == Some(REASON))
+    status.is_some_and(|it| it.phase.as_deref() == Some("Failed") && it.reason.as_deref() == Some(Eviction::EVICTED))
 }
 
 /// What is to run once has had its turn.

@@ -36,6 +36,7 @@ pub use self::threshold::Condition;
 use self::usage::Meter;
 use crate::channel::Cri;
 use crate::csi::Csi;
+use crate::devices::Devices;
 use crate::engine::config::{Cgroups, Settings};
 use crate::engine::notice::{Event, Notice, Pull};
 use crate::engine::time::Clock;
@@ -107,6 +108,8 @@ pub struct Options {
     pub period: Duration,
     /// Who has drivers unmount volumes.
     pub csi: Option<Csi>,
+    /// The devices that plug-ins bring.
+    pub devices: Option<Devices>,
 }
 
 impl Options {
@@ -121,6 +124,7 @@ impl Options {
             proc_root: "/proc".into(),
             period: PERIOD,
             csi: None,
+            devices: None,
         }
     }
 }

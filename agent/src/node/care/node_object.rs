@@ -8,12 +8,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerImage, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use manifests::kubelet::Config;
 
 use super::allocatable::Capacity;
 use super::system::Abilities;
 use super::threshold::Condition;
+use crate::devices::Count;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,8 @@ pub struct Facts<'a> {
     pub unready: Option<String>,
     /// The images that are here.
     pub images: &'a [cri::Image],
+    /// The devices that plug-ins bring, by resource.
+    pub devices: BTreeMap<String, Count>,
 }
 
 /// The object as it is now. What has not changed since `before` keeps its times.
@@ -96,8 +100,8 @@ fn status(facts: &Facts<'_>) -> NodeStatus {
     addresses.push(address("Hostname", &node.name));
     NodeStatus {
         addresses: Some(addresses),
-        capacity: Some(facts.capacity.quantities(facts.config)),
-        allocatable: Some(facts.capacity.allocatable(facts.config)),
+        capacity: Some(with(facts.capacity.quantities(facts.config), facts, |count| count.capacity)),
+        allocatable: Some(with(facts.capacity.allocatable(facts.config), facts, |count| count.allocatable)),
         conditions: Some(conditions(facts)),
         node_info: Some(facts.system.clone()),
         images: Some(images(facts.images, facts.config.node_status_max_images)),
@@ -105,6 +109,16 @@ fn status(facts: &Facts<'_>) -> NodeStatus {
         features: facts.abilities.features.clone(),
         ..NodeStatus::default()
     }
+}
+
+/// With the devices that plug-ins bring.
+fn with(
+    mut list: BTreeMap<String, Quantity>,
+    facts: &Facts<'_>,
+    of: impl Fn(&Count) -> usize,
+) -> BTreeMap<String, Quantity> {
+    list.extend(facts.devices.iter().map(|(name, count)| (name.clone(), Quantity(of(count).to_string()))));
+    list
 }
 
 /// In kubelet's order and words.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
-use super::comeback::REASON;
 use super::{PodState, Pods, Told};
 use crate::engine::config::names::PodKey;
+use crate::engine::orders::Eviction;
 use crate::engine::{PodHandle, Seen, Stopper};
 use crate::node::control::Control;
 
@@ -72,7 +72,7 @@ impl Pods for OfAgent {
 
     async fn evict(&self, uid: &str, message: &str, grace: Duration) {
         if let Some(entry) = self.registry.find(uid) {
-            entry.stopper.evict(REASON, message, Some(grace));
+            entry.stopper.evict(Eviction::EVICTED, message, Some(grace));
         }
     }
 

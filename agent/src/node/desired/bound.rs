@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
 use super::{Name, Pods};
+use crate::cluster::pods::is_terminal;
 use crate::cluster::pods::resize::{self, Pending};
 use crate::engine::Gate;
 use crate::engine::config::names::PodKey;
@@ -50,6 +51,8 @@ pub struct BoundPod {
     pub role: Role,
     /// What keeps it from beginning for good: something that it needs does not exist here.
     pub unsupported: Option<Gate>,
+    /// The critical pod, by uid, for which it has to go.
+    pub room_for: Option<String>,
 }
 
 /// The pods that an API server has bound to this node, by uid.
@@ -72,6 +75,16 @@ pub struct BoundChanges {
 }
 
 impl BoundPod {
+    /// One that has all that is wanted for it.
+    pub fn new(pod: Arc<Pod>, role: Role) -> Self {
+        BoundPod { pod, wants: None, role, unsupported: None, room_for: None }
+    }
+
+    /// Whether it runs, or is to begin.
+    fn is_active(&self) -> bool {
+        matches!(self.role, Role::Runs | Role::Leaves) && !is_terminal(&self.pod)
+    }
+
     /// Takes in what the server says of a pod that runs: all but other resources than it was given. True when it is not
     /// as it was.
     fn take(&mut self, pod: &Arc<Pod>) -> bool {
@@ -112,7 +125,7 @@ impl BoundPods {
         for (uid, pod) in server {
             match self.pods.get_mut(uid) {
                 None => {
-                    let bound = BoundPod { pod: pod.clone(), wants: None, role: Role::Runs, unsupported: None };
+                    let bound = BoundPod::new(pod.clone(), Role::Runs);
                     self.pods.insert(uid.clone(), bound);
                     changes.new.push(uid.clone());
                 }
@@ -218,6 +231,18 @@ impl BoundPods {
         if let Some(bound) = self.pods.get_mut(uid) {
             bound.unsupported = unsupported;
         }
+    }
+
+    /// Says that a pod has to go, for a critical one to have its room.
+    pub fn make_room(&mut self, uid: &str, critical: &str) {
+        if let Some(bound) = self.pods.get_mut(uid) {
+            bound.room_for = Some(critical.to_owned());
+        }
+    }
+
+    /// The critical pod, by uid, for which a pod has to go that is not known to be over.
+    pub fn room_for(&self, uid: &str) -> Option<&str> {
+        self.pods.get(uid).filter(|bound| bound.is_active())?.room_for.as_deref()
     }
 
     /// Adds those that are run to others.

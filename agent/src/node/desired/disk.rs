@@ -46,6 +46,8 @@ struct BoundRecord {
     version: u32,
     role: Role,
     pod: Pod,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    room_for: Option<String>,
 }
 
 /// One manifest as it is recorded.
@@ -166,7 +168,8 @@ impl Disk {
         let path = self.bound.join(&name);
         match desired.bound.get(uid) {
             Some(bound) => {
-                let record = BoundRecord { version: VERSION, role: bound.role, pod: Pod::clone(&bound.pod) };
+                let (pod, room_for) = (Pod::clone(&bound.pod), bound.room_for.clone());
+                let record = BoundRecord { version: VERSION, role: bound.role, pod, room_for };
                 store::write_json(&self.bound, &name, &record, Durability::Deferred)?;
             }
             None => discard(&path)?,
@@ -267,7 +270,7 @@ fn check(version: u32) -> io::Result<()> {
 fn read_bound(path: &Path) -> io::Result<BoundPod> {
     let record: BoundRecord = store::read_json(path)?.ok_or(io::ErrorKind::NotFound)?;
     check(record.version)?;
-    Ok(BoundPod { pod: Arc::new(record.pod), wants: None, role: record.role, unsupported: None })
+    Ok(BoundPod { room_for: record.room_for, ..BoundPod::new(Arc::new(record.pod), record.role) })
 }
 
 fn read_file(path: &Path) -> io::Result<(String, File)> {

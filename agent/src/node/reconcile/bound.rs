@@ -20,6 +20,9 @@ use crate::node::desired::bound::{Role, name_of};
 use crate::node::desired::{Name, Pods};
 use crate::node::live::Live;
 
+/// What is said of a pod that comes too late, in kubelet's words.
+const SHUTDOWN: &str = "Pod was rejected as the node is shutting down.";
+
 impl Reconciler {
     /// From now on runs what an API server binds to this node, too.
     pub fn follow(&mut self, server: Server, objects: Following, registered: watch::Receiver<Option<Arc<Node>>>) {
@@ -139,11 +142,13 @@ impl Reconciler {
 
     /// The pods that hold something of the node, but for one; those that are new, and not judged yet, come after it.
     pub(super) fn others(&self, than: &str) -> Vec<Arc<Pod>> {
-        let over = |live: &Live| live.is_over() || self.makes_room(uid(&live.pod));
+        let known_over = |pod: &Pod| self.desired.bound().get(uid(pod)).is_some_and(|bound| is_terminal(&bound.pod));
+        // What makes room holds nothing that others could not have.
+        let over = |live: &Live| live.is_over() || known_over(&live.pod) || live.room_for.is_some();
+        let makes_room = |uid: &str| self.desired.bound().room_for(uid).is_some();
         let mut others: BTreeMap<String, Arc<Pod>> = BTreeMap::new();
         // One that a killed agent knew to be over is that, before anybody has looked at it again.
-        let holds =
-            |pod: &&Arc<Pod>| !self.unjudged.contains(uid(pod)) && !is_terminal(pod) && !self.makes_room(uid(pod));
+        let holds = |pod: &&Arc<Pod>| !self.unjudged.contains(uid(pod)) && !is_terminal(pod) && !makes_room(uid(pod));
         for pod in self.desired.pods().values().filter(holds) {
             others.insert(uid(pod).to_owned(), pod.clone());
         }
@@ -166,7 +171,22 @@ impl Reconciler {
         let mut node = Node::clone(&here);
         node.metadata.labels.clone_from(&registered.metadata.labels);
         node.spec.clone_from(&registered.spec);
+        lend(&mut node, registered);
         Some(node)
+    }
+
+    /// Takes no pod any more: what the server binds to a node that goes down begins elsewhere.
+    pub(super) fn turn_away(&mut self) {
+        let Some(told) = self.server.as_ref().and_then(|server| server.bound().borrow().clone()) else { return };
+        let new = self.desired.merge_bound(&told).new;
+        let refusal = Refusal { reason: "NodeShutdown".into(), message: SHUTDOWN.into() };
+        for uid in &new {
+            let pod = self.desired.bound().get(uid).map(|bound| bound.pod.clone());
+            if let Some(pod) = pod.filter(|pod| pod.metadata.deletion_timestamp.is_none() && !is_terminal(pod)) {
+                self.refuse(uid, &pod, &refusal);
+                self.write_bound([uid.clone()].into());
+            }
+        }
     }
 
     fn refuse(&mut self, uid: &str, pod: &Pod, refusal: &Refusal) {
@@ -287,5 +307,35 @@ impl Reconciler {
             }
         }
         sync(written);
+    }
+}
+
+/// Gives a node, as it is seen here, the resources that others have written on it.
+fn lend(node: &mut Node, registered: &Node) {
+    let (Some(status), Some(theirs)) = (node.status.as_mut(), registered.status.as_ref()) else { return };
+    let lists = [(&mut status.capacity, &theirs.capacity), (&mut status.allocatable, &theirs.allocatable)];
+    for (mine, theirs) in lists {
+        for (name, amount) in theirs.iter().flatten().filter(|(name, _)| name.contains('/')) {
+            mine.get_or_insert_default().entry(name.clone()).or_insert_with(|| amount.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn resources_that_others_write_on_the_node_count_but_not_in_the_place_of_its_own() {
+        let node =
+            |amounts| serde_json::from_value::<Node>(json!({"metadata": {}, "status": {"allocatable": amounts}}));
+        let mut here = node(json!({"cpu": "2", "example.com/own": "0"})).unwrap();
+        let theirs = node(json!({"cpu": "4", "example.com/own": "3", "example.com/theirs": "1", "odd": "1"})).unwrap();
+        lend(&mut here, &theirs);
+        let expected = json!({"cpu": "2", "example.com/own": "0", "example.com/theirs": "1"});
+        assert_eq!(json!(here.status.unwrap().allocatable), expected);
     }
 }

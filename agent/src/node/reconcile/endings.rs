@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use manifests::kubelet::ShutdownStep;
+use tokio::sync::watch;
 use tokio::task::JoinError;
 
-use super::{RETRY, Reconciler, sync, uid};
+use super::{RETRY, Reconciler, changed, sync, uid};
 use crate::cluster::pods::Server;
 use crate::engine::Engine;
 use crate::engine::config::names::PodKey;
@@ -19,10 +20,19 @@ use crate::node::shutdown::Shutdown;
 
 impl Reconciler {
     /// Stops every pod, by their priorities within `steps` and else in the opposite of their order, and waits for that;
-    /// `hurry` makes it quick.
+    /// `hurry` makes it quick. What an API server binds to this node meanwhile is refused.
     pub async fn shut_down(&mut self, steps: &[ShutdownStep], hurry: impl Future<Output = ()>) {
-        let left = std::mem::take(&mut self.pods);
-        Shutdown { left, endings: &mut self.endings }.run(steps, hurry).await;
+        let (left, endings) = (std::mem::take(&mut self.pods), std::mem::take(&mut self.endings));
+        let mut bound = self.server.as_ref().map(Server::bound);
+        bound.iter_mut().for_each(watch::Receiver::mark_changed);
+        let ended = Shutdown { left, endings }.run(steps, hurry);
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                () = &mut ended => break,
+                () = changed(&mut bound) => self.turn_away(),
+            }
+        }
         self.network.end().await;
     }
 

@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::{Reconciler, uid};
-use crate::cluster::pods::resize::{Pending, pending};
-use crate::cluster::pods::{House, Refusal, admit, is_critical, is_terminal, make_room};
+use crate::cluster::pods::resize::{DEFERRED, Pending, pending};
+use crate::cluster::pods::{House, Refusal, admit, is_critical, make_room};
 use crate::engine::Gate;
 use crate::engine::notice::Event;
 use crate::engine::orders::Eviction;
 use crate::engine::resizing::summary;
-use crate::node::desired::bound::{Role, name_of};
+use crate::node::desired::bound::{BoundPod, Role, name_of};
 use crate::node::file_of;
+use crate::node::live::Live;
 
 /// What is said of a pod that makes room, in kubelet's words.
 const PREEMPTED: &str = "Preempted in order to admit critical pod";
@@ -27,7 +28,7 @@ impl Reconciler {
         let mut noted = BTreeSet::new();
         for (uid, wants) in wanting {
             let before = self.desired.bound().get(&uid).map(|bound| bound.pod.clone());
-            match pending(&wants, &self.others(&uid), &node) {
+            match self.pending(&uid, &wants, &node) {
                 None => self.desired.bound_mut().give(&uid),
                 Some(pending) => self.defer(&uid, &wants, &pending).await,
             }
@@ -41,6 +42,16 @@ impl Reconciler {
             // Room may appear with the end of any.
             self.pods.values_mut().for_each(|live| live.ring(&self.bell));
         }
+    }
+
+    /// Why a pod is not given what the server wants for it; whoever has to go for a critical one is asked to.
+    fn pending(&mut self, uid: &str, wants: &Arc<Pod>, node: &Node) -> Option<Pending> {
+        let pending = pending(wants, &self.others(uid), node);
+        let deferred = pending.as_ref().is_some_and(|it| it.reason == DEFERRED);
+        if pending.is_some() && !(deferred && is_critical(wants) && self.admitted(wants).is_ok()) {
+            return pending;
+        }
+        self.held_by_victims(wants).map(|gate| Pending { reason: DEFERRED, message: gate.message })
     }
 
     /// Says why a pod keeps what it has.
@@ -70,34 +81,34 @@ impl Reconciler {
             return admit(pod, &others, &node).map_or(Ok(()), Err);
         }
         let victims = make_room(pod, &others, &node)?;
-        for victim in &victims {
-            tracing::warn!(
-                pod = victim.metadata.name,
-                critical = pod.metadata.name,
-                "the pod makes room for a critical one"
-            );
-            self.preempt(victim);
+        let uids: BTreeSet<String> = victims.iter().map(|victim| uid(victim).to_owned()).collect();
+        for victim in &uids {
+            self.desired.bound_mut().make_room(victim, uid(pod));
         }
-        if !victims.is_empty() {
-            let victims = victims.iter().map(|victim| uid(victim).to_owned()).collect();
-            self.room_for.insert(uid(pod).to_owned(), victims);
+        // The next agent has them go, too, and the critical pod wait for that.
+        self.write_bound(uids);
+        for victim in &victims {
+            let (name, critical) = (victim.metadata.name.as_deref(), pod.metadata.name.as_deref());
+            tracing::warn!(pod = name, critical, "the pod makes room for a critical one");
+            self.preempt(victim, uid(pod));
         }
         Ok(())
     }
 
     /// Ends a pod that makes room; one that has not begun is asked as soon as it does.
-    fn preempt(&mut self, victim: &Pod) {
+    fn preempt(&mut self, victim: &Pod, critical: &str) {
         let live = self.pods.get_mut(&name_of(victim)).filter(|live| uid(&live.pod) == uid(victim));
         if let Some(live) = live {
+            live.room_for = Some(critical.to_owned());
             live.evict(Eviction::PREEMPTING, PREEMPTED, None);
             live.ring(&self.bell);
         }
     }
 
-    /// Has a pod that has just begun go again, if it makes room.
+    /// Has a pod that has just been given a worker go, if it makes room.
     pub(super) fn make_way(&mut self, pod: &Pod) {
-        if self.makes_room(uid(pod)) {
-            self.preempt(pod);
+        if let Some(critical) = self.desired.bound().room_for(uid(pod)).map(str::to_owned) {
+            self.preempt(pod, &critical);
         }
     }
 
@@ -119,24 +130,20 @@ impl Reconciler {
 
     /// What a critical pod waits for: that who makes room for it has ended.
     pub(super) fn held_by_victims(&self, pod: &Pod) -> Option<Gate> {
-        let victims = self.room_for.get(uid(pod))?;
-        let names = self.pods.values().filter(|live| victims.contains(uid(&live.pod)) && !live.seen().finished);
-        let names: Vec<&str> = names.filter_map(|live| live.pod.metadata.name.as_deref()).collect();
+        if !is_critical(pod) {
+            return None;
+        }
+        let critical = Some(uid(pod));
+        let goes = |live: &&Live| live.room_for.as_deref() == critical && !live.seen().finished;
+        let lives = |victim: &Pod| self.pods.get(&name_of(victim)).is_some_and(|live| uid(&live.pod) == uid(victim));
+        let bound = self.desired.bound();
+        let to_go = |(uid, it): &(&String, &BoundPod)| {
+            it.role == Role::Runs && bound.room_for(uid) == critical && !lives(&it.pod)
+        };
+        let going = self.pods.values().filter(goes).map(|live| &live.pod);
+        let pods = going.chain(bound.all().filter(to_go).map(|(_, bound)| &bound.pod));
+        let names: Vec<&str> = pods.filter_map(|pod| pod.metadata.name.as_deref()).collect();
         let message = || format!("it waits for pods that make room for it: {}", names.join(", "));
         (!names.is_empty()).then(|| Gate { reason: "ContainerCreating".into(), message: message() })
-    }
-
-    /// Whether a pod makes room, and so holds nothing of the node that others could not have.
-    pub(super) fn makes_room(&self, uid: &str) -> bool {
-        self.room_for.values().any(|victims| victims.contains(uid))
-    }
-
-    /// Forgets who made room for whom, once they are gone.
-    pub(super) fn forget_room(&mut self) {
-        let (pods, bound) = (&self.pods, self.desired.bound());
-        let to_begin =
-            |victim: &String| bound.get(victim).is_some_and(|it| it.role == Role::Runs && !is_terminal(&it.pod));
-        let there = |victim: &String| pods.values().any(|live| uid(&live.pod) == victim) || to_begin(victim);
-        self.room_for.retain(|_, victims| victims.iter().any(there));
     }
 }

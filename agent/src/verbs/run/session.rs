@@ -80,6 +80,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<u8> {
         store: None,
         network: Some(sender),
         csi: None,
+        devices: None,
     };
     let pods = Pods { pods: plan.pods, declared: plan.declared, network };
     let code = work(cri, options, pods, &plan.global, signals).await;

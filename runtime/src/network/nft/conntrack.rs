@@ -10,10 +10,12 @@ use netlink_packet_core::{DefaultNla, Emitable, Nla as _};
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple};
 use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem};
 
-use super::error::{Error, Result};
+use super::error::{During as _, Error, Result};
 use super::relations::Pair;
 use super::socket::{Change, Socket};
 use crate::network::ports::{self, PortMapping};
+use crate::network::rtnl::Rtnl;
+use crate::network::survey;
 
 // linux/netfilter/nfnetlink_conntrack.h.
 const IPCTNL_MSG_CT_GET: u8 = 1;
@@ -36,9 +38,14 @@ pub fn forget_targets(socket: &mut Socket, addresses: &[IpAddr]) -> Result<()> {
     delete(socket, UDP, addresses, |entry| entry.target.is_some_and(|it| addresses.contains(&it)))
 }
 
-/// Deletes every UDP connection to one of these ports of the host that leads to no pod.
+/// Deletes every UDP connection to one of these ports of the host that leads to no pod. What goes to the same port of others
+/// stays: an answer that is on its way would not be known for one.
 pub fn forget_unpublished(socket: &mut Socket, ports: &[u16], addresses: &[IpAddr]) -> Result<()> {
-    delete(socket, UDP, addresses, |entry| !entry.redirected && entry.port.is_some_and(|it| ports.contains(&it)))
+    let own = Rtnl::open().and_then(|mut rtnl| survey::local(&mut rtnl)).during("list the host's own addresses")?;
+    let is_own = |it: IpAddr| own.iter().any(|range| range.contains(&it));
+    delete(socket, UDP, addresses, |entry| {
+        !entry.redirected && entry.port.is_some_and(|it| ports.contains(&it)) && entry.asked.is_some_and(is_own)
+    })
 }
 
 /// Deletes the connections from some addresses to others and their ports, of whatever protocol.

@@ -12,6 +12,8 @@ use crate::network::ports::PortMapping;
 /// All that the table holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
+    /// The group of the links of the state directory's pods, and of its bridges (ip-link(8), group).
+    pub links: u32,
     /// The networks that have, or may have, pods; the default one among them.
     pub networks: Vec<NetworkRules>,
     /// Destinations, besides the ranges, that see pods by their own addresses, and reach them by those.

@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::expression::interface_key;
 use super::sets::{
     ADDRESSES, DIRECT, DISCOVERY, Element, GATEWAYS, HIDDEN, INTERFACES, NETWORKS, OPEN, PORTS, PORTS_AT, PUBLISHED,
-    RANGES, SELVES, Target, element, members,
+    PUBLISHED_AT, RANGES, SELVES, Target, element, members,
 };
 use super::{Desired, Group, PodRules, rules};
 use crate::network::ports::PortMapping;
@@ -133,22 +133,17 @@ pub fn of_pod(pod: &PodRules) -> Result<Vec<Element>> {
 
 /// A published port, where the host's address and the pod's are of one family: the way to it, and that it is one.
 fn published(port: &PortMapping, address: IpAddr) -> Option<[Element; 2]> {
-    let mut key = Vec::new();
-    let set = match port.host_ip {
+    let (ways, published, at) = match port.host_ip {
         // Nothing from ::1 can be sent elsewhere: a relay listens there.
         Some(ip) if ip.is_ipv6() && ip.is_loopback() => return None,
         Some(ip) if ip.is_ipv6() != address.is_ipv6() => return None,
-        Some(ip) if !ip.is_unspecified() => {
-            key.extend(octets(ip));
-            PORTS_AT[family(ip)]
-        }
-        _ => PORTS[family(address)],
+        Some(ip) if !ip.is_unspecified() => (PORTS_AT, PUBLISHED_AT, octets(ip)),
+        _ => (PORTS, PUBLISHED, Vec::new()),
     };
-    let asked = [protocol_key(port.protocol.number()), port_key(port.host_port)].concat();
-    key.extend(&asked);
+    let asked = [&at[..], &protocol_key(port.protocol.number()), &port_key(port.host_port)].concat();
     let target = target(address, port.container_port);
-    let led = element(PUBLISHED[family(address)], [&asked[..], &target].concat());
-    Some([element(set, key).to(Target::Value(target)), led])
+    let led = element(published[family(address)], [&asked[..], &target].concat());
+    Some([element(ways[family(address)], asked).to(Target::Value(target)), led])
 }
 
 /// Where a connection is led to.

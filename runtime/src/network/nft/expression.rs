@@ -146,6 +146,11 @@ impl Rule {
         self.load_meta(MetaKey::Iifname, 0).name(name)
     }
 
+    /// `iifgroup NUMBER`.
+    pub fn iifgroup(self, number: u32) -> Self {
+        self.load_meta(MetaKey::Iifgroup, 0).compare(Operator::Equal, &number.to_ne_bytes())
+    }
+
     /// `oifname NAME`.
     pub fn oifname(self, name: &str) -> Self {
         self.load_meta(MetaKey::Oifname, 0).name(name)

@@ -114,12 +114,13 @@ fn chains() -> Vec<Chain> {
     ];
     let judged = || vec![from().unmarked(LET_THROUGH).count().drop(), to().unmarked(LET_THROUGH).count().drop()];
     input.extend(judged());
-    input.extend(cleared.clone());
-    let forward = judged().into_iter().chain(cleared.clone()).collect();
     vec![
         base("before_input", "filter", LocalIn, FILTER - 1, cleared.clone()),
-        base("before_forward", "filter", Forward, FILTER - 1, cleared),
+        base("before_forward", "filter", Forward, FILTER - 1, cleared.clone()),
         base("input", "filter", LocalIn, FILTER + 1, input),
-        base("forward", "filter", Forward, FILTER + 1, forward),
+        base("forward", "filter", Forward, FILTER + 1, judged()),
+        // Not before the guards of other state directories have seen it.
+        base("after_input", "filter", LocalIn, FILTER + 2, cleared.clone()),
+        base("after_forward", "filter", Forward, FILTER + 2, cleared),
     ]
 }

@@ -15,6 +15,8 @@ pub enum Part {
     Protocol,
     /// `th dport`
     Port,
+    /// `ct original ip daddr`: the address that the client asked for.
+    AskedAddress,
     /// `ct original proto-dst`: the port that the client asked for.
     Asked,
     /// `numgen random mod NUMBER`: one of as many equal shares.
@@ -27,11 +29,23 @@ pub const SERVICE: [Part; 3] = [Part::Destination, Part::Protocol, Part::Port];
 pub const PAIR: [Part; 4] = [Part::Source, Part::Destination, Part::Protocol, Part::Port];
 /// The same from the other end.
 pub const RIAP: [Part; 4] = [Part::Destination, Part::Source, Part::Protocol, Part::Port];
-/// What a client asked for, and where it was led to.
+/// What a client asked for, at whichever address, and where it was led to.
 pub const LED: [Part; 4] = [Part::Protocol, Part::Asked, Part::Destination, Part::Port];
+/// The same at one address.
+pub const LED_AT: [Part; 5] = [Part::AskedAddress, Part::Protocol, Part::Asked, Part::Destination, Part::Port];
 
-/// linux/netfilter/nf_tables.h.
+// linux/netfilter/nf_tables.h.
 const NFT_CT_PROTO_DST: u32 = 12;
+const NFT_CT_DST_IP: u32 = 20;
+const NFT_CT_DST_IP6: u32 = 22;
+
+/// The key of the address that a client asked for.
+fn asked_address(family: Family) -> u32 {
+    match family {
+        Family::V4 => NFT_CT_DST_IP,
+        Family::V6 => NFT_CT_DST_IP6,
+    }
+}
 
 /// Registers that an address takes.
 fn width(family: Family) -> u32 {
@@ -52,6 +66,7 @@ impl Rule {
                 Part::Destination => (rule.load_address(family, Field::Destination, next), width(family)),
                 Part::Protocol => (rule.load_meta(MetaKey::L4Proto, next), 1),
                 Part::Port => (rule.load(TRANSPORT_HEADER, 2, 2, next), 1),
+                Part::AskedAddress => (rule.asked(asked_address(family), next), width(family)),
                 Part::Asked => (rule.asked(NFT_CT_PROTO_DST, next), 1),
                 Part::Share(shares) => (rule.share(*shares, next), 1),
             };
@@ -143,13 +158,7 @@ impl Rule {
 
     /// `ct original ip daddr != @SET`: whom the client asked for.
     pub fn asked_not_in(self, family: Family, set: &str) -> Self {
-        const NFT_CT_DST_IP: u32 = 20;
-        const NFT_CT_DST_IP6: u32 = 22;
-        let key = match family {
-            Family::V4 => NFT_CT_DST_IP,
-            Family::V6 => NFT_CT_DST_IP6,
-        };
-        self.family(family).asked(key, 0).lookup(set, true)
+        self.family(family).asked(asked_address(family), 0).lookup(set, true)
     }
 
     /// `ct original KEY`: something of a connection's first packet, as it came.

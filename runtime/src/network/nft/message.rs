@@ -58,16 +58,6 @@ pub fn flush_rules(table: &str) -> Change {
     change(format!("flush table inet {table}"), 0, NfTablesMessage::DeleteRule(RuleMessage { attributes }))
 }
 
-/// `flush set` or `flush map`.
-pub fn flush_set(table: &str, set: &str) -> Change {
-    let attributes = vec![SetElementList::Table(table.to_owned()), SetElementList::Set(set.to_owned())];
-    change(
-        format!("flush set inet {table} {set}"),
-        0,
-        NfTablesMessage::DeleteSetElement(SetElementMessage { attributes }),
-    )
-}
-
 /// `flush chain`: it has no rule then.
 pub fn flush_chain(table: &str, chain: &str) -> Change {
     let attributes = vec![RuleAttribute::Table(table.to_owned()), RuleAttribute::Chain(chain.to_owned())];
@@ -264,12 +254,44 @@ pub fn counted(message: &Raw<'_>) -> Vec<(Vec<u8>, u64)> {
 
 /// The elements of a map: each key with what it leads to.
 pub fn keys_and_data(message: &Raw<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
-    const NFTA_SET_ELEM_DATA: u16 = 2;
     let pair = |it| Some((value(it, NFTA_SET_ELEM_KEY)?, value(it, NFTA_SET_ELEM_DATA)?));
     listed(message).filter_map(pair).collect()
 }
 
+/// The elements that a message lists of a set, but for what they count.
+pub fn read_elements(set: &SetName, message: &Raw<'_>) -> Vec<Element> {
+    const NFTA_SET_ELEM_FLAGS: u16 = 3;
+    const NFTA_SET_ELEM_KEY_END: u16 = 10;
+    const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
+    let read = |it| {
+        let flags =
+            within(it, NFTA_SET_ELEM_FLAGS).and_then(|it| it.first_chunk()).map_or(0, |it| u32::from_be_bytes(*it));
+        Some(Element {
+            set: set.clone(),
+            key: value(it, NFTA_SET_ELEM_KEY)?,
+            last: value(it, NFTA_SET_ELEM_KEY_END),
+            data: goto(it).or_else(|| value(it, NFTA_SET_ELEM_DATA).map(Target::Value)),
+            end: flags & NFT_SET_ELEM_INTERVAL_END != 0,
+        })
+    };
+    listed(message).filter_map(read).collect()
+}
+
+/// The chain that an element of a verdict map leads to.
+fn goto(element: &[u8]) -> Option<Target> {
+    const NFTA_DATA_VERDICT: u16 = 2;
+    const NFTA_VERDICT_CODE: u16 = 1;
+    const NFTA_VERDICT_CHAIN: u16 = 2;
+    const NFT_GOTO: i32 = -4;
+    let verdict = within(within(element, NFTA_SET_ELEM_DATA)?, NFTA_DATA_VERDICT)?;
+    let code = within(verdict, NFTA_VERDICT_CODE)?.first_chunk()?;
+    let chain = within(verdict, NFTA_VERDICT_CHAIN)?;
+    let chain = std::str::from_utf8(chain.strip_suffix(&[0]).unwrap_or(chain)).ok()?;
+    (i32::from_be_bytes(*code) == NFT_GOTO).then(|| Target::Goto(chain.to_owned().into()))
+}
+
 const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_DATA: u16 = 2;
 
 /// The elements that a message lists.
 fn listed<'a>(message: &'a Raw<'_>) -> impl Iterator<Item = &'a [u8]> {

@@ -4,6 +4,7 @@
 //! see the table before it or after it.
 
 mod boxes;
+mod changed;
 mod conntrack;
 mod desired;
 mod elements;
@@ -95,13 +96,14 @@ impl Table {
         // Deleting what is not there would fail, so it is made first.
         let mut changes = vec![message::add_table(table), message::delete_table(table), message::add_table(table)];
         changes.extend(self.frame(desired));
-        changes.extend(self.contents(desired));
+        changes.extend(message::add_elements(table, &all_elements(desired).iter().collect::<Vec<_>>()));
+        changes.extend(self.all_rules(desired));
         self.load(&changes, desired)
     }
 
     /// Makes the pods and the rules of a table that is there what they should be. Its chains stay where they hook into
-    /// the network, so that every packet meets either the old rules or the new ones. A table that is not what it should
-    /// be is replaced.
+    /// the network, so that every packet meets either the old rules or the new ones; elements that are what they should be
+    /// are not touched. A table that is not what it should be is replaced.
     pub fn refresh(&self, desired: &Desired) -> Result<()> {
         self.try_refresh(desired).or_else(|error| {
             tracing::debug!(%error, "the table is made anew");
@@ -112,13 +114,13 @@ impl Table {
     fn try_refresh(&self, desired: &Desired) -> Result<()> {
         let table = &self.name;
         let unused = unused::find(&mut self.socket(), table, desired)?;
+        let (gone, come) = changed::find(&mut self.socket(), table, desired, all_elements(desired))?;
         let mut changes = vec![message::add_table(table), message::flush_rules(table)];
         changes.extend(self.frame(desired));
-        // Clients stay with their pods.
-        let emptied = sets::all(desired).into_iter().filter(|set| !sets::STICKY.contains(&&*set.name));
-        changes.extend(emptied.map(|set| message::flush_set(table, &set.name)));
+        changes.extend(message::delete_elements(table, &gone.iter().collect::<Vec<_>>()));
         changes.extend(unused);
-        changes.extend(self.contents(desired));
+        changes.extend(message::add_elements(table, &come.iter().collect::<Vec<_>>()));
+        changes.extend(self.all_rules(desired));
         self.load(&changes, desired)
     }
 
@@ -139,13 +141,9 @@ impl Table {
         sets.chain(chains).collect()
     }
 
-    /// The elements of the sets and the rules of the chains.
-    fn contents(&self, desired: &Desired) -> Vec<socket::Change> {
-        let table = &self.name;
-        let elements = all_elements(desired);
-        let mut changes = message::add_elements(table, &elements.iter().collect::<Vec<_>>());
-        changes.extend(rules::all(desired).into_iter().flat_map(|chain| self.rules(chain)));
-        changes
+    /// The rules of the chains.
+    fn all_rules(&self, desired: &Desired) -> impl Iterator<Item = socket::Change> {
+        rules::all(desired).into_iter().flat_map(|chain| self.rules(chain))
     }
 
     fn rules(&self, chain: Chain) -> Vec<socket::Change> {

@@ -23,13 +23,13 @@ use std::net::Ipv6Addr;
 use netlink_packet_netfilter::nftables::InetHookNumber;
 
 use super::expression::{Family, Field, Rule};
-use super::keys::{LED, PAIR, Part, RIAP, SERVICE};
+use super::keys::{LED, LED_AT, PAIR, Part, RIAP, SERVICE};
 use super::message::Base;
 use super::relations::Choice;
 use super::sets::{
     ADDRESSES, ALLOW_IN, ALLOW_OUT, DIRECT, DISCOVERY, ENDPOINTS, GATEWAYS, HIDDEN, INTERFACES, ISOLATED_IN,
-    ISOLATED_OUT, LINKS, NETWORKS, OPEN, PORTS, PORTS_AT, PUBLISHED, RANGES, SELVES, SERVICE_PORTS, SERVICES, STICKY,
-    SetName, USES, members,
+    ISOLATED_OUT, LINKS, NETWORKS, OPEN, PORTS, PORTS_AT, PUBLISHED, PUBLISHED_AT, RANGES, SELVES, SERVICE_PORTS,
+    SERVICES, STICKY, SetName, USES, members,
 };
 use super::{Desired, Group};
 use crate::network::GUARDED_PREFIX;
@@ -99,7 +99,7 @@ pub fn all(desired: &Desired) -> Vec<Chain> {
         base("publish_own", "nat", LocalOut, DNAT, publish()),
         base("refuse", "filter", PreRouting, TRANSLATED, refuse()),
         base("refuse_own", "filter", LocalOut, TRANSLATED, refuse()),
-        base("input", "filter", LocalIn, FILTER, vec![Rule::new().iifname(POD_INTERFACES).goto("to_node")]),
+        base("input", "filter", LocalIn, FILTER, input(desired.links)),
         base("forward", "filter", Forward, FILTER, forward()),
         base("leave", "nat", PostRouting, SNAT, leave()),
     ]);
@@ -223,6 +223,11 @@ fn refuse() -> Vec<Rule> {
         .to_vec()
 }
 
+/// Others have pods whose names begin the same: they are judged by tables of their own, and may ask at their own gateways.
+fn input(links: u32) -> Vec<Rule> {
+    vec![Rule::new().iifname(POD_INTERFACES).iifgroup(links).goto("to_node")]
+}
+
 /// Answers to the node's own connections, ping, and questions for names. Published ports do not come here: they lead to
 /// pods. With `open`, all that no policy forbids to pods that reach each other: in a cluster pods of the host's network, and
 /// what the node itself serves, are as good as pods.
@@ -295,8 +300,9 @@ fn to_pods(members: Option<[SetName; 2]>, direct: bool) -> Vec<Rule> {
     }
     for (family, index) in FAMILIES {
         // A service of ours is but a name for pods: it opens none, whatever port has its number.
-        let led = Rule::new().redirected().asked_not_in(family, SERVICES[index]);
-        rules.push(led.in_set(family, &LED, PUBLISHED[index]).goto("pass"));
+        let led = || Rule::new().redirected().asked_not_in(family, SERVICES[index]);
+        rules.push(led().in_set(family, &LED, PUBLISHED[index]).goto("pass"));
+        rules.push(led().in_set(family, &LED_AT, PUBLISHED_AT[index]).goto("pass"));
     }
     for (family, index) in FAMILIES {
         rules.push(Rule::new().address_in(family, Field::Source, RANGES[index]).count().drop());

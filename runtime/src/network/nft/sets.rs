@@ -34,8 +34,10 @@ pub const GATEWAYS: [&str; 2] = ["gateways4", "gateways6"];
 pub const PORTS: [&str; 2] = ["ports4", "ports6"];
 /// Published ports on one address.
 pub const PORTS_AT: [&str; 2] = ["ports_at4", "ports_at6"];
-/// What both lead to: the protocol, the port that was asked for, the pod and its port.
+/// What the first lead to: the protocol, the port that was asked for, the pod and its port.
 pub const PUBLISHED: [&str; 2] = ["published4", "published6"];
+/// What the others lead to: the same behind the address that was asked for.
+pub const PUBLISHED_AT: [&str; 2] = ["published_at4", "published_at6"];
 /// Who may reach whom besides.
 pub const LINKS: [&str; 2] = ["links4", "links6"];
 /// The same with counters.
@@ -187,6 +189,7 @@ fn of_family(index: usize, address: Type) -> Vec<Set> {
         set(PORTS[index], SetFlags::Map, &[Protocol, Port], target()),
         set(PORTS_AT[index], SetFlags::Map, &[address, Protocol, Port], target()),
         set(PUBLISHED[index], none, &[Protocol, Port, address, Port], Data::Nothing),
+        set(PUBLISHED_AT[index], none, &[address, Protocol, Port, address, Port], Data::Nothing),
         set(LINKS[index], none, &pair, Data::Nothing),
         Set { counted: true, ..set(USES[index], SetFlags::Expression, &pair, Data::Nothing) },
         set(ISOLATED_IN[index], none, &[address], Data::Nothing),

@@ -22,11 +22,18 @@ pub fn find(socket: &mut Socket, table: &str, desired: &Desired) -> Result<Vec<C
         changes.extend(unused.map(|it| message::delete_chain(table, it)));
     })?;
     let used: HashSet<_> = sets::all(desired).into_iter().map(|it| it.name).collect();
+    let unused = names_of_sets(socket, table)?.into_iter().filter(|it| !used.contains(it.as_str()));
+    changes.extend(unused.map(|it| message::delete_set(table, &it)));
+    Ok(changes)
+}
+
+/// The sets and maps that a table has.
+pub fn names_of_sets(socket: &mut Socket, table: &str) -> Result<HashSet<String>> {
+    let mut names = HashSet::new();
     socket.dump(&message::sets(table), |message| {
         let NetfilterMessageInner::NfTables(NfTablesMessage::NewSet(set)) = message else { return };
-        let name = set.attributes.iter().find_map(|it| if let SetAttribute::Name(it) = it { Some(it) } else { None });
-        let unused = name.filter(|it| !used.contains(it.as_str()));
-        changes.extend(unused.map(|it| message::delete_set(table, it)));
+        let mut attributes = set.attributes.into_iter();
+        names.extend(attributes.find_map(|it| if let SetAttribute::Name(it) = it { Some(it) } else { None }));
     })?;
-    Ok(changes)
+    Ok(names)
 }

@@ -195,10 +195,12 @@ fn variables_come_from_a_file_that_another_container_wrote() {
 fn who_has_no_limit_is_told_what_the_node_has_for_pods() {
     let pod = pod(json!({"name": "c"}));
     let container = &pod.spec.as_ref().unwrap().containers[0];
-    let mut node = Node { cpu_milli: 2000, memory_bytes: 1 << 30, ..Node::default() };
+    let node = Node { cpu_milli: 2000, memory_bytes: 1 << 30, ..Node::default() };
     let read = |node: &Node, path: &str| resource_value(node, &pod, container, path, None).unwrap();
     assert_eq!(["limits.cpu", "limits.memory"].map(|path| read(&node, path)), ["2", "1073741824"]);
-    node.allocatable = [("cpu".into(), 1500), ("memory".into(), 800_000), ("ephemeral-storage".into(), 7000)].into();
+    let same = node.clone();
+    let amounts = [("cpu", 1500), ("memory", 800_000), ("ephemeral-storage", 7000)];
+    node.allocatable.set(amounts.map(|(name, amount)| (name.to_owned(), amount)).into());
     let paths = ["limits.cpu", "limits.memory", "limits.ephemeral-storage", "requests.cpu", "limits.hugepages-2Mi"];
-    assert_eq!(paths.map(|path| read(&node, path)), ["2", "800", "7", "0", "0"]);
+    assert_eq!(paths.map(|path| read(&same, path)), ["2", "800", "7", "0", "0"], "whoever knows the node");
 }

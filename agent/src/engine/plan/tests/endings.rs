@@ -103,6 +103,19 @@ fn a_deadline_is_told_and_kept() {
         let plan = decide(&pod, &view, 100);
         assert_eq!((steps(&plan).as_str(), plan.phase, plan.finished), ("", phase, true), "it was over in time");
     }
+    let mut pod = pod_of("Never i s+ j | a");
+    pod.spec.as_mut().unwrap().active_deadline_seconds = Some(60);
+    for (seen, done) in [
+        ("S0!- i0=3", ""),
+        ("S0 i0=3", "stop-sandbox s0"),
+        ("S0 i0=0 s0=run j0=3", "stop s0 in 30"),
+        ("S0 i0=0 s0=run j0=run", "evict DeadlineExceeded; stop j0 in 30; stop s0 in 30"),
+    ] {
+        let mut view = view_of(seen);
+        view.history.active_since = Some(at(0));
+        let plan = decide(&pod, &view, 100);
+        assert_eq!((steps(&plan).as_str(), plan.phase), (done, Phase::Failed), "{seen}");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::{Carer, active, observe, uid};
 use crate::engine::config::quantity::value;
 use crate::engine::config::resources::{CRITICAL, pod_request, priority};
 use crate::engine::grace_of;
+use crate::engine::orders::Eviction;
 use crate::engine::plan::spec_of;
 
 /// How long a pod that was evicted may take until the next one is chosen.
@@ -105,7 +106,7 @@ impl Carer {
 
     async fn evict(&mut self, pod: &Pod, signal: &'static str, why: &str, grace: Duration) {
         tracing::warn!(pod = pod.metadata.name, uid = uid(pod), why, "a pod is evicted");
-        let (reason, message, signal) = ("Evicted", why.to_owned(), Some(signal));
+        let (reason, message, signal) = (Eviction::EVICTED, why.to_owned(), Some(signal));
         let about = Some(uid(pod).to_owned());
         self.pods.tell(Told { pod: about, warning: true, reason, signal, message }).await;
         self.pods.evict(uid(pod), why, grace).await;

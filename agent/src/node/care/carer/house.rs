@@ -8,6 +8,7 @@ use cri_proto::cri;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
+use super::super::allocatable::thousandths;
 use super::super::comeback::was_evicted;
 use super::super::containers::{self, Standing};
 use super::super::images::{Goal, Removed, is_used};
@@ -16,6 +17,7 @@ use super::super::signals::{Sources, filesystem};
 use super::super::system::{self, Abilities};
 use super::super::{Condition, PodState, message, node_object};
 use super::{Carer, pids_of, pods_of, uid};
+use crate::devices::Devices;
 use crate::engine::config::names::PodKey;
 use crate::engine::plan::spec_of;
 use crate::host::teardown;
@@ -44,9 +46,14 @@ impl Carer {
             pressures,
             unready,
             images: &self.images,
+            devices: self.options.devices.as_ref().map(Devices::counts).unwrap_or_default(),
         };
         let before = self.store.get::<Node>("", &capacity.node.name);
         let node = node_object::node(&facts, before.as_deref(), Timestamp::now());
+        // Pods are told what the node says of itself, after the settings were read again, too.
+        if let Some(list) = node.status.as_ref().and_then(|status| status.allocatable.as_ref()) {
+            capacity.node.allocatable.set(thousandths(list));
+        }
         self.store.put(node);
     }
 

@@ -21,6 +21,7 @@ use super::threshold::{self, Signal, amount_of};
 use super::usage::Meter;
 use super::{Care, Options, PodState, Pods};
 use crate::channel::Cri;
+use crate::devices::Devices;
 use crate::engine::time::{Clock, Monotonic};
 use crate::store::Store;
 
@@ -87,9 +88,11 @@ impl Carer {
     pub(super) async fn run(mut self) {
         let mut pause = Duration::ZERO;
         let mut stalls = Stalls::open(&self.options.proc_root);
+        let devices = self.options.devices.as_ref().map(Devices::bell).unwrap_or_default();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = devices.notified() => {}
                 () = stalls.next() => tracing::debug!("processes wait for memory: looking at once"),
                 Some(image) = self.pulled.recv() => {
                     self.collector.note_pulled(&image).await;

@@ -39,7 +39,11 @@ impl World {
     fn node(&self, before: Option<&Node>, second: i64) -> Node {
         let World { capacity, config, system, pressures, images } = self;
         let abilities = &Abilities::default();
-        node(&Facts { capacity, config, system, abilities, pressures, unready: None, images }, before, at(second))
+        node(
+            &Facts { capacity, config, system, abilities, pressures, unready: None, images, devices: BTreeMap::new() },
+            before,
+            at(second),
+        )
     }
 }
 
@@ -90,7 +94,11 @@ fn a_node_without_a_runtime_is_not_ready() {
     let World { capacity, config, system, pressures, images } = &world;
     let unready = Some("container runtime is down".to_owned());
     let abilities = &Abilities::default();
-    let node = node(&Facts { capacity, config, system, abilities, pressures, unready, images }, None, at(0));
+    let node = node(
+        &Facts { capacity, config, system, abilities, pressures, unready, images, devices: BTreeMap::new() },
+        None,
+        at(0),
+    );
     let ready = condition(&node, "Ready");
     let seen = (ready.status.as_str(), ready.reason.as_deref(), ready.message.as_deref());
     assert_eq!(seen, ("False", Some("KubeletNotReady"), Some("container runtime is down")));

@@ -2,6 +2,8 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::node::desired::Desired;
+use crate::node::desired::disk::Disk;
 
 fn pod(uid: &str, change: impl FnOnce(&mut Value)) -> Arc<Pod> {
     let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}});
@@ -30,9 +32,30 @@ fn server(pods: &[&Arc<Pod>]) -> BTreeMap<String, Arc<Pod>> {
     pods.iter().map(|pod| (PodKey::of(pod).uid, Arc::clone(pod))).collect()
 }
 
+#[test]
+fn who_makes_room_is_known_to_the_next_agent_until_it_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::open(dir.path()).unwrap();
+    let mut desired = Desired::default();
+    desired.merge_bound(&server(&[&plain("a"), &plain("b")]));
+    desired.bound_mut().make_room("a", "critical");
+    for uid in ["a", "b"] {
+        disk.write_bound(uid, &desired).unwrap();
+    }
+    let mut next = disk.load().unwrap().0;
+    let who = |desired: &Desired| ["a", "b"].map(|uid| desired.bound().room_for(uid).map(str::to_owned));
+    assert_eq!(who(&next), [Some("critical".to_owned()), None]);
+    next.merge_bound(&server(&[&deleted("a"), &plain("b")]));
+    assert_eq!(who(&next), [Some("critical".to_owned()), None], "it goes all the same");
+    let over = pod("a", |pod| pod["status"] = json!({"phase": "Failed"}));
+    let mut next = disk.load().unwrap().0;
+    next.merge_bound(&server(&[&over, &plain("b")]));
+    assert_eq!(who(&next), [None, None]);
+}
+
 /// One pod that runs, or has another role.
 fn known(role: Role) -> BoundPods {
-    BoundPods::recorded([BoundPod { pod: plain("a"), wants: None, role, unsupported: None }])
+    BoundPods::recorded([BoundPod::new(plain("a"), role)])
 }
 
 fn cpu(pod: &Pod) -> String {
@@ -135,7 +158,7 @@ fn what_a_pod_was_given_holds_for_the_next_agent_and_a_wish_may_be_taken_back() 
     pods.merge(&server(&[&resized("a", "2")]));
     pods.defer("a", &Pending { reason: "Deferred", message: "no room".into() }, Timestamp::UNIX_EPOCH);
     let record = pods.get("a").unwrap().pod.clone();
-    let mut next = BoundPods::recorded([BoundPod { pod: record, wants: None, role: Role::Runs, unsupported: None }]);
+    let mut next = BoundPods::recorded([BoundPod::new(record, Role::Runs)]);
     assert_eq!(next.merge(&server(&[&resized("a", "2")])), BoundChanges::default());
     assert_eq!((cpu(&next.get("a").unwrap().pod).as_str(), next.wanting().len()), ("1", 1));
     let back = pod("a", |pod| pod["metadata"]["generation"] = json!(3));
