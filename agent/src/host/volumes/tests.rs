@@ -251,7 +251,7 @@ fn an_empty_dir_in_memory_is_no_larger_than_the_pod_may_be() {
     assert_eq!((size(&made.path), mode(&made.path)), (64 << 20, 0o700));
     // Nor than all pods together.
     mount::unmount(&made.path).unwrap();
-    bench.settings.node.allocatable.insert("memory".into(), (32 << 20) * 1000);
+    bench.settings.node.allocatable.set([("memory".to_owned(), (32 << 20) * 1000)].into());
     let made = bench.prepare(json!({"emptyDir": {"medium": "Memory"}}), None).unwrap();
     assert_eq!(size(&made.path), 32 << 20);
 }
