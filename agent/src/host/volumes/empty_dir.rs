@@ -45,7 +45,7 @@ pub(super) fn prepare(
 fn size(spec: &PodSpec, source: &EmptyDirVolumeSource, node: &Node) -> Option<u64> {
     let own = source.size_limit.as_ref().and_then(quantity::value);
     let pod = resources::pod_limit(spec, "memory", quantity::value);
-    let all = node.allocatable.get("memory").map(|thousandths| thousandths / 1000);
+    let all = node.allocatable.of("memory").map(|thousandths| thousandths / 1000);
     [own, pod, all].into_iter().flatten().filter_map(|size| u64::try_from(size).ok()).filter(|size| *size > 0).min()
 }
 

@@ -245,14 +245,14 @@ fn mounts_carry_what_the_container_asks_for() {
 
 #[test]
 fn an_empty_dir_in_memory_is_no_larger_than_the_pod_may_be() {
-    let Some(mut bench) = bench() else { return };
+    let Some(bench) = bench() else { return };
     let size = |path: &Path| rustix::fs::statvfs(path).map(|space| space.f_blocks * space.f_frsize).unwrap();
     let made =
         bench.prepare(json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Gi", "mode": 0o700}}), None).unwrap();
     assert_eq!((size(&made.path), mode(&made.path)), (64 << 20, 0o700));
     // Nor than all pods together.
     mount::unmount(&made.path).unwrap();
-    bench.settings.node.allocatable.insert("memory".into(), (32 << 20) * 1000);
+    bench.settings.node.allocatable.set([("memory".to_owned(), (32 << 20) * 1000)].into());
     let made = bench.prepare(json!({"emptyDir": {"medium": "Memory"}}), None).unwrap();
     assert_eq!(size(&made.path), 32 << 20);
 }
