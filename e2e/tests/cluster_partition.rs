@@ -275,3 +275,23 @@ fn an_agent_that_is_killed_while_the_server_is_away_goes_on_with_what_runs() {
     world.delete("next");
     world.agent.stop_with_nothing_left();
 }
+
+#[test]
+fn a_pod_that_has_ended_is_removed_there_also_by_an_agent_that_found_it_ended_before_it_found_the_server() {
+    let node = need!(Node::with_busybox());
+    let mut world = World::start(&node);
+    world.bind("web", KEEPER);
+    world.running("web");
+    world.server.fail_always(Which::of("DELETE", "/pods/web"), Fault::Status(500, None));
+    world.server.delete_within("pods", "default/web", 1);
+    world.server.wait_for_request("its removal", |it| it.method == "DELETE" && it.path.ends_with("/pods/web"));
+    world.agent.kill();
+    world.server.stop();
+    world.server.heal();
+    world.agent.restart();
+    world.agent.wait_for_words("the API server cannot be reached");
+    world.server.come_back();
+    let gone = || world.server.get("pods", "default/web").is_none().then_some(());
+    assert!(inspect::wait_for(gone).is_some(), "it stays, and the agent said:\n{}", world.agent.said());
+    world.agent.stop_with_nothing_left();
+}
