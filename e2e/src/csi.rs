@@ -141,7 +141,7 @@ impl Driver {
     /// Waits until a method was called for a volume.
     #[track_caller]
     pub fn wait_for(&self, method: &str, volume: &str) -> Call {
-        let found = || self.calls(method).into_iter().find(|call| call.volume.contains(volume));
+        let found = || self.calls(method).into_iter().find(|call| call.volume == volume);
         inspect::wait_until(&format!("{method} of {volume} is called"), || found().is_some());
         found().expect("it was there")
     }

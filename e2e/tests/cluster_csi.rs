@@ -102,6 +102,12 @@ fn wait_for_event(server: &ApiServer, said: &str) {
     inspect::wait_until(&format!("an event says {said}"), || server.list("events").iter().any(is));
 }
 
+/// What Kubernetes calls something that has a name of those of others.
+fn digest(names: &[&str]) -> String {
+    let digest = Sha256::digest(names.concat());
+    digest.iter().fold("csi-".to_owned(), |name, byte| name + &format!("{byte:02x}"))
+}
+
 /// Nothing of the driver's is mounted or recorded any more.
 #[track_caller]
 fn settled(node: &Node, driver: &Driver) {
@@ -109,6 +115,7 @@ fn settled(node: &Node, driver: &Driver) {
     inspect::wait_until("every volume is given back", || {
         driver.mounted().is_empty() && recorded("used") == 0 && recorded("staged") == 0
     });
+    assert!(!kubelet(node).join("plugins/kubernetes.io").exists(), "directories of volumes stay");
 }
 
 /// Ends the agent, and with it what looks like a kubelet's directory.
@@ -145,9 +152,7 @@ fn a_claim_is_attached_staged_once_and_published_for_each_pod() {
     server.create(&one);
     wait_for_event(&server, "MountVolume.WaitForAttach failed for volume \"pv-data\"");
     assert!(driver.calls("NodeStageVolume").is_empty(), "it is not attached yet");
-    let digest = Sha256::digest(format!("vol-data{NAME}{}", name()).as_bytes());
-    let attachment: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let attachment = format!("csi-{attachment}");
+    let attachment = digest(&["vol-data", NAME, &name()]);
     server.create(
         &json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", "metadata": {"name": attachment},
         "spec": {"attacher": NAME, "nodeName": name(), "source": {"persistentVolumeName": "pv-data"}}}),
@@ -204,11 +209,11 @@ fn a_volume_of_the_pods_own_begins_and_ends_with_it() {
     let mounts =
         json!([{"name": "v", "mountPath": "/all"}, {"name": "v", "mountPath": "/data/deep", "subPath": "a/b"}]);
     pod["spec"]["containers"][0]["volumeMounts"] = mounts;
-    server.create(&pod);
+    let uid = server.create(&pod)["metadata"]["uid"].as_str().unwrap().to_owned();
     wait_for_event(&server, &format!("driver name {NAME} not found in the list of registered CSI drivers"));
     driver.come();
     wait_for_phase(&server, "web", "Running");
-    let call = driver.wait_for("NodePublishVolume", "csi-");
+    let call = driver.wait_for("NodePublishVolume", &digest(&[&uid, "v"]));
     for said in ["\"csi.storage.k8s.io/ephemeral\": \"true\"", "\"size\": \"1\"", "staging_target_path: \"\""] {
         assert!(call.said.contains(said), "{said}: {}", call.said);
     }
@@ -263,7 +268,8 @@ fn an_agent_that_is_killed_in_the_middle_of_it_leaves_nothing() {
         agent.kill();
         driver.heal();
         agent.restart();
-        server.wait_until_gone("pods", &format!("default/{goes_on}"));
+        let gone = || server.get("pods", &format!("default/{goes_on}")).is_none().then_some(());
+        assert!(inspect::wait_for(gone).is_some(), "{goes_on} stays:\n{}", agent.said());
         settled(&node, &driver);
         driver.forget();
     }

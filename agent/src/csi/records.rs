@@ -258,8 +258,19 @@ impl Records {
         Ok(())
     }
 
-    /// A volume is not staged any more.
+    /// A volume is not staged any more, and the directories above it go with the last one below them. Another one is in the
+    /// book before its directory is made, so that none is taken away beneath it.
     pub fn remove_staged(&self, staged: &Staged) -> Result<(), CsiError> {
+        let book = self.book();
+        // DRIVER, csi and kubernetes.io, above DIGEST/globalmount.
+        for above in staged.path.ancestors().skip(2).take(3) {
+            if book.staged.values().any(|it| it.key() != staged.key() && it.path.starts_with(above)) {
+                break;
+            }
+            // What holds something is somebody's.
+            let _ = std::fs::remove_dir(above);
+        }
+        drop(book);
         self.discard(STAGED, &staged.file())?;
         self.book().staged.remove(&staged.key());
         Ok(())
@@ -335,7 +346,7 @@ mod tests {
             driver: "d".into(),
             handle: "h".into(),
             attachable: true,
-            path: root.path().join("s/globalmount"),
+            path: root.path().join("plugins/kubernetes.io/csi/d/s/globalmount"),
             phase: Phase::Done("boot".into()),
         };
         records.put_used(&used("a", "h", true)).unwrap();
@@ -356,7 +367,21 @@ mod tests {
             ["kubernetes.io/csi/d^h"],
             "it is staged still; what nobody attaches does not count"
         );
+        let other = Staged {
+            handle: "o".into(),
+            path: root.path().join("plugins/kubernetes.io/csi/e/o/globalmount"),
+            ..staged.clone()
+        };
+        let above = |staged: &Staged| staged.path.ancestors().nth(2).unwrap().to_owned();
+        for one in [&staged, &other] {
+            std::fs::create_dir_all(above(one)).unwrap();
+        }
+        again.put_staged(&other).unwrap();
         again.remove_staged(&staged).unwrap();
+        assert!(!above(&staged).exists() && above(&other).exists(), "the other's directory is there still");
+        again.remove_staged(&other).unwrap();
+        let left = std::fs::read_dir(root.path().join("plugins")).unwrap().count();
+        assert_eq!(left, 0, "what was made for the last one went with it");
         assert_eq!(again.in_use(), Vec::<String>::new());
         assert!(root.path().join("csi/used/bad.json").exists());
     }
