@@ -15,20 +15,23 @@ const NAME: &str = "worker";
 
 const UNIT: &str = "example.com/dev";
 
+const ENDS: &str = "until [ -e /tmp/end ]; do sleep 0.1; done";
+
 const KEEPS: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
 /// A node of a cluster where plug-ins register.
 fn join<'n>(node: &'n Node, server: &ApiServer) -> Agent<'n> {
     let compat = node.root_dir.with_file_name("kubelet");
-    let args: [OsString; 6] = [
-        "--kubeconfig".into(),
-        server.kubeconfig_of_node(NAME).into(),
-        "--hostname-override".into(),
-        NAME.into(),
-        "--kubelet-compat-dir".into(),
-        compat.into(),
-    ];
-    Agent::start_with(node, args)
+    Agent::start_with(node, of_cluster(server).into_iter().chain(["--kubelet-compat-dir".into(), compat.into()]))
+}
+
+/// A node of a cluster where none can register.
+fn join_deaf<'n>(node: &'n Node, server: &ApiServer) -> Agent<'n> {
+    Agent::start_with(node, of_cluster(server))
+}
+
+fn of_cluster(server: &ApiServer) -> [OsString; 4] {
+    ["--kubeconfig".into(), server.kubeconfig_of_node(NAME).into(), "--hostname-override".into(), NAME.into()]
 }
 
 /// Where plug-ins have their sockets.
@@ -60,6 +63,16 @@ fn has(server: &ApiServer, capacity: usize, allocatable: usize) {
 #[track_caller]
 fn is(server: &ApiServer, pod: &str, phase: &str) -> Value {
     server.wait_for("pods", &format!("default/{pod}"), phase, |pod| pod["status"]["phase"] == phase)
+}
+
+/// Has the container of the pod `one` end, and waits for the next one, which has the device that it had.
+#[track_caller]
+fn starts_again_with_b(node: &Node, server: &ApiServer, before: &Value) {
+    node.exec("one", "c", &["touch", "/tmp/end"]).exits(0);
+    let id = container_id(before, "c");
+    let again = |pod: &Value| container_id(pod, "c").is_some_and(|it| Some(it) != id);
+    server.wait_for("pods", "default/one", "started again", again);
+    assert_eq!(node.exec("one", "c", &["sh", "-c", "echo $UNITS"]).exits(0).stdout(), "b\n");
 }
 
 #[track_caller]
@@ -142,7 +155,7 @@ fn what_a_plug_in_says_of_its_devices_is_the_nodes_and_costs_no_pod_its_own() {
     let plugin = Plugin::serve(&plugins(&node), "unit.sock", &[("a", true), ("b", true)]);
     plugin.register(UNIT).unwrap();
     has(&server, 2, 2);
-    let mut one = asks("one", 1, "until [ -e /tmp/end ]; do sleep 0.1; done");
+    let mut one = asks("one", 1, ENDS);
     one["spec"]["restartPolicy"] = json!("Always");
     server.create(&one);
     let before = is(&server, "one", "Running");
@@ -154,11 +167,7 @@ fn what_a_plug_in_says_of_its_devices_is_the_nodes_and_costs_no_pod_its_own() {
     // Gone, its devices are there and cannot be had; the container starts again with what it was given.
     drop(plugin);
     has(&server, 2, 0);
-    node.exec("one", "c", &["touch", "/tmp/end"]).exits(0);
-    let id = container_id(&before, "c");
-    let again = |pod: &Value| container_id(pod, "c").is_some_and(|it| Some(it) != id);
-    server.wait_for("pods", "default/one", "started again", again);
-    assert_eq!(node.exec("one", "c", &["sh", "-c", "echo $UNITS"]).exits(0).stdout(), "b\n");
+    starts_again_with_b(&node, &server, &before);
     server.create(&asks("two", 1, KEEPS));
     assert_eq!(is(&server, "two", "Failed")["status"]["reason"], format!("OutOf{UNIT}"));
 
@@ -175,6 +184,51 @@ fn what_a_plug_in_says_of_its_devices_is_the_nodes_and_costs_no_pod_its_own() {
     has(&server, 2, 0);
     agent.wait_for_words("it lists the device \"c\" twice");
     remove(&server, &agent, &["one", "two", "three"]);
+    end(&node, agent);
+}
+
+#[test]
+fn where_no_plug_in_can_register_pods_keep_their_devices_and_none_begins_without() {
+    let mut node = need!(Node::on_shared_mount());
+    let server = ApiServer::start(&node);
+    let mut agent = join(&node, &server);
+    let plugin = Plugin::serve(&plugins(&node), "unit.sock", &[("a", true), ("b", true)]);
+    plugin.register(UNIT).unwrap();
+    has(&server, 2, 2);
+    let mut one = asks("one", 1, ENDS);
+    one["spec"]["restartPolicy"] = json!("Always");
+    server.create(&one);
+    let before = is(&server, "one", "Running");
+    // What fails of this one is tried again in an hour.
+    let mut two = asks("two", 1, KEEPS);
+    two["metadata"]["annotations"] = json!({"coracle.dev/restart-backoff": "initial=1h,max=1h"});
+    two["spec"]["restartPolicy"] = json!("Always");
+    two["spec"]["containers"][0]["name"] = json!("patient");
+    server.create(&two);
+    is(&server, "two", "Running");
+    agent.kill();
+    drop((agent, plugin));
+
+    let mut agent = join_deaf(&node, &server);
+    has(&server, 0, 0);
+    starts_again_with_b(&node, &server, &before);
+    agent.kill();
+    drop(agent);
+
+    // After a reboot nobody has anything.
+    node.cut_power_but_not_the_network();
+    let mut agent = join_deaf(&node, &server);
+    let said = "no device plug-in serves example.com/dev now; the agent runs without --kubelet-compat-dir";
+    ["c", "patient"].map(|container| agent.wait_for_words(&format!("container {container}: {said}")));
+    agent.stop();
+    drop(agent);
+    let agent = join(&node, &server);
+    let plugin = Plugin::serve(&plugins(&node), "unit.sock", &[("a", true), ("b", true)]);
+    plugin.register(UNIT).unwrap();
+    let given = || plugin.calls().iter().filter(|call| call.starts_with("Allocate")).count();
+    inspect::wait_until("the pods that waited have their devices", || given() == 2);
+    ["one", "two"].map(|pod| is(&server, pod, "Running"));
+    remove(&server, &agent, &["one", "two"]);
     end(&node, agent);
 }
 
