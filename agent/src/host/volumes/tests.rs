@@ -244,7 +244,7 @@ fn mounts_carry_what_the_container_asks_for() {
 
 #[test]
 fn an_empty_dir_in_memory_is_no_larger_than_the_pod_may_be() {
-    let Some(mut bench) = bench() else { return };
+    let Some(bench) = bench() else { return };
     let size = |path: &Path| rustix::fs::statvfs(path).map(|space| space.f_blocks * space.f_frsize).unwrap();
     let made =
         bench.prepare(json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Gi", "mode": 0o700}}), None).unwrap();
