@@ -15,20 +15,23 @@ const NAME: &str = "worker";
 
 const UNIT: &str = "example.com/dev";
 
+const ENDS: &str = "until [ -e /tmp/end ]; do sleep 0.1; done";
+
 const KEEPS: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
 /// A node of a cluster where plug-ins register.
-fn join<'n>(node: &'n Node, server: &ApiServer) -> Agent<'n> {
-    let compat = node.root_dir.with_file_name("kubelet");
-    let args: [OsString; 6] = [
-        "--kubeconfig".into(),
-        server.kubeconfig_of_node(NAME).into(),
-        "--hostname-override".into(),
-        NAME.into(),
-        "--kubelet-compat-dir".into(),
-        compat.into(),
-    ];
-    Agent::start_with(node, args)
+fn join<'n>(node: &'n Node, server: &ApiServer, more: &[&str]) -> Agent<'n> {
+    let compat = ["--kubelet-compat-dir".into(), node.root_dir.with_file_name("kubelet").into()];
+    Agent::start_with(node, of_cluster(server).into_iter().chain(compat).chain(more.iter().map(OsString::from)))
+}
+
+/// A node of a cluster where none can register.
+fn join_deaf<'n>(node: &'n Node, server: &ApiServer) -> Agent<'n> {
+    Agent::start_with(node, of_cluster(server))
+}
+
+fn of_cluster(server: &ApiServer) -> [OsString; 4] {
+    ["--kubeconfig".into(), server.kubeconfig_of_node(NAME).into(), "--hostname-override".into(), NAME.into()]
 }
 
 /// Where plug-ins have their sockets.
@@ -62,6 +65,16 @@ fn is(server: &ApiServer, pod: &str, phase: &str) -> Value {
     server.wait_for("pods", &format!("default/{pod}"), phase, |pod| pod["status"]["phase"] == phase)
 }
 
+/// Has the container of the pod `one` end, and waits for the next one, which has the device that it had.
+#[track_caller]
+fn starts_again_with_b(node: &Node, server: &ApiServer, before: &Value) {
+    node.exec("one", "c", &["touch", "/tmp/end"]).exits(0);
+    let id = container_id(before, "c");
+    let again = |pod: &Value| container_id(pod, "c").is_some_and(|it| Some(it) != id);
+    server.wait_for("pods", "default/one", "started again", again);
+    assert_eq!(node.exec("one", "c", &["sh", "-c", "echo $UNITS"]).exits(0).stdout(), "b\n");
+}
+
 #[track_caller]
 fn remove(server: &ApiServer, agent: &Agent<'_>, pods: &[&str]) {
     for pod in pods {
@@ -86,7 +99,7 @@ fn end(node: &Node, mut agent: Agent<'_>) {
 fn a_pod_has_the_devices_that_it_asks_for_until_it_is_over() {
     let node = need!(Node::on_shared_mount());
     let server = ApiServer::start(&node);
-    let mut agent = join(&node, &server);
+    let mut agent = join(&node, &server, &[]);
     let plugin = Plugin::serve(&plugins(&node), "unit.sock", &[("a", true), ("b", true), ("c", true), ("d", false)]);
     plugin.register(UNIT).unwrap();
     has(&server, 4, 3);
@@ -138,11 +151,11 @@ fn a_pod_has_the_devices_that_it_asks_for_until_it_is_over() {
 fn what_a_plug_in_says_of_its_devices_is_the_nodes_and_costs_no_pod_its_own() {
     let node = need!(Node::on_shared_mount());
     let server = ApiServer::start(&node);
-    let agent = join(&node, &server);
+    let agent = join(&node, &server, &[]);
     let plugin = Plugin::serve(&plugins(&node), "unit.sock", &[("a", true), ("b", true)]);
     plugin.register(UNIT).unwrap();
     has(&server, 2, 2);
-    let mut one = asks("one", 1, "until [ -e /tmp/end ]; do sleep 0.1; done");
+    let mut one = asks("one", 1, ENDS);
     one["spec"]["restartPolicy"] = json!("Always");
     server.create(&one);
     let before = is(&server, "one", "Running");
@@ -154,11 +167,7 @@ fn what_a_plug_in_says_of_its_devices_is_the_nodes_and_costs_no_pod_its_own() {
     // Gone, its devices are there and cannot be had; the container starts again with what it was given.
     drop(plugin);
     has(&server, 2, 0);
-    node.exec("one", "c", &["touch", "/tmp/end"]).exits(0);
-    let id = container_id(&before, "c");
-    let again = |pod: &Value| container_id(pod, "c").is_some_and(|it| Some(it) != id);
-    server.wait_for("pods", "default/one", "started again", again);
-    assert_eq!(node.exec("one", "c", &["sh", "-c", "echo $UNITS"]).exits(0).stdout(), "b\n");
+    starts_again_with_b(&node, &server, &before);
     server.create(&asks("two", 1, KEEPS));
     assert_eq!(is(&server, "two", "Failed")["status"]["reason"], format!("OutOf{UNIT}"));
 
@@ -179,10 +188,49 @@ fn what_a_plug_in_says_of_its_devices_is_the_nodes_and_costs_no_pod_its_own() {
 }
 
 #[test]
+fn where_no_plug_in_can_register_pods_keep_their_devices_and_none_begins_without() {
+    let mut node = need!(Node::on_shared_mount());
+    let server = ApiServer::start(&node);
+    let mut agent = join(&node, &server, &[]);
+    let plugin = Plugin::serve(&plugins(&node), "unit.sock", &[("a", true), ("b", true)]);
+    plugin.register(UNIT).unwrap();
+    has(&server, 2, 2);
+    let mut one = asks("one", 1, ENDS);
+    one["spec"]["restartPolicy"] = json!("Always");
+    server.create(&one);
+    let before = is(&server, "one", "Running");
+    agent.kill();
+    drop((agent, plugin));
+
+    let mut agent = join_deaf(&node, &server);
+    has(&server, 0, 0);
+    starts_again_with_b(&node, &server, &before);
+    agent.kill();
+    drop(agent);
+
+    // After a reboot nobody has anything: the pod waits.
+    node.cut_power_but_not_the_network();
+    let mut agent = join_deaf(&node, &server);
+    agent.wait_for_words("no device plug-in serves example.com/dev now; the agent runs without --kubelet-compat-dir");
+    agent.kill();
+    drop(agent);
+
+    // Whatever the back-off says, a plug-in that comes is what it waits for.
+    let agent = join(&node, &server, &["--restart-backoff", "initial=1h,max=1h,reset=1ms"]);
+    agent.wait_for_words("no device plug-in serves example.com/dev now; see whether its pod runs");
+    let plugin = Plugin::serve(&plugins(&node), "unit.sock", &[("a", true)]);
+    plugin.register(UNIT).unwrap();
+    inspect::wait_until("the pod has its device", || plugin.calls().contains(&"Allocate a".to_owned()));
+    is(&server, "one", "Running");
+    remove(&server, &agent, &["one"]);
+    end(&node, agent);
+}
+
+#[test]
 fn a_plug_in_that_does_not_give_its_devices_has_the_pod_refused_and_the_devices_stay_free() {
     let node = need!(Node::on_shared_mount());
     let server = ApiServer::start(&node);
-    let agent = join(&node, &server);
+    let agent = join(&node, &server, &[]);
     let plugin = Plugin::serve(&plugins(&node), "unit.sock", &[("a", true), (BROKEN, true)]);
     plugin.register(UNIT).unwrap();
     has(&server, 2, 2);
@@ -209,7 +257,7 @@ fn a_plug_in_that_does_not_give_its_devices_has_the_pod_refused_and_the_devices_
 fn who_registers_what_cannot_be_is_told_why() {
     let node = need!(Node::on_shared_mount());
     let server = ApiServer::start(&node);
-    let agent = join(&node, &server);
+    let agent = join(&node, &server, &[]);
     let plugin = Plugin::serve(&plugins(&node), "unit.sock", &[("a", true)]);
     let rows = [
         ("v1alpha", "unit.sock", UNIT, "\"v1alpha\" is not spoken here; v1beta1 is"),

@@ -16,16 +16,24 @@ use crate::engine::plan::{init_of, is_sidecar, spec_of};
 #[cfg(test)]
 mod tests;
 
+/// What to do about a plug-in that is not there.
+const RUNS: &str = "see whether its pod runs";
+
+/// And where none can be.
+const DEAF: &str = "the agent runs without --kubelet-compat-dir, so that none can register: start it with that";
+
 /// Why a container has not the devices that it asks for.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// Nobody serves the resource now.
-    #[error("container {container}: no device plug-in serves {resource} now; see whether its pod runs")]
+    #[error("container {container}: no device plug-in serves {resource} now; {help}")]
     Absent {
         /// Who asks.
         container: String,
         /// What for.
         resource: String,
+        /// What to do.
+        help: &'static str,
     },
     /// None that is there can be given, in kubelet's words.
     #[error("no healthy devices present; cannot allocate unhealthy devices {0}")]
@@ -124,6 +132,18 @@ impl Devices {
         Ok(())
     }
 
+    fn refused(&self, asked: &Asked<'_>, lack: Lack) -> Refused {
+        let resource = asked.resource.to_owned();
+        match lack {
+            Lack::Plugin => {
+                let help = if self.inner.hears { RUNS } else { DEAF };
+                Refused::Absent { container: asked.container.to_owned(), resource, help }
+            }
+            Lack::Healthy => Refused::Unhealthy(resource),
+            Lack::Free { lacking, free } => Refused::Few { resource, requested: lacking, available: free },
+        }
+    }
+
     /// Whether a container has not what it asks for. What plug-ins never served they have nothing to do with.
     fn lacks(&self, asked: &Asked<'_>) -> bool {
         let pool = &self.lock().pool;
@@ -157,9 +177,10 @@ impl Devices {
     async fn preferred(&self, asked: &Asked<'_>) -> Result<(Plugin, BTreeSet<String>), Refused> {
         let choice = {
             let pool = &self.lock().pool;
-            pool.choice(asked.resource, asked.needed, &reusable(pool, asked)).map_err(|lack| asked.lacks(lack))?
+            let choice = pool.choice(asked.resource, asked.needed, &reusable(pool, asked));
+            choice.map_err(|lack| self.refused(asked, lack))?
         };
-        let plugin = self.plugin(asked.resource).ok_or_else(|| asked.lacks(Lack::Plugin))?;
+        let plugin = self.plugin(asked.resource).ok_or_else(|| self.refused(asked, Lack::Plugin))?;
         if choice.taken.len() == asked.needed {
             return Ok((plugin, choice.taken));
         }
@@ -173,20 +194,9 @@ impl Devices {
         let mut state = self.lock();
         let pool = &mut state.pool;
         let choice = pool.choice(asked.resource, asked.needed, &reusable(pool, asked));
-        let ids = choice.map_err(|lack| asked.lacks(lack))?.pick(asked.needed, preferred);
+        let ids = choice.map_err(|lack| self.refused(asked, lack))?.pick(asked.needed, preferred);
         pool.reserve(asked.resource, &ids);
         Ok(Reserved { devices: self, resource: asked.resource, ids })
-    }
-}
-
-impl Asked<'_> {
-    fn lacks(&self, lack: Lack) -> Refused {
-        let resource = self.resource.to_owned();
-        match lack {
-            Lack::Plugin => Refused::Absent { container: self.container.to_owned(), resource },
-            Lack::Healthy => Refused::Unhealthy(resource),
-            Lack::Free { lacking, free } => Refused::Few { resource, requested: lacking, available: free },
-        }
     }
 }
 

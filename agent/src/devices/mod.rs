@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 pub use self::answer::Answer;
@@ -46,8 +46,14 @@ pub struct Devices {
 struct Inner {
     state: Mutex<State>,
     records: Records,
+    /// Whether plug-ins can register.
+    hears: bool,
+    /// Held by who takes note of a new resource: one after another, or one of two would not be written down.
+    noting: Mutex<()>,
     /// Rung when there are more devices than before, or fewer.
     bell: Arc<Notify>,
+    /// Counts how often a resource was served that had not been.
+    arrivals: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -76,12 +82,14 @@ impl Drop for Serving {
 }
 
 impl Devices {
-    /// What is known from before: who has which devices, and which resources plug-ins have served.
-    pub fn open(root: PathBuf, state: PathBuf, boot_id: &str) -> io::Result<Self> {
+    /// What is known from before: who has which devices, and which resources plug-ins have served. Also where none can register
+    /// now (`hears`): pods keep what they have, and do not begin without what they ask for.
+    pub fn open(root: PathBuf, state: PathBuf, boot_id: &str, hears: bool) -> io::Result<Self> {
         let records = Records { root, state, boot_id: boot_id.to_owned() };
         let pool = Pool::new(records.resources()?, records.pods()?);
         let state = State { pool, plugins: BTreeMap::new(), serial: 0 };
-        let inner = Inner { state: Mutex::new(state), records, bell: Arc::default() };
+        let (noting, bell, arrivals) = (Mutex::default(), Arc::default(), watch::Sender::default());
+        let inner = Inner { state: Mutex::new(state), records, hears, noting, bell, arrivals };
         Ok(Devices { inner: Arc::new(inner) })
     }
 
@@ -93,6 +101,11 @@ impl Devices {
     /// What is rung, for one listener, when the counts may have changed.
     pub fn bell(&self) -> Arc<Notify> {
         self.inner.bell.clone()
+    }
+
+    /// Counts how often a resource came to be served that had not been: whoever waits for its plug-in may try again.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.inner.arrivals.subscribe()
     }
 
     /// Takes back what a pod has, for it is over.
@@ -114,16 +127,29 @@ impl Devices {
     }
 
     /// A plug-in serves a resource from now on, whoever did before; the number of its registration.
-    fn serve_resource(&self, resource: &str, plugin: Plugin) -> io::Result<u64> {
-        let mut state = self.lock();
-        if state.pool.know(resource)? {
-            self.inner.records.write_resources(state.pool.known())?;
+    async fn serve_resource(&self, resource: &str, plugin: Plugin) -> io::Result<u64> {
+        if !self.lock().pool.knows(resource) {
+            let (devices, resource) = (self.clone(), resource.to_owned());
+            tokio::task::spawn_blocking(move || devices.know(&resource)).await.map_err(io::Error::other)??;
         }
+        let mut state = self.lock();
         state.serial += 1;
         let serial = state.serial;
         state.pool.registered(resource);
         state.plugins.insert(resource.to_owned(), Serving { serial, plugin, listening: None });
         Ok(serial)
+    }
+
+    /// Takes note of a resource for good; it waits for the disk.
+    fn know(&self, resource: &str) -> io::Result<()> {
+        let _turn = self.inner.noting.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match &self.lock().pool {
+            pool if pool.knows(resource) => return Ok(()),
+            pool => pool.known_with(resource)?,
+        };
+        self.inner.records.write_resources(&known)?;
+        self.lock().pool.know(resource);
+        Ok(())
     }
 
     /// Has what listens to a plug-in end with it.
@@ -140,8 +166,13 @@ impl Devices {
         let mut state = self.lock();
         let current = state.plugins.get(resource).is_some_and(|it| it.serial == serial);
         if current {
-            state.pool.listed(resource, devices);
-            self.inner.bell.notify_one();
+            let news = state.pool.listed(resource, devices);
+            if news.counts {
+                self.inner.bell.notify_one();
+            }
+            if news.served {
+                self.inner.arrivals.send_modify(|count| *count += 1);
+            }
         }
         current
     }

@@ -63,13 +63,35 @@ pub enum Lack {
     },
 }
 
+/// What a list has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct News {
+    /// How many devices there are.
+    pub counts: bool,
+    /// The resource is served, which it was not.
+    pub served: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Resource {
     /// Whether each is healthy.
     devices: BTreeMap<String, bool>,
     /// Since when nobody serves it.
     gone: Option<Instant>,
+    /// By a plug-in that has said which devices it has.
     served: bool,
+}
+
+impl Resource {
+    fn count(&self) -> Count {
+        Count { capacity: self.devices.len(), allocatable: self.devices.values().filter(|healthy| **healthy).count() }
+    }
+
+    /// Of none of its devices it is known that it is healthy.
+    fn doubt(&mut self) {
+        self.served = false;
+        self.devices.values_mut().for_each(|healthy| *healthy = false);
+    }
 }
 
 /// The devices of a node.
@@ -89,16 +111,17 @@ impl Pool {
         Pool { resources, pods, pending: BTreeSet::new() }
     }
 
-    /// Takes note of a resource; true when it is new.
-    pub fn know(&mut self, resource: &str) -> io::Result<bool> {
-        if self.knows(resource) {
-            return Ok(false);
-        }
+    /// Takes note of a resource.
+    pub fn know(&mut self, resource: &str) {
+        self.resources.entry(resource.to_owned()).or_default();
+    }
+
+    /// All that would be known with one more.
+    pub fn known_with(&self, resource: &str) -> io::Result<BTreeSet<String>> {
         if self.resources.len() >= RESOURCES {
             return Err(io::Error::other(format!("the node has {RESOURCES} resources already, and knows no more")));
         }
-        self.resources.insert(resource.to_owned(), Resource::default());
-        Ok(true)
+        Ok(self.resources.keys().cloned().chain([resource.to_owned()]).collect())
     }
 
     /// Whether a plug-in serves a resource, or ever did.
@@ -106,27 +129,24 @@ impl Pool {
         self.resources.contains_key(resource)
     }
 
-    /// All that plug-ins serve, or did.
-    pub fn known(&self) -> BTreeSet<&str> {
-        self.resources.keys().map(String::as_str).collect()
-    }
-
-    /// A plug-in serves a resource. What it has is what it had until it says otherwise.
+    /// A plug-in is about to serve a resource: until its first list nobody is given, or refused, what another one had.
     pub fn registered(&mut self, resource: &str) {
-        let resource = self.resources.entry(resource.to_owned()).or_default();
-        (resource.served, resource.gone) = (true, None);
+        self.resources.entry(resource.to_owned()).or_default().doubt();
     }
 
     /// The devices of a resource, and whether each is healthy.
-    pub fn listed(&mut self, resource: &str, devices: BTreeMap<String, bool>) {
-        self.resources.entry(resource.to_owned()).or_default().devices = devices;
+    pub fn listed(&mut self, resource: &str, devices: BTreeMap<String, bool>) -> News {
+        let resource = self.resources.entry(resource.to_owned()).or_default();
+        let (before, served) = (resource.count(), resource.served);
+        *resource = Resource { devices, gone: None, served: true };
+        News { counts: resource.count() != before, served: !served }
     }
 
-    /// Nobody serves a resource any more: none of its devices is known to be healthy.
+    /// Nobody serves a resource any more.
     pub fn gone(&mut self, resource: &str, now: Instant) {
         let resource = self.resources.entry(resource.to_owned()).or_default();
-        (resource.served, resource.gone) = (false, Some(now));
-        resource.devices.values_mut().for_each(|healthy| *healthy = false);
+        resource.doubt();
+        resource.gone = Some(now);
     }
 
     /// How many devices there are. Of a resource that nobody has served for long there are none, which is said: one that
@@ -136,8 +156,7 @@ impl Pool {
             if resource.gone.is_some_and(|since| now.duration_since(since) >= GRACE) {
                 resource.devices.clear();
             }
-            let allocatable = resource.devices.values().filter(|healthy| **healthy).count();
-            (name.clone(), Count { capacity: resource.devices.len(), allocatable })
+            (name.clone(), resource.count())
         };
         self.resources.iter_mut().map(count).collect()
     }

@@ -42,30 +42,40 @@ impl Records {
 
     /// The resources that plug-ins have served.
     pub fn resources(&self) -> io::Result<BTreeSet<String>> {
-        Ok(read_json(&self.root.join(RESOURCES))?.unwrap_or_default())
+        let path = self.root.join(RESOURCES);
+        let help = "if it is broken remove it: plug-ins name their resources again when they register";
+        Ok(read_json(&path).map_err(trouble("read", &path, help))?.unwrap_or_default())
     }
 
     /// Records them.
-    pub fn write_resources(&self, resources: BTreeSet<&str>) -> io::Result<()> {
-        write_json(&self.root, RESOURCES, &resources, Durability::Durable)
+    pub fn write_resources(&self, resources: &BTreeSet<String>) -> io::Result<()> {
+        let written = write_json(&self.root, RESOURCES, resources, Durability::Durable);
+        let help = "see to its file system; the plug-in may register again then";
+        written.map_err(trouble("write", &self.root.join(RESOURCES), help))
     }
 
     /// What pods have, by their uids. A record that cannot be used is said, and its pod has nothing.
     pub fn pods(&self) -> io::Result<BTreeMap<String, OfPod>> {
         let dir = self.dir();
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        sweep_temporaries(&dir)?;
+        let help = "see to its file system, and start again";
+        let trouble = |operation| trouble(operation, &dir, help);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(trouble("make the directory"))?;
+        sweep_temporaries(&dir).map_err(trouble("tidy"))?;
         let mut pods = BTreeMap::new();
-        for entry in fs::read_dir(&dir)? {
-            let path = entry?.path();
+        for entry in fs::read_dir(&dir).map_err(trouble("list"))? {
+            let path = entry.map_err(trouble("list"))?.path();
             let Some(uid) = path.file_name().and_then(|it| it.to_str()?.strip_suffix(".json")) else { continue };
             match read_json::<Record>(&path) {
                 Ok(Some(record)) if record.boot_id == self.boot_id => {
                     drop(pods.insert(uid.to_owned(), record.containers))
                 }
-                Ok(_) => self.remove(uid)?,
+                Ok(_) => self.remove(uid).map_err(trouble("remove an old record from"))?,
                 Err(error) => {
-                    tracing::error!(uid, %error, "which devices a pod has cannot be read; others may be given them, too");
+                    let record = path.display();
+                    tracing::error!(
+                        uid, %record, %error,
+                        "which devices a pod has cannot be read; others may be given them, too: delete the pod"
+                    );
                 }
             }
         }
@@ -82,6 +92,11 @@ impl Records {
     pub fn remove(&self, uid: &str) -> io::Result<()> {
         forget(&self.state, uid)
     }
+}
+
+/// What could not be done with a file, and what to do about it.
+fn trouble<'a>(operation: &'a str, path: &'a Path, help: &'a str) -> impl Fn(io::Error) -> io::Error + use<'a> {
+    move |error| io::Error::new(error.kind(), format!("cannot {operation} {}: {error}; {help}", path.display()))
 }
 
 /// Forgets what a pod has that is gone.

@@ -70,10 +70,10 @@ impl Registrar {
         let socket = directory::socket(&self.dir, endpoint)
             .map_err(|error| Status::invalid_argument(format!("the endpoint {:?}: {error}", clip(endpoint))))?;
         let plugin = Plugin::dial(socket).await?;
-        let serial = self
-            .devices
-            .serve_resource(resource, plugin.clone())
-            .map_err(|error| Status::resource_exhausted(format!("the resource cannot be taken note of: {error}")))?;
+        let serial =
+            self.devices.serve_resource(resource, plugin.clone()).await.map_err(|error| {
+                Status::resource_exhausted(format!("the resource cannot be taken note of: {error}"))
+            })?;
         tracing::info!(resource, endpoint, "a device plug-in has registered");
         let task = tokio::spawn(listen(self.devices.clone(), resource.to_owned(), serial, plugin));
         self.devices.listens(resource, serial, task.abort_handle());

@@ -93,9 +93,13 @@ pub struct Options {
     pub store: Option<Store>,
     /// What brings the pods' links and the like to the runtime: no pod begins before those that concern it are there.
     pub network: Option<Sender>,
+<<<<<<< HEAD
     /// Who has drivers mount volumes.
     pub csi: Option<Csi>,
     /// The devices that plug-ins bring, where they are served.
+=======
+    /// The devices that plug-ins bring.
+>>>>>>> devfix
     pub devices: Option<Devices>,
 }
 
@@ -132,6 +136,17 @@ impl Drop for Inner {
     }
 }
 
+/// Has workers look when something happens in the runtime, and when a device plug-in comes.
+async fn listen(hub: Hub, cri: Cri, arrivals: Option<watch::Receiver<u64>>) {
+    let plugins = async {
+        let Some(mut arrivals) = arrivals else { return };
+        while arrivals.changed().await.is_ok() {
+            hub.ring_all();
+        }
+    };
+    tokio::join!(hub.clone().listen(cri), plugins);
+}
+
 impl Engine {
     /// An engine that works through `cri` and tells what happens to `notices`; workers wait while that is full.
     pub async fn new(cri: Cri, options: Options, notices: mpsc::Sender<Notice>) -> Result<Engine, Status> {
@@ -142,7 +157,7 @@ impl Engine {
         let request = cri::VersionRequest { version: "0.1.0".into() };
         let runtime_name = cri.runtime.clone().version(request).await?.into_inner().runtime_name;
         let hub = Hub::default();
-        let listener = tokio::spawn(hub.clone().listen(cri.clone()));
+        let listener = tokio::spawn(listen(hub.clone(), cri.clone(), options.devices.as_ref().map(Devices::arrivals)));
         let creations = Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get) * CREATIONS);
         let objects = RwLock::new(Arc::new(options.objects.clone()));
         let actions = Actions::new(cri.clone());

@@ -21,6 +21,7 @@ use runtime::store::{Durability, open_dir, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use super::{HostError, io_error, mount};
+use crate::cri_socket::Place;
 
 /// Where it is written down what is mounted, in the state directory.
 const RECORD: &str = "kubelet-compat.json";
@@ -74,10 +75,7 @@ pub fn remove(root: &Path, state: &Path) -> Result<Option<PathBuf>, HostError> {
     if ours {
         mount::part(&place).map_err(io_error("unmount", &place))?;
     }
-    for own in OF_DEVICES {
-        // A killed agent's.
-        let _ = fs::remove_file(device_plugins(&dir).join(own));
-    }
+    forget_socket(&device_plugins(&dir));
     for made in std::iter::once(PODS).chain(OF_DRIVERS) {
         // What holds something is somebody's, and so is all of it where something else is mounted.
         if ours || !mounted {
@@ -87,6 +85,18 @@ pub fn remove(root: &Path, state: &Path) -> Result<Option<PathBuf>, HostError> {
     let record = state.join(RECORD);
     fs::remove_file(&record).map_err(io_error("remove", &record))?;
     Ok(Some(dir))
+}
+
+/// Removes what a killed agent has left of its socket for device plug-ins, unless somebody serves there, as a kubelet does that
+/// has taken the directory over.
+fn forget_socket(dir: &Path) {
+    let files = OF_DEVICES.map(|name| dir.join(name));
+    if files.iter().all(|it| fs::symlink_metadata(it).is_err()) {
+        return;
+    }
+    if let Ok(_place) = Place::take(&files[0]) {
+        files.iter().for_each(|it| drop(fs::remove_file(it)));
+    }
 }
 
 /// The directory that was made to look so, if one was.
@@ -155,5 +165,31 @@ fn is_mount(path: &Path) -> io::Result<bool> {
         Ok(real) => Ok(mountinfo::of(&real)?.point == real),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_goes_with_the_directory_unless_somebody_serves_on_it() {
+        let all = tempfile::tempdir().unwrap();
+        let [root, state, dir] = ["root", "state", "kubelet"].map(|it| all.path().join(it));
+        let socket = device_plugins(&dir).join(OF_DEVICES[0]);
+        let removed = || {
+            write_json(&state, RECORD, &Record { dir: dir.clone() }, Durability::Volatile).unwrap();
+            assert_eq!(remove(&root, &state).unwrap(), Some(dir.clone()));
+        };
+        [&root, &state, &device_plugins(&dir)].into_iter().try_for_each(|it| make(it)).unwrap();
+        let kubelet = UnixListener::bind(&socket).unwrap();
+        removed();
+        assert!(socket.exists(), "it is a kubelet's");
+        drop(kubelet);
+        removed();
+        assert!(!device_plugins(&dir).exists(), "nobody served there any more");
     }
 }

@@ -175,8 +175,12 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         keep: true,
         store: Some(store.clone()),
         network: Some(sender.clone()),
+<<<<<<< HEAD
         csi: Some(csi.clone()),
         devices: devices.clone(),
+=======
+        devices: Some(devices.clone()),
+>>>>>>> devfix
     };
     let network = Network::new(sender, settings.clone(), options.owner.clone())
         .shown_on(Board::new(store.clone(), cri_client.clone()))
@@ -192,8 +196,12 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let care = care::Options {
         foreign: wish.endpoint.is_some(),
         period: wish.housekeeping,
+<<<<<<< HEAD
         csi: Some(csi.clone()),
         devices: devices.clone(),
+=======
+        devices: Some(devices.clone()),
+>>>>>>> devfix
         ..care::Options::new(settings.clone(), Some(cgroups), operations.settings())
     };
     let care = Care::new(cri_client.clone(), store.clone(), care);
@@ -253,7 +261,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
     // What pods have is known by now.
-    let registering = serve_devices(devices.as_ref(), &wish)?;
+    let registering = serve_devices(&devices, &wish)?;
     let around = kubelet::Around { access, served, config, statistics, names, settings: &settings };
     let asked = kubelet::begin(around, membership.as_ref())?;
     let following: Vec<_> = wish
@@ -299,16 +307,16 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     outcome.map(|()| held)
 }
 
-/// The devices that plug-ins bring: they look for a node where a kubelet has its directory.
-fn devices(wish: &Wish, settings: &Settings) -> anyhow::Result<Option<Devices>> {
+/// The devices that plug-ins bring, or have brought.
+fn devices(wish: &Wish, settings: &Settings) -> anyhow::Result<Devices> {
     let Settings { root_dir, state_dir, boot_id, .. } = settings;
-    let open = || Devices::open(root_dir.clone(), state_dir.clone(), boot_id).context("read who has which devices");
-    wish.kubelet_compat_dir.as_ref().map(|_| open()).transpose()
+    let devices = Devices::open(root_dir.clone(), state_dir.clone(), boot_id, wish.kubelet_compat_dir.is_some());
+    devices.context("read who has which devices")
 }
 
-/// Lets plug-ins register.
-fn serve_devices(devices: Option<&Devices>, wish: &Wish) -> anyhow::Result<Option<JoinHandle<()>>> {
-    let Some((devices, dir)) = devices.zip(wish.kubelet_compat_dir.as_deref()) else { return Ok(None) };
+/// Lets plug-ins register: they look for a node where a kubelet has its directory.
+fn serve_devices(devices: &Devices, wish: &Wish) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let Some(dir) = wish.kubelet_compat_dir.as_deref() else { return Ok(None) };
     devices.serve(&compat::device_plugins(dir)).map(Some).context("serve device plug-ins")
 }
 

@@ -244,9 +244,25 @@ pub fn held(core: &Core, record: &Record) -> Option<(Seat, Marker)> {
 pub fn detach(core: &Core, record: &Record) -> Result<()> {
     // Whatever this process is told by now: who has connected it has to let go of it.
     cni::detach(core, &record.id)?;
-    let Some(attachment) = record.attachment.as_ref().filter(|_| record.boot_id == core.boot_id) else { return Ok(()) };
+    if record.boot_id != core.boot_id {
+        return Ok(());
+    }
+    let Some(attachment) = &record.attachment else {
+        return if record.making { let_go(core, record) } else { Ok(()) };
+    };
     disconnect(core, record, attachment)?;
     links::outgrow(core, &record.owner)
+}
+
+/// Who was killed between the claim of an address and its record holds one that the record does not tell of.
+fn let_go(core: &Core, record: &Record) -> Result<()> {
+    let locked = core.network.lock(core)?;
+    let markers = locked.markers().during(|| "list who has which address".into())?;
+    for (seat, mut marker) in markers.into_iter().filter(|(_, it)| it.sandbox == record.id && it.idle.is_none()) {
+        marker.idle = Some(crate::shim::now());
+        locked.mark(&seat, &marker).during(|| "write down that an address is free".into())?;
+    }
+    Ok(())
 }
 
 fn disconnect(core: &Core, record: &Record, attachment: &Attachment) -> Result<()> {

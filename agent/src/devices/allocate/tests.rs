@@ -85,13 +85,13 @@ async fn devices(dir: &tempfile::TempDir, fake: Fake) -> Devices {
     let opened = runtime::store::open_dir(dir.path()).unwrap();
     let plugin = Plugin::dial(super::super::directory::socket(&opened, "unit.sock").unwrap()).await.unwrap();
     let devices = open(dir);
-    let serial = devices.serve_resource(UNIT, plugin).unwrap();
+    let serial = devices.serve_resource(UNIT, plugin).await.unwrap();
     assert!(devices.listed(UNIT, serial, ["a", "b", "c"].map(|id| (id.to_owned(), true)).into()));
     devices
 }
 
 fn open(dir: &tempfile::TempDir) -> Devices {
-    Devices::open(dir.path().to_owned(), dir.path().to_owned(), "boot").unwrap()
+    Devices::open(dir.path().to_owned(), dir.path().to_owned(), "boot", true).unwrap()
 }
 
 fn pod(uid: &str, needed: usize) -> Pod {
@@ -141,9 +141,52 @@ async fn a_container_has_what_it_asks_for_and_the_next_agent_knows() {
     next.keep(&["two".to_owned()].into());
     assert!(next.lock().pool.of_pod("one").is_none());
     assert!(open(&dir).lock().pool.of_pod("one").is_none());
-    let another = Devices::open(dir.path().to_owned(), dir.path().to_owned(), "another boot").unwrap();
+    let another = Devices::open(dir.path().to_owned(), dir.path().to_owned(), "another boot", false).unwrap();
     assert!(another.lock().pool.of_pod("two").is_none());
     assert!(another.counts().contains_key(UNIT));
+    let unserved = another.give_pod(&pod("three", 1)).await.unwrap_err();
+    assert!(unserved.passes() && unserved.to_string().contains("without --kubelet-compat-dir"), "{unserved}");
+}
+
+#[tokio::test]
+async fn who_waits_is_woken_by_the_first_list_and_the_node_by_what_it_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let devices = devices(&dir, Fake::default()).await;
+    let (bell, mut arrivals) = (devices.bell(), devices.arrivals());
+    let rung = || async { tokio::time::timeout(std::time::Duration::ZERO, bell.notified()).await.is_ok() };
+    assert!(rung().await, "by the first list");
+    let list = || BTreeMap::from(["a", "b", "c"].map(|id| (id.to_owned(), true)));
+    assert!(devices.listed(UNIT, 1, list()));
+    assert!(!rung().await && !arrivals.has_changed().unwrap());
+    let plugin = devices.plugin(UNIT).unwrap();
+    let serial = devices.serve_resource(UNIT, plugin).await.unwrap();
+    assert!(!devices.listed(UNIT, 1, list()), "another one serves it");
+    let early = devices.give_pod(&pod("one", 1)).await.unwrap_err();
+    assert!(early.passes(), "{early}");
+    assert!(!arrivals.has_changed().unwrap());
+    assert!(devices.listed(UNIT, serial, list()));
+    assert!(rung().await && arrivals.has_changed().unwrap());
+    arrivals.mark_unchanged();
+    devices.give_pod(&pod("one", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_resource_that_cannot_be_written_down_is_not_known_and_may_be_the_next_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let devices = devices(&dir, Fake::default()).await;
+    let (plugin, other) = (devices.plugin(UNIT).unwrap(), "unit.example/other");
+    let path = dir.path().join("devices.json");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let failed = devices.serve_resource(other, plugin.clone()).await.unwrap_err().to_string();
+    assert!(failed.starts_with(&format!("cannot write {}", path.display())), "{failed}");
+    assert!(!devices.counts().contains_key(other));
+    std::fs::remove_dir(&path).unwrap();
+    devices.serve_resource(other, plugin).await.unwrap();
+    assert!(open(&dir).counts().keys().eq([other, UNIT]));
+    std::fs::write(&path, "{").unwrap();
+    let broken = Devices::open(dir.path().to_owned(), dir.path().to_owned(), "boot", true).unwrap_err().to_string();
+    assert!(broken.contains("devices.json") && broken.contains("remove it"), "{broken}");
 }
 
 #[tokio::test]

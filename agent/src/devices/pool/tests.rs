@@ -32,10 +32,25 @@ fn devices_of_a_plug_in_that_is_gone_are_unhealthy_for_a_while_and_then_none() {
     assert_eq!(count(&mut pool, now), (4, 0));
     assert_eq!(pool.choice(UNIT, 1, &set([])), Err(Lack::Plugin));
     pool.registered(UNIT);
-    assert_eq!(pool.choice(UNIT, 1, &set([])), Err(Lack::Healthy), "nothing is known of them yet");
+    assert_eq!(pool.choice(UNIT, 1, &set([])), Err(Lack::Plugin), "nothing is known of them yet");
+    assert_eq!(count(&mut pool, now + GRACE), (0, 0), "and what it registered for it never said");
     pool.gone(UNIT, now);
     assert_eq!(count(&mut pool, now + GRACE), (0, 0), "the resource is still named");
     assert_eq!(Pool::new(set([UNIT]), BTreeMap::new()).counts(now)[UNIT], Count::default());
+}
+
+#[test]
+fn a_list_says_what_it_has_changed() {
+    let mut pool = pool();
+    let list = |healthy: [bool; 4]| ["a", "b", "c", "d"].map(str::to_owned).into_iter().zip(healthy).collect();
+    let news = |counts, served| News { counts, served };
+    assert_eq!(pool.listed(UNIT, list([true, true, true, false])), news(false, false));
+    assert_eq!(pool.listed(UNIT, list([false, true, true, true])), news(false, false), "as many as before");
+    assert_eq!(pool.listed(UNIT, list([false, false, true, true])), news(true, false));
+    pool.registered(UNIT);
+    assert_eq!(count(&mut pool, Instant::now()), (4, 0), "another one may have others");
+    assert_eq!(pool.listed(UNIT, list([false; 4])), news(false, true));
+    assert_eq!(pool.choice(UNIT, 1, &set([])), Err(Lack::Healthy));
 }
 
 #[test]
@@ -74,8 +89,10 @@ fn devices_of_the_same_pod_come_first_and_preferred_ones_next() {
 fn a_node_knows_so_many_resources_and_no_more() {
     let mut pool = Pool::default();
     for number in 0..RESOURCES {
-        assert!(pool.know(&format!("unit.example/{number}")).unwrap());
+        let resource = format!("unit.example/{number}");
+        let known = pool.known_with(&resource).unwrap();
+        assert!(!pool.knows(&resource) && known.len() == number + 1 && known.contains(&resource));
+        pool.know(&resource);
     }
-    assert!(!pool.know("unit.example/0").unwrap());
-    assert!(pool.know("unit.example/more").unwrap_err().to_string().contains("256 resources"));
+    assert!(pool.known_with("unit.example/more").unwrap_err().to_string().contains("256 resources"));
 }

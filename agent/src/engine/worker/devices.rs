@@ -5,6 +5,16 @@ use super::super::steps::Problem;
 use super::Worker;
 
 impl Worker {
+    /// Takes note of plug-ins that have come: who has waited for one is tried again at once.
+    pub(super) fn note_plugins(&mut self) {
+        let Some(arrivals) = &mut self.arrivals else { return };
+        // One that has not changed costs nothing; the sender outlives every worker.
+        if arrivals.has_changed().unwrap_or(false) {
+            arrivals.mark_unchanged();
+            self.history.note_objects();
+        }
+    }
+
     /// Has the pod's devices given to it. True when it may begin; else it waits, or has failed as a kubelet would have
     /// refused it.
     pub(super) async fn take_devices(&mut self) -> Result<bool, Problem> {

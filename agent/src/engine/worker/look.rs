@@ -145,6 +145,7 @@ impl Worker {
                 Origin::Cluster => Follows::Running,
             };
         }
+        self.note_plugins();
         self.history.note_definition(&self.definition);
         // A pod that is held back is not active yet.
         if self.history.active_since.is_none() && (orders.gate.is_none() || seen.sandbox().is_some()) {

@@ -37,6 +37,7 @@ use super::record::PodRecord;
 use super::steps::Steps;
 use super::time::Monotonic;
 use super::view::PodStatusView;
+use crate::devices::Devices;
 
 /// How long to wait after something failed that has no back-off of its own.
 const RETRY: Duration = Duration::from_secs(1);
@@ -85,6 +86,8 @@ pub(super) struct Worker {
     observer: Observer,
     probes: Probes,
     bell: Arc<Notify>,
+    /// Counts device plug-ins that come.
+    arrivals: Option<watch::Receiver<u64>>,
     orders: watch::Receiver<Orders>,
     /// The last order to restart or evict that was obeyed.
     obeyed: u64,
@@ -163,6 +166,7 @@ impl Worker {
             unrefreshed: None,
             memory: Memory::new(&engine.settings().boot_id, started.as_second()),
             bell,
+            arrivals: engine.devices().map(Devices::arrivals),
             engine,
             pod,
             key,
