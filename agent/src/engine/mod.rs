@@ -93,13 +93,9 @@ pub struct Options {
     pub store: Option<Store>,
     /// What brings the pods' links and the like to the runtime: no pod begins before those that concern it are there.
     pub network: Option<Sender>,
-<<<<<<< HEAD
     /// Who has drivers mount volumes.
     pub csi: Option<Csi>,
-    /// The devices that plug-ins bring, where they are served.
-=======
     /// The devices that plug-ins bring.
->>>>>>> devfix
     pub devices: Option<Devices>,
 }
 

@@ -175,12 +175,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         keep: true,
         store: Some(store.clone()),
         network: Some(sender.clone()),
-<<<<<<< HEAD
         csi: Some(csi.clone()),
-        devices: devices.clone(),
-=======
         devices: Some(devices.clone()),
->>>>>>> devfix
     };
     let network = Network::new(sender, settings.clone(), options.owner.clone())
         .shown_on(Board::new(store.clone(), cri_client.clone()))
@@ -196,12 +192,8 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     let care = care::Options {
         foreign: wish.endpoint.is_some(),
         period: wish.housekeeping,
-<<<<<<< HEAD
         csi: Some(csi.clone()),
-        devices: devices.clone(),
-=======
         devices: Some(devices.clone()),
->>>>>>> devfix
         ..care::Options::new(settings.clone(), Some(cgroups), operations.settings())
     };
     let care = Care::new(cri_client.clone(), store.clone(), care);

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -263,7 +264,11 @@ fn scripts(all: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (name, script) in all {
         let path = dir.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        // Written by another process: whatever this one starts meanwhile would hold a file open that it writes itself, and
+        // what is open for writing cannot be started.
+        let text = format!("#!/bin/sh\n{script}\n");
+        let write = Command::new("sh").args(["-c", r#"printf %s "$2" > "$1""#, "sh"]).arg(&path).arg(text).status();
+        assert!(write.unwrap().success());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     dir
