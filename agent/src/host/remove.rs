@@ -41,10 +41,10 @@ fn empty(root: OwnedFd, path: &Path) -> Result<(), HostError> {
     while let Some(here) = levels.last_mut() {
         let Some(entry) = here.entries.next() else {
             let name = here.name.clone();
-            let whole = whole(path, &levels, c"");
             levels.pop();
             if let Some(parent) = levels.last() {
-                unlink(&parent.entries, &name, AtFlags::REMOVEDIR).map_err(refused(&whole, path))?;
+                unlink(&parent.entries, &name, AtFlags::REMOVEDIR)
+                    .map_err(|errno| refused(&whole(path, &levels, &name), path)(errno))?;
             }
             continue;
         };
@@ -92,7 +92,9 @@ fn unlink(parent: &Dir, name: &std::ffi::CStr, flags: AtFlags) -> Result<(), Err
 
 fn whole(path: &Path, levels: &[Level], name: &std::ffi::CStr) -> PathBuf {
     let names = levels.iter().skip(1).map(|it| it.name.as_c_str()).chain([name]);
-    names.filter(|it| !it.is_empty()).fold(path.to_owned(), |all, it| all.join(OsStr::from_bytes(it.to_bytes())))
+    let mut whole = path.to_owned();
+    names.filter(|it| !it.is_empty()).for_each(|it| whole.push(OsStr::from_bytes(it.to_bytes())));
+    whole
 }
 
 /// The kernel's word for a mount point: EXDEV for who would enter it, EBUSY for who would delete it.

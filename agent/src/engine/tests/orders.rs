@@ -151,6 +151,22 @@ async fn an_evicted_pod_is_failed_at_once_and_stays_so_until_it_is_restarted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_evicted_again_with_less_time_has_less() {
+    let bench = agent().await;
+    bench.fake.script("a", [Script::Runs { stops_after: Some(Duration::from_secs(600)) }]);
+    let handle = bench.engine.start(one("Always")).unwrap();
+    at(1).await;
+    handle.stopper().evict("Preempting", "It makes room.", None);
+    at(1).await;
+    handle.stopper().evict("Evicted", "The node was low on resource: memory.", Some(Duration::from_secs(2)));
+    at(10).await;
+    assert_eq!(bench.record()["status"]["reason"], "Preempting", "it has failed once");
+    assert_eq!(bench.fake.calls()[2..], ["1 stop p-s0-a0 30", "2 stop p-s0-a0 2", "4 stop-sandbox p-s0"]);
+    handle.stop(Duration::ZERO);
+    handle.outcome().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deadline_fails_the_pod_and_a_new_definition_lets_it_begin_again() {
     let bench = agent().await;
     let spec = |image: &str| json!({"restartPolicy": "Never", "activeDeadlineSeconds": 10, "containers": [{"name": "a", "image": image}]});

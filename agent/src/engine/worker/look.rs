@@ -15,7 +15,7 @@ use super::super::follow;
 use super::super::history::History;
 use super::super::memory::{Memory, next_by_logs};
 use super::super::notice::Event;
-use super::super::orders::{Eviction, Orders};
+use super::super::orders::{Eviction, Orders, grace_of};
 use super::super::plan::{Action, Desired, Plan, init_of, is_sidecar, names_of, plan, spec_of};
 use super::super::probe::Observed;
 use super::super::record::{self, PodRecord};
@@ -153,9 +153,13 @@ impl Worker {
         }
         let mut newest = self.obeyed;
         if let Some((serial, eviction)) = orders.eviction.as_ref().filter(|(serial, _)| *serial > self.obeyed) {
-            // It has failed once, and why is said.
-            if self.history.eviction.is_none() {
-                self.note_eviction(eviction.clone());
+            match &mut self.history.eviction {
+                // It has failed once, and why is said. It may have less time by now.
+                Some(before) => {
+                    let own = grace_of(&self.pod);
+                    before.grace = Some(before.grace.unwrap_or(own).min(eviction.grace.unwrap_or(own)));
+                }
+                None => self.note_eviction(eviction.clone()),
             }
             newest = newest.max(*serial);
         }
