@@ -20,6 +20,7 @@ pub mod plan;
 pub mod probe;
 mod reboot;
 pub mod record;
+mod removal;
 pub mod resizing;
 mod settle;
 pub mod status;
@@ -45,7 +46,7 @@ use tonic::Status;
 
 use self::action::Actions;
 use self::backoff::Policy;
-use self::config::names::{POD_UID, PodKey};
+use self::config::names::PodKey;
 use self::config::{Objects, Settings};
 use self::hub::Hub;
 use self::notice::Notice;
@@ -61,8 +62,8 @@ pub use self::worker::Outcome;
 use crate::channel::Cri;
 use crate::csi::Csi;
 use crate::devices::Devices;
+use crate::host::HostError;
 use crate::host::qos::PodCgroups;
-use crate::host::{HostError, teardown};
 use crate::net::sender::{Sender, Trouble};
 use crate::net::services::OfCluster;
 use crate::net::{Surroundings, networks};
@@ -224,78 +225,6 @@ impl Engine {
         *self.inner.backoff.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
-    /// Removes everything of a pod that has ended: containers, sandboxes, volumes, logs and its record. Each part is
-    /// tried whatever became of the others; the answer is what failed.
-    pub async fn remove(&self, pod: &Pod) -> Vec<String> {
-        let key = PodKey::of(pod);
-        let settings = self.settings();
-        let mut problems = self.remove_sandboxes(&key).await;
-        // What still runs may use the volumes; and what a driver has mounted, it has to unmount.
-        if problems.is_empty()
-            && let Some(csi) = self.csi()
-        {
-            problems.extend(csi.unpublish(&key.uid).await);
-        }
-        if problems.is_empty() {
-            let logs = key.log_directory(&settings.log_dir);
-            let (root, uid) = (settings.root_dir.clone(), key.uid.clone());
-            let gone = tokio::task::spawn_blocking(move || {
-                [teardown::remove_pod_dirs(&root, &uid), teardown::remove_pod_logs(&logs)]
-            });
-            match gone.await {
-                Ok(results) => {
-                    problems.extend(results.into_iter().filter_map(Result::err).map(|error| error.to_string()));
-                }
-                Err(error) => problems.push(error.to_string()),
-            }
-        }
-        if problems.is_empty()
-            && let Some(cgroups) = self.pod_cgroups()
-        {
-            problems.extend(cgroups.remove(&key.uid).err().map(|error| error.to_string()));
-        }
-        // The record is how a later clean-up finds the rest.
-        if problems.is_empty() {
-            problems.extend(record::remove(&settings.state_dir, &key.uid).err().map(|error| error.to_string()));
-        }
-        if problems.is_empty()
-            && let Some(store) = self.store()
-            && store.get::<Pod>(&key.namespace, &key.name).is_some_and(|shown| PodKey::of(&shown) == key)
-        {
-            store.remove::<Pod>(&key.namespace, &key.name);
-        }
-        if problems.is_empty() {
-            self.release_devices(&key.uid);
-            self.inner.given.write().unwrap_or_else(PoisonError::into_inner).remove(&key.uid);
-        }
-        problems
-    }
-
-    async fn remove_sandboxes(&self, key: &PodKey) -> Vec<String> {
-        let label_selector = HashMap::from([(POD_UID.to_owned(), key.uid.clone())]);
-        let filter = Some(cri::PodSandboxFilter { label_selector, ..Default::default() });
-        let listed = self.cri().runtime.clone().list_pod_sandbox(cri::ListPodSandboxRequest { filter }).await;
-        let sandboxes = match listed {
-            Ok(answer) => answer.into_inner().items,
-            Err(status) => return vec![format!("cannot list the sandboxes of pod {}: {}", key.name, status.message())],
-        };
-        let mut problems = Vec::new();
-        for sandbox in sandboxes {
-            let id = sandbox.id;
-            let stop = cri::StopPodSandboxRequest { pod_sandbox_id: id.clone() };
-            let remove = cri::RemovePodSandboxRequest { pod_sandbox_id: id.clone() };
-            let mut runtime = self.cri().runtime.clone();
-            let mut result = runtime.stop_pod_sandbox(stop).await.map(drop);
-            if result.is_ok() {
-                result = runtime.remove_pod_sandbox(remove).await.map(drop);
-            }
-            if let Err(status) = result {
-                problems.push(format!("cannot remove sandbox {id} of pod {}: {}", key.name, status.message()));
-            }
-        }
-        problems
-    }
-
     pub(crate) fn cri(&self) -> &Cri {
         &self.inner.cri
     }
@@ -325,13 +254,6 @@ impl Engine {
 
     pub(crate) fn devices(&self) -> Option<&Devices> {
         self.inner.options.devices.as_ref()
-    }
-
-    /// Takes back the devices of a pod that is over.
-    fn release_devices(&self, uid: &str) {
-        if let Some(devices) = self.devices() {
-            devices.release(uid);
-        }
     }
 
     fn backoff(&self) -> Policy {

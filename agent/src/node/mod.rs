@@ -11,6 +11,7 @@ mod cluster;
 pub mod config;
 pub mod control;
 pub mod desired;
+mod devices;
 mod former;
 pub mod health;
 mod kubelet;
@@ -41,7 +42,6 @@ use runtime::zygote::Zygote;
 use runtime::{Owner, Runtime, streaming};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 use self::care::Care;
 use self::care::registry::OfAgent;
@@ -62,7 +62,6 @@ use crate::channel::{self, Cri};
 use crate::cli::Global;
 use crate::cri_socket::Server;
 use crate::csi::Csi;
-use crate::devices::Devices;
 use crate::engine::backoff::Policy;
 use crate::engine::config::names::PodKey;
 use crate::engine::config::{Objects, Settings};
@@ -164,7 +163,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         None if wish.global.cni_conf_dir.is_some() => Sender::without(Trouble::Plugged),
         None => Sender::new(cri_client.clone()),
     };
-    let devices = devices(&wish, &settings)?;
+    let devices = devices::open(&wish, &settings)?;
     let options = Options {
         settings: settings.clone(),
         pod_cgroups: Some(cgroups.clone()),
@@ -253,7 +252,7 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
     };
     let caring = tokio::spawn(care.run(Arc::new(pods)));
     // What pods have is known by now.
-    let registering = serve_devices(&devices, &wish)?;
+    let registering = devices::serve(&devices, &wish)?;
     let around = kubelet::Around { access, served, config, statistics, names, settings: &settings };
     let asked = kubelet::begin(around, membership.as_ref())?;
     let following: Vec<_> = wish
@@ -297,19 +296,6 @@ pub async fn run(wish: Wish, zygote: Option<Zygote>) -> anyhow::Result<Held> {
         held.1 = Some(cri.finish().await?);
     }
     outcome.map(|()| held)
-}
-
-/// The devices that plug-ins bring, or have brought.
-fn devices(wish: &Wish, settings: &Settings) -> anyhow::Result<Devices> {
-    let Settings { root_dir, state_dir, boot_id, .. } = settings;
-    let devices = Devices::open(root_dir.clone(), state_dir.clone(), boot_id, wish.kubelet_compat_dir.is_some());
-    devices.context("read who has which devices")
-}
-
-/// Lets plug-ins register: they look for a node where a kubelet has its directory.
-fn serve_devices(devices: &Devices, wish: &Wish) -> anyhow::Result<Option<JoinHandle<()>>> {
-    let Some(dir) = wish.kubelet_compat_dir.as_deref() else { return Ok(None) };
-    devices.serve(&compat::device_plugins(dir)).map(Some).context("serve device plug-ins")
 }
 
 /// Says what this agent has left in other runtimes.
