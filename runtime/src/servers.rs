@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -18,6 +19,9 @@ use crate::{container, runs, sandbox};
 
 /// The owners that are served.
 pub const OWNERS: [Owner; 2] = [Owner::Agent, Owner::Cri];
+
+/// How long a killed process may take to close what it has open.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// Nobody else serves the owner while this is held.
 #[derive(Debug)]
@@ -44,8 +48,18 @@ fn take(core: &Core, owner: &Owner, file: &File) -> Result<bool> {
     }
 }
 
-/// Declares this process the one that serves an owner.
+/// Declares this process the one that serves an owner. It waits a moment for one that has been killed and is still ending.
 pub fn begin(core: &Core, owner: &Owner) -> Result<Serving> {
+    let end = Instant::now() + ENDING;
+    loop {
+        match try_begin(core, owner) {
+            Err(Error::Conflict(_)) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+}
+
+fn try_begin(core: &Core, owner: &Owner) -> Result<Serving> {
     // Whoever collects looks at the lock by trying it: not while it is taken.
     let _held = runs::hold(core)?;
     let mut file = open(core, owner)?;

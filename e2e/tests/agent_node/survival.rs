@@ -235,6 +235,22 @@ fn two_agents_of_one_node_are_one_too_many() {
 }
 
 #[test]
+fn an_agent_waits_for_the_last_one_to_have_ended() {
+    let node = need!(Node::with_busybox());
+    let mut agent = Agent::start(&node);
+    agent.kill();
+    let lock = std::fs::File::open(node.state_dir.join("agent.lock")).expect("a lock that ended with its holder");
+    lock.lock().expect("nobody has it");
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(lock);
+    });
+    agent.restart();
+    ending.join().expect("it only waits");
+    agent.stop();
+}
+
+#[test]
 fn an_order_that_was_answered_is_carried_out_also_by_the_next_agent() {
     let node = need!(Node::with_busybox());
     let mut agent = Agent::start(&node);
